@@ -1,0 +1,14 @@
+//! The identity of a question: s1's own `question_hash`.
+
+use sha2::{Digest, Sha256};
+
+/// The id of a question everywhere: the first 16 hex digits of SHA-256 of its UTF-8 text, untrimmed
+/// (s1: data/utils/io_utils.py). One more space is another question.
+pub fn question_hash(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes())[..8])
+}
+
+/// Lower-case hexadecimal digits of `bytes`.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,78 @@
+//! The rows of every table, field for field as their columns are called in the files.
+
+use serde::{Deserialize, Serialize};
+
+use crate::question::question_hash;
+
+/// One question with everything known about it: a row of the pool, of s1K, of its features.
+///
+/// The fields are s1's columns, in s1's order; `None` (and an empty `thinking_trajectories`) is
+/// null in a file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Row {
+    /// Reference solution of the source, or its bare answer; some sources have none.
+    pub solution: Option<String>,
+    /// What the model is asked, verbatim.
+    pub question: String,
+    /// `math`, `science`, `health science`, `english`, `coding` or `crossword`.
+    pub cot_type: String,
+    /// Data set and subset the question comes from, such as `Idavidrein/gpqa`.
+    pub source_type: String,
+    /// The rest of the source's own row, as Python prints a dict (not JSON).
+    pub metadata: String,
+    /// Always null in s1's own files.
+    pub cot: Option<String>,
+    /// The teacher's reasoning; one string in practice.
+    pub thinking_trajectories: Vec<String>,
+    /// The teacher's answer after the reasoning.
+    pub attempt: Option<String>,
+    /// Title of the question's MSC class.
+    pub domain: Option<String>,
+    /// Is the teacher's `attempt` right?
+    pub isgeminicorrect: Option<bool>,
+    /// Does Qwen2.5-7B-Instruct solve it (then it is too easy)?
+    pub isqwen7bcorrect: Option<bool>,
+    /// Does Qwen2.5-32B-Instruct solve it (then it is too easy)?
+    pub isqwen32bcorrect: Option<bool>,
+    /// Length of the reasoning in tokens of the Qwen2.5 tokenizer.
+    pub gemini_length: Option<i64>,
+    /// The training example as text ([`crate::example::text`]), as in s1K_tokenized.
+    pub text: Option<String>,
+}
+
+impl Row {
+    /// The question's id, [`question_hash`] of its text.
+    pub fn hash(&self) -> String {
+        question_hash(&self.question)
+    }
+}
+
+/// One answer of one model to one question, with its verdict.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attempt {
+    pub question_hash: String,
+    /// The model that answered, by its Hugging Face or vendor's name.
+    pub model: String,
+    /// What it wrote.
+    pub attempt: String,
+    /// Is it right? `None`: not graded, or the grader cannot tell.
+    pub grade: Option<bool>,
+    /// Why the grader says so.
+    pub reason: Option<String>,
+}
+
+/// One question that left the funnel, where and why.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dropped {
+    pub question_hash: String,
+    pub source_type: String,
+    /// The stage that dropped it, such as `quality`.
+    pub stage: String,
+    /// That stage's reason, such as `question mentions a figure`.
+    pub reason: String,
+    /// Row in the input, the first is 1.
+    pub row: u64,
+}

@@ -1,0 +1,144 @@
+//! Questions that share a passage of n words with a held-out question leave the pool.
+//!
+//! The small side (the benchmarks) is indexed, the large one streamed past it on all cores. An
+//! n-gram is a slice of the normalised text: words stand one blank apart there, so equal slices
+//! are equal n-grams, exactly, and nothing is copied.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+
+use crate::funnel::Reason;
+
+/// A held-out set: no question sharing an n-gram with it may train a model.
+#[derive(Debug, Clone)]
+pub struct Benchmark {
+    pub name: String,
+    pub questions: Vec<String>,
+}
+
+/// One question of the pool, as far as this stage needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    pub text: &'a str,
+    pub source_type: &'a str,
+}
+
+/// One verdict a question, naming the benchmark, the row in it and the first shared n-gram.
+///
+/// With `earlier_sources`, what was kept of one source is held out for the sources after it, in
+/// the order in which sources first appear. Two questions of one source never compete. A text
+/// of fewer than `ngram` words has no n-gram and always stays.
+///
+/// Source: simplescaling/s1 `data/decontaminate_util.py` and `data/collect_data.py`.
+pub fn decontaminate(
+    questions: &[Question],
+    benchmarks: &[Benchmark],
+    ngram: usize,
+    earlier_sources: bool,
+) -> Vec<Option<Reason>> {
+    let texts: Vec<String> = questions.par_iter().map(|question| normalise(question.text)).collect();
+    let held_out: Vec<Vec<String>> = benchmarks
+        .iter()
+        .map(|benchmark| benchmark.questions.par_iter().map(|text| normalise(text)).collect())
+        .collect();
+    let mut index = Index { ngram, origins: HashMap::new() };
+    for (benchmark, texts) in benchmarks.iter().zip(&held_out) {
+        for (row, text) in texts.iter().enumerate() {
+            index.add(text, Origin { name: &benchmark.name, row, earlier_source: false });
+        }
+    }
+    let mut verdicts = vec![None; questions.len()];
+    for rows in groups(questions, earlier_sources) {
+        let found: Vec<_> = rows.par_iter().map(|&row| index.find(&texts[row])).collect();
+        for (row, found) in rows.into_iter().zip(found) {
+            if earlier_sources && found.is_none() {
+                let name = source(questions[row].source_type);
+                index.add(&texts[row], Origin { name, row, earlier_source: true });
+            }
+            verdicts[row] = found;
+        }
+    }
+    verdicts
+}
+
+/// Lower case, trimmed, and every run of white space one blank; punctuation stays.
+///
+/// Equal to Python's `" ".join(text.lower().strip().split())`.
+pub fn normalise(text: &str) -> String {
+    let mut normalised = String::with_capacity(text.len());
+    for word in text.to_lowercase().split(is_space).filter(|word| !word.is_empty()) {
+        if !normalised.is_empty() {
+            normalised.push(' ');
+        }
+        normalised.push_str(word);
+    }
+    normalised
+}
+
+/// Python's white space: Unicode's, and the four separator controls that `char` leaves out.
+pub(crate) fn is_space(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+/// The n-grams of a normalised text, in order.
+pub fn ngrams(normalised: &str, n: usize) -> impl Iterator<Item = &str> {
+    let words = normalised.split(' ').filter(|word| !word.is_empty());
+    let starts = words.clone().map(|word| word.as_ptr().addr() - normalised.as_ptr().addr());
+    let ends = words.map(|word| word.as_ptr().addr() + word.len() - normalised.as_ptr().addr());
+    starts.zip(ends.skip(n - 1)).map(|(start, end)| &normalised[start..end])
+}
+
+/// Where an n-gram was seen first.
+#[derive(Debug, Clone, Copy)]
+struct Origin<'a> {
+    name: &'a str,
+    row: usize,
+    earlier_source: bool,
+}
+
+struct Index<'a> {
+    ngram: usize,
+    origins: HashMap<&'a str, Origin<'a>>,
+}
+
+impl<'a> Index<'a> {
+    fn add(&mut self, normalised: &'a str, origin: Origin<'a>) {
+        for gram in ngrams(normalised, self.ngram) {
+            self.origins.entry(gram).or_insert(origin);
+        }
+    }
+
+    fn find(&self, normalised: &str) -> Option<Reason> {
+        let (gram, origin) = ngrams(normalised, self.ngram)
+            .find_map(|gram| self.origins.get(gram).map(|origin| (gram, origin)))?;
+        let Origin { name, row, earlier_source } = origin;
+        let cause = if *earlier_source { format!("earlier source {name}") } else { name.to_string() };
+        Some(Reason::new(cause, format!("shares \"{gram}\" with its row {row}")))
+    }
+}
+
+/// Question numbers by source in order of first appearance, or all in one group.
+fn groups(questions: &[Question], earlier_sources: bool) -> Vec<Vec<usize>> {
+    if !earlier_sources {
+        return vec![(0..questions.len()).collect()];
+    }
+    let mut group_of = HashMap::new();
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (row, question) in questions.iter().enumerate() {
+        let group = *group_of.entry(source(question.source_type)).or_insert_with(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
+        groups[group].push(row);
+    }
+    groups
+}
+
+/// The data set in a `source_type`: its first two parts, as in `owner/dataset/subject`.
+///
+/// Differs from s1: LiveCodeBench's releases are one source there, named by owner and release.
+fn source(source_type: &str) -> &str {
+    let end = source_type.match_indices('/').nth(1).map_or(source_type.len(), |(at, _)| at);
+    &source_type[..end]
+}

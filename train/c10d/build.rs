@@ -1,0 +1,61 @@
+//! Compiles the C++ shim against the libtorch that torch-sys found, with NCCL where it has CUDA.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() {
+    println!("cargo:rerun-if-changed=src/shim");
+    let lib = env::var("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from).expect(
+        "torch-sys names no libtorch: run `just setup`, or set LIBTORCH to a libtorch 2.11.0",
+    );
+    let lib = fs::canonicalize(&lib).unwrap_or(lib);
+    let torch = lib.parent().expect("libtorch's lib folder has a parent").to_path_buf();
+    let mut build = cc::Build::new();
+    build
+        .cpp(true)
+        .std("c++17")
+        .pic(true)
+        .warnings(false)
+        .opt_level(1)
+        .file("src/shim/shim.cpp")
+        .include("src/shim")
+        .include(torch.join("include"))
+        .include(torch.join("include/torch/csrc/api/include"))
+        .define("USE_C10D_GLOO", None);
+    println!("cargo:rustc-check-cfg=cfg(nccl)");
+    if lib.join("libtorch_cuda.so").exists() {
+        match nccl_includes(&torch) {
+            Some(folders) => {
+                build.includes(folders).define("USE_C10D_NCCL", None).define("USE_CUDA", None);
+                println!("cargo:rustc-cfg=nccl");
+                println!("cargo:rustc-link-lib=torch_cuda");
+                println!("cargo:rustc-link-lib=c10_cuda");
+            }
+            None => println!(
+                "cargo:warning=libtorch has CUDA, but nccl.h or cuda_runtime_api.h was not found: \
+                 building without NCCL. `just setup cuda` prepares a libtorch that has them"
+            ),
+        }
+    }
+    build.compile("s1_c10d");
+    println!("cargo:rustc-link-search=native={}", lib.display());
+}
+
+/// Where pip's wheels put the CUDA and NCCL headers beside torch, or the CUDA toolkit's own.
+fn nccl_includes(torch: &Path) -> Option<Vec<PathBuf>> {
+    let wheels = torch.parent()?.join("nvidia");
+    let toolkit = env::var_os("CUDA_HOME").map_or("/usr/local/cuda".into(), PathBuf::from);
+    let candidates = [
+        wheels.join("cu13/include"),
+        wheels.join("cu13/include/cccl"),
+        wheels.join("nccl/include"),
+        toolkit.join("include"),
+        toolkit.join("include/cccl"),
+        PathBuf::from("/usr/include"),
+    ];
+    let has = |name: &str| candidates.iter().any(|folder| folder.join(name).exists());
+    if !(has("nccl.h") && has("cuda_runtime_api.h")) {
+        return None;
+    }
+    Some(candidates.into_iter().filter(|folder| folder.exists()).collect())
+}

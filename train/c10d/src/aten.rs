@@ -1,0 +1,40 @@
+//! The few calls of libtorch that tch lacks.
+
+use anyhow::{Context, Result};
+use tch::Tensor;
+
+use crate::ffi;
+
+/// The vector-Jacobian product: for each input the gradient of `sum(outputs * cotangents)`,
+/// in the input's shape. The graph is freed.
+///
+/// # Errors
+/// When an input took no part in the outputs, or shapes of outputs and cotangents differ.
+pub fn vjp(outputs: &[&Tensor], cotangents: &[&Tensor], inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    assert_eq!(outputs.len(), cotangents.len(), "one cotangent for each output");
+    let handles = |tensors: &[&Tensor]| tensors.iter().map(|t| ffi::raw(t)).collect::<Vec<_>>();
+    let (mut outs, mut cots, mut ins) = (handles(outputs), handles(cotangents), handles(inputs));
+    let mut results = vec![std::ptr::null_mut(); inputs.len()];
+    // SAFETY: the arrays have the lengths passed, hold live tensors, and the shim writes exactly
+    // `inputs.len()` new tensors on success and none of ours to keep on failure.
+    let error = unsafe {
+        ffi::s1_vjp(
+            outs.as_mut_ptr(),
+            cots.as_mut_ptr(),
+            outs.len(),
+            ins.as_mut_ptr(),
+            ins.len(),
+            results.as_mut_ptr(),
+        )
+    };
+    ffi::check(error).context("vector-Jacobian product")?;
+    // SAFETY: each is a new at::Tensor that nobody else owns.
+    Ok(results.into_iter().map(|t| unsafe { Tensor::from_ptr(t.cast()) }).collect())
+}
+
+/// Opens `libtorch_cuda.so` if it stands beside the `libtorch_cpu.so` in use; true when CUDA's
+/// kernels are registered afterwards. Call it before the first tensor on a GPU.
+pub fn load_cuda() -> bool {
+    // SAFETY: dlopen of a library of the same libtorch; it has no other precondition.
+    unsafe { ffi::s1_load_cuda() }
+}

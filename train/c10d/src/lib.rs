@@ -1,0 +1,19 @@
+//! torch.distributed's own process groups (Gloo, and NCCL where libtorch has CUDA) in safe Rust,
+//! and the few ATen calls that tch lacks.
+//!
+//! Deliberately not here: any idea of a model, a layer or an optimizer, and any collective of our
+//! own. This is the crate where `unsafe` lives.
+//!
+//! Reading order: [`rank`] (who am I), [`group`] (collectives and their handles), [`aten`]
+//! (vector-Jacobian products, CUDA loading), `ffi` (the C border).
+
+pub mod rank;
+
+pub mod group;
+
+pub mod aten;
+
+mod ffi;
+
+pub use group::{Backend, Group, Reduce, Work};
+pub use rank::Rank;

@@ -1,0 +1,94 @@
+//! Who this process is among the others, from torchrun's or Slurm's environment variables.
+
+use std::env;
+
+use anyhow::{Context, Result, bail};
+
+/// One process's place in the run, in torch.distributed's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rank {
+    /// 0 to `world_size` - 1 over all nodes.
+    pub rank: usize,
+    /// 0 to the node's processes - 1; the CUDA device's index.
+    pub local_rank: usize,
+    pub world_size: usize,
+    /// Where rank 0 serves the rendezvous store.
+    pub master_addr: String,
+    pub master_port: u16,
+}
+
+impl Rank {
+    /// A process on its own.
+    pub fn solo() -> Self {
+        Self::local(0, 1, 0)
+    }
+
+    /// Rank `rank` of `world_size` processes on this machine.
+    pub fn local(rank: usize, world_size: usize, master_port: u16) -> Self {
+        let master_addr = "127.0.0.1".to_string();
+        Self { rank, local_rank: rank, world_size, master_addr, master_port }
+    }
+
+    /// The variables that torchrun sets, which is also how a parent hands a rank to its child.
+    pub fn to_env(&self) -> [(&'static str, String); 5] {
+        [
+            ("RANK", self.rank.to_string()),
+            ("LOCAL_RANK", self.local_rank.to_string()),
+            ("WORLD_SIZE", self.world_size.to_string()),
+            ("MASTER_ADDR", self.master_addr.clone()),
+            ("MASTER_PORT", self.master_port.to_string()),
+        ]
+    }
+
+    /// Reads this process's environment; see [`Rank::from_vars`].
+    pub fn from_env() -> Result<Self> {
+        Self::from_vars(|name| env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    /// torchrun's RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT if RANK is set; else
+    /// Slurm's SLURM_PROCID, SLURM_LOCALID, SLURM_NTASKS with the launch node's address (inside
+    /// a job step of several tasks); else a process on its own.
+    ///
+    /// Errors name the variable that is missing or malformed.
+    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let number = |name: &str| -> Result<usize> {
+            let text = var(name).with_context(|| {
+                format!("{name} is not set although other launcher variables are; start through torchrun, srun or --ranks")
+            })?;
+            text.parse().with_context(|| format!("{name}={text} is not a whole number"))
+        };
+        let rank = if var("RANK").is_some() {
+            Self {
+                rank: number("RANK")?,
+                local_rank: number("LOCAL_RANK")?,
+                world_size: number("WORLD_SIZE")?,
+                master_addr: var("MASTER_ADDR").context("MASTER_ADDR is not set")?,
+                master_port: port(number("MASTER_PORT")?, "MASTER_PORT")?,
+            }
+        } else if var("SLURM_PROCID").is_some() && number("SLURM_NTASKS").unwrap_or(1) > 1 {
+            Self {
+                rank: number("SLURM_PROCID")?,
+                local_rank: number("SLURM_LOCALID")?,
+                world_size: number("SLURM_NTASKS")?,
+                master_addr: var("MASTER_ADDR")
+                    .or_else(|| var("SLURM_LAUNCH_NODE_IPADDR"))
+                    .context("neither MASTER_ADDR nor SLURM_LAUNCH_NODE_IPADDR is set")?,
+                master_port: match var("MASTER_PORT") {
+                    Some(_) => port(number("MASTER_PORT")?, "MASTER_PORT")?,
+                    // Jobs that share a node must not share a port.
+                    None => 20_000 + (number("SLURM_JOB_ID")? % 20_000) as u16,
+                },
+            }
+        } else {
+            Self::solo()
+        };
+        if rank.rank >= rank.world_size {
+            bail!("rank {} is not below the world size {}", rank.rank, rank.world_size);
+        }
+        Ok(rank)
+    }
+}
+
+fn port(number: usize, name: &str) -> Result<u16> {
+    u16::try_from(number).with_context(|| format!("{name}={number} is not a port"))
+}
