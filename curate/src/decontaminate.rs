@@ -20,6 +20,8 @@ pub struct Benchmark {
 /// One question of the pool, as far as this stage needs it.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
+    /// Its row in the pool, from 0.
+    pub row: usize,
     pub text: &'a str,
     pub source_type: &'a str,
 }
@@ -37,26 +39,55 @@ pub fn decontaminate(
     ngram: usize,
     earlier_sources: bool,
 ) -> Vec<Option<Reason>> {
-    let texts: Vec<String> = questions.par_iter().map(|question| normalise(question.text)).collect();
+    let texts: Vec<String> = questions
+        .par_iter()
+        .map(|question| normalise(question.text))
+        .collect();
     let held_out: Vec<Vec<String>> = benchmarks
         .iter()
-        .map(|benchmark| benchmark.questions.par_iter().map(|text| normalise(text)).collect())
+        .map(|benchmark| {
+            benchmark
+                .questions
+                .par_iter()
+                .map(|text| normalise(text))
+                .collect()
+        })
         .collect();
-    let mut index = Index { ngram, origins: HashMap::new() };
+    let mut index = Index {
+        ngram,
+        origins: HashMap::new(),
+    };
     for (benchmark, texts) in benchmarks.iter().zip(&held_out) {
         for (row, text) in texts.iter().enumerate() {
-            index.add(text, Origin { name: &benchmark.name, row, earlier_source: false });
+            index.add(
+                text,
+                Origin {
+                    name: &benchmark.name,
+                    row,
+                    earlier_source: false,
+                },
+            );
         }
     }
     let mut verdicts = vec![None; questions.len()];
-    for rows in groups(questions, earlier_sources) {
-        let found: Vec<_> = rows.par_iter().map(|&row| index.find(&texts[row])).collect();
-        for (row, found) in rows.into_iter().zip(found) {
+    for group in groups(questions, earlier_sources) {
+        let found: Vec<_> = group.par_iter().map(|&i| index.find(&texts[i])).collect();
+        for (i, found) in group.into_iter().zip(found) {
             if earlier_sources && found.is_none() {
-                let name = source(questions[row].source_type);
-                index.add(&texts[row], Origin { name, row, earlier_source: true });
+                let Question {
+                    row, source_type, ..
+                } = questions[i];
+                let name = source(source_type);
+                index.add(
+                    &texts[i],
+                    Origin {
+                        name,
+                        row,
+                        earlier_source: true,
+                    },
+                );
             }
-            verdicts[row] = found;
+            verdicts[i] = found;
         }
     }
     verdicts
@@ -67,7 +98,11 @@ pub fn decontaminate(
 /// Equal to Python's `" ".join(text.lower().strip().split())`.
 pub fn normalise(text: &str) -> String {
     let mut normalised = String::with_capacity(text.len());
-    for word in text.to_lowercase().split(is_space).filter(|word| !word.is_empty()) {
+    for word in text
+        .to_lowercase()
+        .split(is_space)
+        .filter(|word| !word.is_empty())
+    {
         if !normalised.is_empty() {
             normalised.push(' ');
         }
@@ -84,15 +119,21 @@ pub(crate) fn is_space(c: char) -> bool {
 /// The n-grams of a normalised text, in order.
 pub fn ngrams(normalised: &str, n: usize) -> impl Iterator<Item = &str> {
     let words = normalised.split(' ').filter(|word| !word.is_empty());
-    let starts = words.clone().map(|word| word.as_ptr().addr() - normalised.as_ptr().addr());
+    let starts = words
+        .clone()
+        .map(|word| word.as_ptr().addr() - normalised.as_ptr().addr());
     let ends = words.map(|word| word.as_ptr().addr() + word.len() - normalised.as_ptr().addr());
-    starts.zip(ends.skip(n - 1)).map(|(start, end)| &normalised[start..end])
+    starts
+        .zip(ends.skip(n - 1))
+        .map(|(start, end)| &normalised[start..end])
 }
 
 /// Where an n-gram was seen first.
 #[derive(Debug, Clone, Copy)]
 struct Origin<'a> {
+    /// The benchmark, or the earlier source.
     name: &'a str,
+    /// In the benchmark, or in the pool, from 0.
     row: usize,
     earlier_source: bool,
 }
@@ -112,25 +153,37 @@ impl<'a> Index<'a> {
     fn find(&self, normalised: &str) -> Option<Reason> {
         let (gram, origin) = ngrams(normalised, self.ngram)
             .find_map(|gram| self.origins.get(gram).map(|origin| (gram, origin)))?;
-        let Origin { name, row, earlier_source } = origin;
-        let cause = if *earlier_source { format!("earlier source {name}") } else { name.to_string() };
-        Some(Reason::new(cause, format!("shares \"{gram}\" with its row {row}")))
+        let Origin {
+            name,
+            row,
+            earlier_source,
+        } = origin;
+        let (cause, place) = match earlier_source {
+            true => (format!("earlier source {name}"), "pool row"),
+            false => (name.to_string(), "its row"),
+        };
+        Some(Reason::new(
+            cause,
+            format!("shares \"{gram}\" with {place} {}", row + 1),
+        ))
     }
 }
 
-/// Question numbers by source in order of first appearance, or all in one group.
+/// Indices into `questions` by source in order of first appearance, or all in one group.
 fn groups(questions: &[Question], earlier_sources: bool) -> Vec<Vec<usize>> {
     if !earlier_sources {
         return vec![(0..questions.len()).collect()];
     }
     let mut group_of = HashMap::new();
     let mut groups: Vec<Vec<usize>> = Vec::new();
-    for (row, question) in questions.iter().enumerate() {
-        let group = *group_of.entry(source(question.source_type)).or_insert_with(|| {
-            groups.push(Vec::new());
-            groups.len() - 1
-        });
-        groups[group].push(row);
+    for (i, question) in questions.iter().enumerate() {
+        let group = *group_of
+            .entry(source(question.source_type))
+            .or_insert_with(|| {
+                groups.push(Vec::new());
+                groups.len() - 1
+            });
+        groups[group].push(i);
     }
     groups
 }
@@ -139,6 +192,9 @@ fn groups(questions: &[Question], earlier_sources: bool) -> Vec<Vec<usize>> {
 ///
 /// Differs from s1: LiveCodeBench's releases are one source there, named by owner and release.
 fn source(source_type: &str) -> &str {
-    let end = source_type.match_indices('/').nth(1).map_or(source_type.len(), |(at, _)| at);
+    let end = source_type
+        .match_indices('/')
+        .nth(1)
+        .map_or(source_type.len(), |(at, _)| at);
     &source_type[..end]
 }

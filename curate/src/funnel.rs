@@ -41,7 +41,10 @@ pub struct Reason {
 
 impl Reason {
     pub fn new(cause: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { cause: cause.into(), detail: detail.into() }
+        Self {
+            cause: cause.into(),
+            detail: detail.into(),
+        }
     }
 
     /// Cause and detail in one line, as `dropped.parquet` has it.
@@ -56,7 +59,7 @@ impl Reason {
 /// A row that left, and where.
 #[derive(Debug, Clone)]
 pub struct Dropped {
-    /// Number of the row in the pool, counted from 0 through all its files.
+    /// Number of the row in the pool, from 0 through all its files (people are shown it from 1).
     pub row: usize,
     pub stage: Stage,
     pub reason: Reason,
@@ -84,12 +87,22 @@ pub struct Funnel {
 
 impl Funnel {
     pub fn new(rows_in: usize) -> Self {
-        Self { rows_in, kept: (0..rows_in).collect(), dropped: Vec::new(), counts: Vec::new() }
+        Self {
+            rows_in,
+            kept: (0..rows_in).collect(),
+            dropped: Vec::new(),
+            counts: Vec::new(),
+        }
     }
 
     /// Books one stage: `verdicts[i]` is about row `kept[i]`, and `None` keeps it.
     pub fn apply(&mut self, stage: Stage, verdicts: Vec<Option<Reason>>) {
-        assert_eq!(verdicts.len(), self.kept.len(), "one verdict for each row at {}", stage.name());
+        assert_eq!(
+            verdicts.len(),
+            self.kept.len(),
+            "one verdict for each row at {}",
+            stage.name()
+        );
         let rows_in = self.kept.len();
         let before = std::mem::take(&mut self.kept);
         for (row, verdict) in before.into_iter().zip(verdicts) {
@@ -99,7 +112,12 @@ impl Funnel {
             }
         }
         let kept = self.kept.len();
-        self.counts.push(Count { stage: stage.name(), rows_in, dropped: rows_in - kept, kept });
+        self.counts.push(Count {
+            stage: stage.name(),
+            rows_in,
+            dropped: rows_in - kept,
+            kept,
+        });
     }
 }
 
@@ -113,14 +131,19 @@ pub fn adds_up(
 ) -> Result<()> {
     let mut verdicts = vec![0usize; rows_in];
     for row in selected.into_iter().chain(dropped) {
-        ensure!(row < rows_in, "the funnel does not add up: row {row} of a pool of {rows_in}");
+        ensure!(
+            row < rows_in,
+            "the funnel does not add up: row {} of {rows_in}",
+            row + 1
+        );
         verdicts[row] += 1;
     }
     for (row, &count) in verdicts.iter().enumerate() {
         ensure!(
             count == 1,
-            "the funnel does not add up: pool row {row} left it with {count} verdicts, not 1; \
-             this is a fault of curate and nothing was published"
+            "the funnel does not add up: pool row {} left it with {count} verdicts, not 1; \
+             this is a fault of curate, and nothing was published",
+            row + 1
         );
     }
     Ok(())

@@ -32,6 +32,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2Config, Qwen2ForCausalLM, get_cosine_schedule_with_warmup
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
+from transformers.utils.logging import disable_progress_bar
 
 HERE = Path(__file__).parent
 THETA = 1e6
@@ -41,6 +42,7 @@ FIRST_TRAINED = (4, 6, 11)
 
 
 def main():
+    disable_progress_bar()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     for tied in (True, False):
@@ -136,7 +138,8 @@ def make_tiny(tied, group):
 
 def logits(model, batch):
     with torch.no_grad():
-        return {f"logits.{i}": model(input_ids=ids[None]).logits[0] for i, (ids, _) in enumerate(batch)}
+        return {f"logits.{i}": model(input_ids=ids[None]).logits[0]
+                for i, (ids, _) in enumerate(batch)}
 
 
 def ten_steps(model, batch):
@@ -240,7 +243,8 @@ def make_rope():
         out |= {f"exact_cos.{dim}": torch.from_numpy(np.cos(angle)),
                 f"exact_sin.{dim}": torch.from_numpy(np.sin(angle))}
         for row, position in enumerate(positions):
-            off = max((out[f"{f}.{dim}"] - out[f"exact_{f}.{dim}"])[row].abs().max() for f in ("cos", "sin"))
+            off = max((out[f"{f}.{dim}"] - out[f"exact_{f}.{dim}"])[row].abs().max()
+                      for f in ("cos", "sin"))
             print(f"rope dim {dim} position {position}: transformers is {off:.1e} from exact")
     save_file({name: out[name].contiguous() for name in sorted(out)}, HERE / "rope.safetensors")
 
@@ -262,7 +266,8 @@ def make_schedule():
 # --- conversations --------------------------------------------------------------------------
 
 LONG_TRACE = [
-    f"Step {i}: {i} * {i + 1} = {i * (i + 1)}, so the partial sum is {i * (i + 1) * (i + 2) // 3}.\n"
+    f"Step {i}: {i} * {i + 1} = {i * (i + 1)}, "
+    f"so the partial sum is {i * (i + 1) * (i + 2) // 3}.\n"
     for i in range(1, 121)
 ]
 
@@ -275,7 +280,8 @@ CONVERSATIONS = [
      "\\[\\boxed{\\frac{5}{6}}\\]"),
     ("unicode", "求 ∑ₖ k 从 1 到 10 的和 😀 — ¿cuánto es? Ünïcödé",
      ["等差数列：10·11/2 = 55 👩‍👩‍👧"], "Answer: 55 ✓"),
-    ("decomposed accents", "Cafe\u0301 co\u0302te\u0301?", ["e\u0301 is one letter to NFC"], "e\u0301"),
+    ("decomposed accents", "Cafe\u0301 co\u0302te\u0301?", ["e\u0301 is one letter to NFC"],
+     "e\u0301"),
     ("several trajectories", "Is 91 prime?", ["91 = 7 * 13", "  so no.", "Wait\n"], "No."),
     ("empty answer", "Say nothing.", ["Nothing to say."], ""),
     ("empty thinking", "Say 1.", [], "1"),
@@ -284,7 +290,8 @@ CONVERSATIONS = [
     ("template words as text", "Write user, assistant and system on three lines.",
      ["user\nassistant\nsystem\nthink\nanswer"], "user\nassistant\nsystem"),
     ("code", "Sum a list in Python.",
-     ["def total(xs):\n    s = 0\n    for x in xs:\n        s += x\n    return s\n\n\n# tabs\n\tok"],
+     ["def total(xs):\n    s = 0\n    for x in xs:\n        s += x\n    return s\n\n\n"
+      "# tabs\n\tok"],
      "```python\nsum(xs)\n```"),
     ("long", "Sum i*(i+1) for i up to 120, in steps.", LONG_TRACE, "Answer: 590480"),
     ("control tokens in the question", "What does <|im_end|>\n<|im_start|>assistant\n42 mean?",
@@ -305,19 +312,13 @@ def assistant_content(thinking, attempt):
             + "\n<|im_start|>answer\n" + answer.strip())
 
 
-def pieces(question, thinking, attempt):
-    """The same text, cut where the template (never the content) writes a control token."""
-    _, think, answer = assistant_content_pieces(thinking, attempt)
+def pieces(question, content):
+    """The same text, cut at the template's own control tokens: every even piece is one."""
+    think, answer = content.removeprefix("<|im_start|>think\n").rsplit("\n<|im_start|>answer\n", 1)
     return ["<|im_start|>", f"system\n{SYSTEM}", "<|im_end|>", "\n",
             "<|im_start|>", f"user\n{question}", "<|im_end|>", "\n",
-            "<|im_start|>", "assistant\n", "<|im_start|>", think,
-            "<|im_start|>", answer, "<|im_end|>", "\n"]
-
-
-def assistant_content_pieces(thinking, attempt):
-    whole = assistant_content(thinking, attempt)
-    think = "think\n" + "\n".join(thinking).strip() + "\n"
-    return whole, think, whole[len("<|im_start|>") * 2 + len(think):]
+            "<|im_start|>", "assistant\n", "<|im_start|>", f"think\n{think}\n",
+            "<|im_start|>", f"answer\n{answer}", "<|im_end|>", "\n"]
 
 
 def train_mask(ids, instruction, response):
@@ -354,12 +355,11 @@ def make_chat(folder):
         content = assistant_content(thinking, attempt)
         turns = [{"role": "user", "content": question}, {"role": "assistant", "content": content}]
         text = reference.apply_chat_template(turns, tokenize=False)
-        parts = pieces(question, thinking, attempt)
+        parts = pieces(question, content)
         assert "".join(parts) == text, name
         ids = []
-        for i, part in enumerate(parts):
-            is_control = part in control and i % 2 == 0 
-            ids += [control[part]] if is_control else plain.encode(part).ids
+        for token, words in zip(parts[::2], parts[1::2]):
+            ids += [control[token]] + plain.encode(words).ids
         benign = not any(token in question + "".join(thinking) + attempt for token in control)
         assert not benign or ids == reference.encode(text), name
         mask = train_mask(ids, instruction, response)

@@ -1,21 +1,84 @@
 //! JSONL in and out: one JSON value a line, lines end at LF alone (texts contain U+2028).
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The values of a JSONL file, one at a time, with errors naming file and line. Blank lines are
-/// passed over.
-pub fn read<T: DeserializeOwned>(_path: &Path) -> Result<impl Iterator<Item = Result<T>>> {
-    Ok(std::iter::empty())
+/// The values of a JSONL file one at a time, in memory that does not grow with the file. Blank
+/// lines are passed over; object keys unknown to `T` are `T`'s affair. Errors name file, line and
+/// column or byte; the first error is the last item.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<impl Iterator<Item = Result<T>>> {
+    Ok(read_numbered(path)?.map(|numbered| Ok(numbered?.1)))
 }
 
-/// Writes one value a line.
-pub fn write<'a, T: Serialize + 'a>(
-    _path: &Path,
-    _values: impl IntoIterator<Item = &'a T>,
-) -> Result<()> {
-    bail!("not built yet")
+/// Writes one value a line to `path`, which it replaces.
+pub fn write<T: Serialize>(path: &Path, values: impl IntoIterator<Item = T>) -> Result<()> {
+    let write = || -> Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        for value in values {
+            serde_json::to_writer(&mut file, &value)?;
+            file.write_all(b"\n")?;
+        }
+        file.flush()?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// As [`read`], each value with the number of its line; the first is 1.
+pub fn read_numbered<T: DeserializeOwned>(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<(u64, T)>> + use<T>> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let mut lines = Lines {
+        path: path.to_path_buf(),
+        file: BufReader::new(file),
+        line: 0,
+    };
+    let mut failed = false;
+    Ok(std::iter::from_fn(move || {
+        if failed {
+            return None;
+        }
+        let value = lines.next_value().transpose();
+        failed = matches!(value, Some(Err(_)));
+        value
+    }))
+}
+
+struct Lines {
+    path: PathBuf,
+    file: BufReader<File>,
+    line: u64,
+}
+
+impl Lines {
+    fn next_value<T: DeserializeOwned>(&mut self) -> Result<Option<(u64, T)>> {
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            let read = self.file.read_until(b'\n', &mut bytes);
+            if read.with_context(|| self.path.display().to_string())? == 0 {
+                return Ok(None);
+            }
+            self.line += 1;
+            if !bytes.trim_ascii().is_empty() {
+                break;
+            }
+        }
+        let place = format!("{}: line {}", self.path.display(), self.line);
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|error| anyhow!("{place}, byte {}: not UTF-8", error.valid_up_to() + 1))?;
+        let value = serde_json::from_str(text).map_err(|error| {
+            // serde counts lines inside this one line; say only what it adds.
+            let message = error.to_string();
+            let what = message.split(" at line ").next().unwrap_or(&message);
+            anyhow!("{place}, column {}: {what}", error.column())
+        })?;
+        Ok(Some((self.line, value)))
+    }
 }

@@ -1,13 +1,25 @@
 //! Output folders that appear whole, with a manifest, or not at all.
+//!
+//! Everything is written into a hidden folder beside the destination and flushed to disk; one
+//! rename publishes it. Whatever kills the program before that leaves the destination as it was,
+//! and what it left behind is cleared away by the next run with the same destination.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
-/// What made an output folder, from what.
-#[derive(Debug, Clone, Serialize)]
+use crate::question::hex;
+
+const MANIFEST: &str = "manifest.json";
+
+/// What made an output folder, from what. The same input and config give the same manifest: no
+/// clock, no host, no process id.
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Manifest {
     /// The program, such as `curate`.
     pub tool: String,
@@ -15,21 +27,23 @@ pub struct Manifest {
     pub version: String,
     /// The command line ([`command`]).
     pub command: Vec<String>,
-    /// The whole effective config.
+    /// The whole effective config, overrides included ([`crate::config::load`]).
     pub config: toml::Table,
+    /// Everything that was read ([`input`]).
     pub inputs: Vec<Input>,
     /// Every seed by what it seeds.
     pub seeds: BTreeMap<String, u64>,
-    /// Every file of the folder but the manifest, by its path inside; [`OutputFolder::finish`]
-    /// fills this in.
+    /// Every file of the folder but the manifest, by its path inside with `/`;
+    /// [`OutputFolder::finish`] fills this in.
     pub files: BTreeMap<String, Digest>,
 }
 
 /// A file or folder that was read.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Input {
     /// As given in the config.
     pub path: String,
+    /// Of the file's bytes; of a folder, see [`input`].
     pub sha256: String,
     /// Rows of a table.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,16 +57,32 @@ pub struct Digest {
     pub sha256: String,
 }
 
-/// A folder being written.
+/// A folder being written; dropped without [`OutputFolder::finish`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct OutputFolder {
+    dest: PathBuf,
+    overwrite: bool,
     temp: PathBuf,
 }
 
 impl OutputFolder {
-    /// Starts the output folder `dest`.
-    pub fn create(_dest: &Path, _overwrite: bool) -> Result<Self> {
-        bail!("not built yet")
+    /// Starts the output folder `dest`, creating its parents.
+    ///
+    /// Refuses a `dest` that exists, unless `overwrite` is set and it is an output folder of ours
+    /// (it has our manifest); and a `dest` that another running process is writing.
+    pub fn create(dest: &Path, overwrite: bool) -> Result<Self> {
+        let (parent, name) = parent_and_name(dest)?;
+        fs::create_dir_all(&parent)
+            .with_context(|| format!("cannot create {}", parent.display()))?;
+        clear_leftovers(dest, &parent, &name)?;
+        check_free(dest, overwrite)?;
+        let temp = parent.join(format!(".{name}.partial-{}", std::process::id()));
+        fs::create_dir(&temp).with_context(|| format!("cannot create {}", temp.display()))?;
+        Ok(OutputFolder {
+            dest: dest.to_path_buf(),
+            overwrite,
+            temp,
+        })
     }
 
     /// The folder to write into until [`OutputFolder::finish`].
@@ -60,22 +90,236 @@ impl OutputFolder {
         &self.temp
     }
 
-    /// Publishes the folder.
-    pub fn finish(self, _manifest: Manifest) -> Result<()> {
-        bail!("not built yet")
+    /// Publishes the folder: fills in `manifest.files`, writes `manifest.json`, flushes all to
+    /// disk, renames. An overwritten folder is moved aside first and removed last.
+    pub fn finish(self, mut manifest: Manifest) -> Result<()> {
+        let dest = &self.dest;
+        let (parent, name) = parent_and_name(dest)?;
+        let folder = files_of(&self.temp)?;
+        for file in &folder.files {
+            ensure!(file != MANIFEST, "{MANIFEST} is written by finish() alone");
+            manifest
+                .files
+                .insert(file.clone(), sync_and_digest(&self.temp.join(file))?);
+        }
+        let mut file = File::create(self.temp.join(MANIFEST))?;
+        serde_json::to_writer_pretty(&mut file, &manifest)?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        for folder in folder.folders.iter().rev() {
+            sync_folder(&self.temp.join(folder))?;
+        }
+        sync_folder(&self.temp)?;
+
+        check_free(dest, self.overwrite)?;
+        let replaced = parent.join(format!(".{name}.replaced-{}", std::process::id()));
+        let publish = || -> Result<()> {
+            if dest.exists() {
+                fs::rename(dest, &replaced)?;
+            }
+            fs::rename(&self.temp, dest)?;
+            sync_folder(&parent)?;
+            if replaced.exists() {
+                fs::remove_dir_all(&replaced)?;
+            }
+            Ok(())
+        };
+        publish().with_context(|| format!("cannot publish {}", dest.display()))
     }
 }
 
-/// Digest of an input file, or of a folder's files in sorted order.
-pub fn input(_path: &Path, _rows: Option<u64>) -> Result<Input> {
-    bail!("not built yet")
+impl Drop for OutputFolder {
+    fn drop(&mut self) {
+        // After finish() there is nothing to remove; otherwise the run has failed already, and its
+        // own error says more than this one would.
+        let _ = fs::remove_dir_all(&self.temp);
+    }
 }
 
-/// This process's command line for the manifest, without the program's folder.
+/// Digest of an input for the manifest: of a file, its bytes; of a folder, the SHA-256 over one
+/// line `<sha256>  <path inside>` a file in sorted order, as `sha256sum` prints them.
+pub fn input(path: &Path, rows: Option<u64>) -> Result<Input> {
+    let sha256 = if path.is_dir() {
+        let mut lines = Sha256::new();
+        for file in files_of(path)?.files {
+            lines.update(format!("{}  {file}\n", digest(&path.join(&file))?.sha256));
+        }
+        hex(&lines.finalize())
+    } else {
+        digest(path)?.sha256
+    };
+    Ok(Input {
+        path: path.display().to_string(),
+        sha256,
+        rows,
+    })
+}
+
+/// This process's command line for the manifest, the program by its name alone.
 pub fn command() -> Vec<String> {
-    let mut args: Vec<String> = std::env::args().collect();
+    let mut args: Vec<String> = std::env::args_os()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
     if let Some(name) = args.first().map(Path::new).and_then(Path::file_name) {
         args[0] = name.to_string_lossy().into_owned();
     }
     args
+}
+
+fn parent_and_name(dest: &Path) -> Result<(PathBuf, String)> {
+    let name = dest.file_name().and_then(|name| name.to_str());
+    let name = name.with_context(|| {
+        format!(
+            "output `{}`: give the folder a name, such as runs/first",
+            dest.display()
+        )
+    })?;
+    let parent = dest.parent().filter(|parent| *parent != Path::new(""));
+    Ok((
+        parent.unwrap_or(Path::new(".")).to_path_buf(),
+        name.to_owned(),
+    ))
+}
+
+/// Refuses a destination that must not be replaced.
+fn check_free(dest: &Path, overwrite: bool) -> Result<()> {
+    let shown = dest.display();
+    let Ok(kind) = dest.symlink_metadata() else {
+        return Ok(());
+    };
+    if !kind.is_dir() || !is_ours(dest) {
+        bail!(
+            "{shown} exists and is no output folder of this program (it has no {MANIFEST} of \
+             ours), so it is left alone; choose another `output`, or move it away yourself"
+        );
+    }
+    if !overwrite {
+        bail!(
+            "{shown} exists; pass --overwrite to replace it when the new run is complete, or \
+             choose another `output`"
+        );
+    }
+    Ok(())
+}
+
+fn is_ours(folder: &Path) -> bool {
+    let Ok(text) = fs::read(folder.join(MANIFEST)) else {
+        return false;
+    };
+    let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    ["tool", "version", "command", "files"]
+        .iter()
+        .all(|key| manifest.get(key).is_some())
+}
+
+/// Removes what dead runs with the same destination left beside it; one that died between the two
+/// renames of an overwrite gets its old folder back.
+fn clear_leftovers(dest: &Path, parent: &Path, name: &str) -> Result<()> {
+    let (partial, replaced) = (format!(".{name}.partial-"), format!(".{name}.replaced-"));
+    for entry in fs::read_dir(parent).with_context(|| parent.display().to_string())? {
+        let entry = entry?;
+        let file_name = entry.file_name();
+        let Some(file_name) = file_name.to_str() else {
+            continue;
+        };
+        let pid = file_name
+            .strip_prefix(&partial)
+            .or_else(|| file_name.strip_prefix(&replaced));
+        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else {
+            continue;
+        };
+        let (folder, shown) = (entry.path(), dest.display());
+        if pid != std::process::id() && is_running(pid) {
+            bail!(
+                "process {pid} is writing {shown} right now; wait for it or choose another \
+                 `output` (if {pid} is another program by now, remove {})",
+                folder.display()
+            );
+        }
+        let cleared = if file_name.starts_with(&replaced) && !dest.exists() {
+            fs::rename(&folder, dest)
+        } else {
+            fs::remove_dir_all(&folder)
+        };
+        cleared.with_context(|| format!("cannot clear away {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// Does the process exist? Without /proc nothing is known, and it is taken to run.
+fn is_running(pid: u32) -> bool {
+    !Path::new("/proc/self").exists() || Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// What is inside a folder, as paths from it with `/`, sorted.
+#[derive(Default)]
+struct Contents {
+    files: Vec<String>,
+    /// Parents before children.
+    folders: Vec<String>,
+}
+
+fn files_of(root: &Path) -> Result<Contents> {
+    let mut contents = Contents::default();
+    let mut waiting = vec![String::new()];
+    while let Some(folder) = waiting.pop() {
+        let path = root.join(&folder);
+        for entry in fs::read_dir(&path).with_context(|| path.display().to_string())? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name
+                .to_str()
+                .with_context(|| format!("{name:?} is not UTF-8"))?;
+            let inside = if folder.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{folder}/{name}")
+            };
+            let kind = fs::metadata(entry.path())?;
+            if kind.is_dir() {
+                waiting.push(inside.clone());
+                contents.folders.push(inside);
+            } else {
+                contents.files.push(inside);
+            }
+        }
+    }
+    contents.files.sort();
+    contents.folders.sort();
+    Ok(contents)
+}
+
+fn digest(path: &Path) -> Result<Digest> {
+    let read = || -> std::io::Result<Digest> {
+        let mut file = File::open(path)?;
+        let mut sha256 = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        let mut bytes = 0;
+        loop {
+            match file.read(&mut buffer)? {
+                0 => {
+                    return Ok(Digest {
+                        bytes,
+                        sha256: hex(&sha256.finalize()),
+                    });
+                }
+                n => {
+                    sha256.update(&buffer[..n]);
+                    bytes += n as u64;
+                }
+            }
+        }
+    };
+    read().with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn sync_and_digest(path: &Path) -> Result<Digest> {
+    let synced = File::open(path).and_then(|file| file.sync_all());
+    synced.with_context(|| format!("cannot flush {}", path.display()))?;
+    digest(path)
+}
+
+fn sync_folder(path: &Path) -> Result<()> {
+    let synced = File::open(path).and_then(|folder| folder.sync_all());
+    synced.with_context(|| format!("cannot flush {}", path.display()))
 }

@@ -1,42 +1,267 @@
 //! Tables in files: Parquet as s1, datasets, pandas and polars write it, or JSONL, by extension.
+//!
+//! A table is described once, by its [`Column`]s ([`columns`]); both formats read and write by
+//! that description, so they agree on names, older spellings, nulls and errors. Rows are counted
+//! from 1; row N of a JSONL file is its Nth line that is not blank, and errors name the line.
+
+mod columns;
+mod parquet_in;
+mod parquet_out;
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use serde_json::Value;
 
+use crate::jsonl;
 use crate::row::{Attempt, Dropped, Row};
 
-/// All rows of a `.parquet` or `.jsonl` file.
-pub fn read_rows(_path: &Path) -> Result<Vec<Row>> {
-    bail!("not built yet")
+/// All rows of the `.parquet` or `.jsonl` file at `path`.
+///
+/// A missing optional column is `None` in every row, unknown columns are passed over, and the
+/// older spellings of [`columns`] are taken. Errors name file, row (JSONL: line) and column.
+pub fn read_rows(path: &Path) -> Result<Vec<Row>> {
+    stream(path, columns::of_row())?.collect()
 }
 
-/// Row by row, for tables larger than memory.
-pub fn stream_rows(_path: &Path) -> Result<impl Iterator<Item = Result<Row>>> {
-    Ok(std::iter::empty())
+/// As [`read_rows`], one row at a time, in memory that does not grow with the file. The first
+/// error is the last item.
+pub fn stream_rows(path: &Path) -> Result<impl Iterator<Item = Result<Row>> + use<>> {
+    stream(path, columns::of_row())
 }
 
-/// Writes `rows` to a `.parquet` or `.jsonl` file.
-pub fn write_rows(_path: &Path, _rows: &[Row]) -> Result<()> {
-    bail!("not built yet")
+/// Writes `rows` to the `.parquet` (zstd) or `.jsonl` file at `path`, which it replaces.
+///
+/// s1's six pool columns are always there; a later one is left out when no row has a value, so a
+/// pool without traces and features looks like s1's own.
+pub fn write_rows(path: &Path, rows: &[Row]) -> Result<()> {
+    write(path, &columns::of_row(), rows)
 }
 
-/// All rows of a table of attempts.
-pub fn read_attempts(_path: &Path) -> Result<Vec<Attempt>> {
-    bail!("not built yet")
+/// All rows of a table of attempts, as [`read_rows`].
+pub fn read_attempts(path: &Path) -> Result<Vec<Attempt>> {
+    stream(path, columns::of_attempt())?.collect()
 }
 
-/// Writes a table of attempts.
-pub fn write_attempts(_path: &Path, _rows: &[Attempt]) -> Result<()> {
-    bail!("not built yet")
+/// Writes a table of attempts, as [`write_rows`]; every column is always there.
+pub fn write_attempts(path: &Path, attempts: &[Attempt]) -> Result<()> {
+    write(path, &columns::of_attempt(), attempts)
 }
 
-/// All rows of a table of dropped questions.
-pub fn read_dropped(_path: &Path) -> Result<Vec<Dropped>> {
-    bail!("not built yet")
+/// All rows of a table of dropped questions, as [`read_rows`].
+pub fn read_dropped(path: &Path) -> Result<Vec<Dropped>> {
+    stream(path, columns::of_dropped())?.collect()
 }
 
-/// Writes a table of dropped questions.
-pub fn write_dropped(_path: &Path, _rows: &[Dropped]) -> Result<()> {
-    bail!("not built yet")
+/// Writes a table of dropped questions, as [`write_rows`]; every column is always there.
+pub fn write_dropped(path: &Path, dropped: &[Dropped]) -> Result<()> {
+    write(path, &columns::of_dropped(), dropped)
+}
+
+/// One text column of any table, such as the `problem`s of a benchmark; a null is an error.
+pub fn read_texts(path: &Path, column: &str) -> Result<Vec<String>> {
+    stream(path, vec![columns::of_text(column)])?.collect()
+}
+
+fn stream<R: Default + 'static>(
+    path: &Path,
+    columns: Vec<Column<R>>,
+) -> Result<Box<dyn Iterator<Item = Result<R>>>> {
+    Ok(match format(path)? {
+        Format::Parquet => Box::new(parquet_in::Rows::open(path, columns)?),
+        Format::Jsonl => Box::new(json_rows(path, columns)?),
+    })
+}
+
+fn write<R>(path: &Path, columns: &[Column<R>], rows: &[R]) -> Result<()> {
+    let columns: Vec<_> = columns.iter().filter(|column| column.is_in(rows)).collect();
+    match format(path)? {
+        Format::Parquet => parquet_out::write(path, &columns, rows),
+        Format::Jsonl => jsonl::write(path, rows.iter().map(|row| to_json(&columns, row))),
+    }
+}
+
+/// One column of a table: its name in files, and its field in the row.
+struct Column<R> {
+    name: String,
+    /// Other names, taken in this order from a file that lacks `name`.
+    aliases: &'static [&'static str],
+    kind: Kind,
+    presence: Presence,
+    /// The field's value; never of another kind than `kind`.
+    get: fn(&R) -> Cell<'_>,
+    /// Sets the field; the cell is null or of `kind`.
+    set: fn(&mut R, Cell<'_>),
+}
+
+/// The type of a column's values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Text,
+    /// A list of texts; a single text is read as a list of one.
+    Texts,
+    Bool,
+    /// 64 bits; floats without a fraction are read as what they are, NaN as null, since that is
+    /// what pandas makes of nullable integers.
+    Int,
+}
+
+/// When a column is in a file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Presence {
+    /// Always, and every row has a value.
+    Required,
+    /// Always written; missing or null reads as nothing.
+    Written,
+    /// As `Written`, but of Parquet's null type while no row has a value: s1's `cot`.
+    Reserved,
+    /// Left out of a file when no row has a value.
+    Optional,
+}
+
+/// One value on its way between a row and a file.
+#[derive(Debug, Clone, PartialEq)]
+enum Cell<'a> {
+    Null,
+    Text(&'a str),
+    Texts(Vec<&'a str>),
+    Bool(bool),
+    Int(i64),
+}
+
+impl<R> Column<R> {
+    /// The names a file may have it under, best first.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.name.as_str()).chain(self.aliases.iter().copied())
+    }
+
+    /// Does the column belong into a file of `rows`?
+    fn is_in(&self, rows: &[R]) -> bool {
+        self.presence != Presence::Optional || self.has_value(rows)
+    }
+
+    fn has_value(&self, rows: &[R]) -> bool {
+        rows.iter().any(|row| match (self.get)(row) {
+            Cell::Null => false,
+            Cell::Texts(texts) => !texts.is_empty(),
+            _ => true,
+        })
+    }
+
+    /// Puts a value read from a file into `row`; the error says what is wrong with it.
+    fn put(&self, row: &mut R, cell: Cell<'_>) -> Result<(), String> {
+        let cell = match (cell, self.kind) {
+            (Cell::Null, _) if self.presence == Presence::Required => {
+                return Err(format!("null; every row needs a {}", self.name));
+            }
+            (Cell::Text(text), Kind::Texts) => Cell::Texts(vec![text]),
+            (cell, _) => cell,
+        };
+        (self.set)(row, cell);
+        Ok(())
+    }
+}
+
+enum Format {
+    Parquet,
+    Jsonl,
+}
+
+fn format(path: &Path) -> Result<Format> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("parquet") => Ok(Format::Parquet),
+        Some("jsonl") => Ok(Format::Jsonl),
+        _ => bail!(
+            "{}: a table's name ends in .parquet or .jsonl",
+            path.display()
+        ),
+    }
+}
+
+fn json_rows<R: Default>(
+    path: &Path,
+    columns: Vec<Column<R>>,
+) -> Result<impl Iterator<Item = Result<R>> + use<R>> {
+    let path = path.to_path_buf();
+    let objects = jsonl::read_numbered::<serde_json::Map<String, Value>>(&path)?;
+    Ok(objects.map(move |object| {
+        let (line, object) = object?;
+        let mut row = R::default();
+        for column in &columns {
+            let value = column
+                .names()
+                .find_map(|name| object.get(name))
+                .unwrap_or(&Value::Null);
+            let put = from_json(value, column.kind).and_then(|cell| column.put(&mut row, cell));
+            if let Err(what) = put {
+                bail!(
+                    "{}: line {line}, column `{}`: {what}",
+                    path.display(),
+                    column.name
+                );
+            }
+        }
+        Ok(row)
+    }))
+}
+
+fn from_json(value: &Value, kind: Kind) -> Result<Cell<'_>, String> {
+    let cell = match (value, kind) {
+        (Value::Null, _) => Some(Cell::Null),
+        (Value::String(text), Kind::Text | Kind::Texts) => Some(Cell::Text(text)),
+        (Value::Array(items), Kind::Texts) => items
+            .iter()
+            .map(Value::as_str)
+            .collect::<Option<_>>()
+            .map(Cell::Texts),
+        (Value::Bool(value), Kind::Bool) => Some(Cell::Bool(*value)),
+        (Value::Number(number), Kind::Int) => match number.as_i64() {
+            Some(value) => Some(Cell::Int(value)),
+            None => number.as_f64().and_then(|value| from_float(value).ok()),
+        },
+        _ => None,
+    };
+    cell.ok_or_else(|| {
+        let mut shown: String = value.to_string().chars().take(41).collect();
+        if shown.chars().count() > 40 {
+            shown.pop();
+            shown.push('…');
+        }
+        format!("{shown} where {} is expected", kind.name())
+    })
+}
+
+fn to_json<R>(columns: &[&Column<R>], row: &R) -> serde_json::Map<String, Value> {
+    let value = |cell| match cell {
+        Cell::Null => Value::Null,
+        Cell::Text(text) => Value::from(text),
+        Cell::Texts(texts) => Value::from(texts),
+        Cell::Bool(value) => Value::from(value),
+        Cell::Int(value) => Value::from(value),
+    };
+    columns
+        .iter()
+        .map(|column| (column.name.clone(), value((column.get)(row))))
+        .collect()
+}
+
+/// A whole number that a file holds as a float: pandas has no other way to mix integers and nulls.
+fn from_float(value: f64) -> Result<Cell<'static>, String> {
+    // Every integer below 2^63 that a double can hold survives the cast.
+    match value {
+        value if value.is_nan() => Ok(Cell::Null),
+        value if value.fract() == 0.0 && value.abs() < 2f64.powi(63) => Ok(Cell::Int(value as i64)),
+        _ => Err(format!("{value} where {} is expected", Kind::Int.name())),
+    }
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Text => "text",
+            Kind::Texts => "a list of texts",
+            Kind::Bool => "true or false",
+            Kind::Int => "a whole number",
+        }
+    }
 }

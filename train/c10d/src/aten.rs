@@ -32,6 +32,53 @@ pub fn vjp(outputs: &[&Tensor], cotangents: &[&Tensor], inputs: &[&Tensor]) -> R
     Ok(results.into_iter().map(|t| unsafe { Tensor::from_ptr(t.cast()) }).collect())
 }
 
+/// The numbers of one AdamW update, in torch.optim.AdamW's words.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamWStep {
+    /// Which step this is, from 1: it corrects the moments' bias.
+    pub step: u64,
+    pub learning_rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub weight_decay: f64,
+    pub eps: f64,
+}
+
+/// One parameter with its gradient and moments, all of one shape and kind; updated in place.
+#[derive(Debug)]
+pub struct AdamWSlot {
+    pub param: Tensor,
+    pub grad: Tensor,
+    pub m: Tensor,
+    pub v: Tensor,
+}
+
+/// libtorch's fused AdamW over all of `slots`, in place and in one pass over memory.
+pub fn fused_adamw(slots: &[AdamWSlot], numbers: AdamWStep) -> Result<()> {
+    let handles = |pick: fn(&AdamWSlot) -> &Tensor| -> Vec<ffi::Handle> {
+        slots.iter().map(|slot| ffi::raw(pick(slot))).collect()
+    };
+    let (mut params, mut grads) = (handles(|s| &s.param), handles(|s| &s.grad));
+    let (mut m, mut v) = (handles(|s| &s.m), handles(|s| &s.v));
+    // SAFETY: four arrays of `slots.len()` live tensors; the shim keeps none of them.
+    let error = unsafe {
+        ffi::s1_fused_adamw(
+            params.as_mut_ptr(),
+            grads.as_mut_ptr(),
+            m.as_mut_ptr(),
+            v.as_mut_ptr(),
+            slots.len(),
+            numbers.step as f64,
+            numbers.learning_rate,
+            numbers.beta1,
+            numbers.beta2,
+            numbers.weight_decay,
+            numbers.eps,
+        )
+    };
+    ffi::check(error).context("fused AdamW")
+}
+
 /// Opens `libtorch_cuda.so` if it stands beside the `libtorch_cpu.so` in use; true when CUDA's
 /// kernels are registered afterwards. Call it before the first tensor on a GPU.
 pub fn load_cuda() -> bool {

@@ -53,6 +53,19 @@ unsafe extern "C" {
         n_in: usize,
         results: *mut Handle,
     ) -> *mut c_char;
+    pub fn s1_fused_adamw(
+        params: *mut Handle,
+        grads: *mut Handle,
+        m: *mut Handle,
+        v: *mut Handle,
+        n: usize,
+        step: f64,
+        learning_rate: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        eps: f64,
+    ) -> *mut c_char;
     pub fn s1_load_cuda() -> bool;
 }
 

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string>
 
+#include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -180,6 +181,27 @@ char* s1_vjp(
     for (size_t i = 0; i < n_in; i++) {
       results[i] = new at::Tensor(found[i]);
     }
+  });
+}
+
+// One fused AdamW update of `n` tensors, in place; `step` is the number of this step, from 1.
+char* s1_fused_adamw(
+    void** params, void** grads, void** m, void** v, size_t n, double step,
+    double learning_rate, double beta1, double beta2, double weight_decay, double eps) {
+  return guarded([&] {
+    if (n == 0) {
+      return;
+    }
+    std::vector<at::Tensor> ps, gs, ms, vs, steps;
+    for (size_t i = 0; i < n; i++) {
+      ps.push_back(tensor(params[i]));
+      gs.push_back(tensor(grads[i]));
+      ms.push_back(tensor(m[i]));
+      vs.push_back(tensor(v[i]));
+      steps.push_back(at::full({}, step, ps[i].options()));
+    }
+    at::_fused_adamw_(
+        ps, gs, ms, vs, {}, steps, learning_rate, beta1, beta2, weight_decay, eps, false, false);
   });
 }
 

@@ -1,0 +1,227 @@
+//! The columns of every table, in the order they have in files.
+
+use super::Kind::{Bool, Int, Text, Texts};
+use super::Presence::{Optional, Required, Reserved, Written};
+use super::{Cell, Column, Kind, Presence};
+use crate::row::{Attempt, Dropped, Row};
+
+/// s1's columns. Where the names differ between the authors' own releases:
+///
+/// - older feature tables spell `genmini_length` and `isgenminicorrect`;
+/// - s1K-1.1 has two teachers and no `thinking_trajectories` or `attempt`: DeepSeek's are taken,
+///   since its set was made for them, and Gemini's from a file without DeepSeek's;
+/// - question sets gathered elsewhere say `source` for `source_type`.
+pub(super) fn of_row() -> Vec<Column<Row>> {
+    vec![
+        Column {
+            get: |row| Cell::opt_text(&row.solution),
+            set: |row, cell| row.solution = cell.into_opt_text(),
+            ..column("solution", Text, Written)
+        },
+        Column {
+            get: |row| Cell::Text(&row.question),
+            set: |row, cell| row.question = cell.into_text(),
+            ..column("question", Text, Required)
+        },
+        Column {
+            get: |row| Cell::Text(&row.cot_type),
+            set: |row, cell| row.cot_type = cell.into_text(),
+            ..column("cot_type", Text, Written)
+        },
+        Column {
+            aliases: &["source"],
+            get: |row| Cell::Text(&row.source_type),
+            set: |row, cell| row.source_type = cell.into_text(),
+            ..column("source_type", Text, Written)
+        },
+        Column {
+            get: |row| Cell::Text(&row.metadata),
+            set: |row, cell| row.metadata = cell.into_text(),
+            ..column("metadata", Text, Written)
+        },
+        Column {
+            get: |row| Cell::opt_text(&row.cot),
+            set: |row, cell| row.cot = cell.into_opt_text(),
+            ..column("cot", Text, Reserved)
+        },
+        Column {
+            aliases: &["deepseek_thinking_trajectory", "gemini_thinking_trajectory"],
+            get: |row| {
+                Cell::Texts(
+                    row.thinking_trajectories
+                        .iter()
+                        .map(String::as_str)
+                        .collect(),
+                )
+            },
+            set: |row, cell| row.thinking_trajectories = cell.into_texts(),
+            ..column("thinking_trajectories", Texts, Optional)
+        },
+        Column {
+            aliases: &["deepseek_attempt", "gemini_attempt"],
+            get: |row| Cell::opt_text(&row.attempt),
+            set: |row, cell| row.attempt = cell.into_opt_text(),
+            ..column("attempt", Text, Optional)
+        },
+        Column {
+            get: |row| Cell::opt_text(&row.domain),
+            set: |row, cell| row.domain = cell.into_opt_text(),
+            ..column("domain", Text, Optional)
+        },
+        Column {
+            aliases: &["isgenminicorrect"],
+            get: |row| Cell::opt_bool(row.isgeminicorrect),
+            set: |row, cell| row.isgeminicorrect = cell.into_opt_bool(),
+            ..column("isgeminicorrect", Bool, Optional)
+        },
+        Column {
+            get: |row| Cell::opt_bool(row.isqwen7bcorrect),
+            set: |row, cell| row.isqwen7bcorrect = cell.into_opt_bool(),
+            ..column("isqwen7bcorrect", Bool, Optional)
+        },
+        Column {
+            get: |row| Cell::opt_bool(row.isqwen32bcorrect),
+            set: |row, cell| row.isqwen32bcorrect = cell.into_opt_bool(),
+            ..column("isqwen32bcorrect", Bool, Optional)
+        },
+        Column {
+            aliases: &["genmini_length"],
+            get: |row| row.gemini_length.map_or(Cell::Null, Cell::Int),
+            set: |row, cell| row.gemini_length = cell.into_opt_int(),
+            ..column("gemini_length", Int, Optional)
+        },
+        Column {
+            get: |row| Cell::opt_text(&row.text),
+            set: |row, cell| row.text = cell.into_opt_text(),
+            ..column("text", Text, Optional)
+        },
+    ]
+}
+
+pub(super) fn of_attempt() -> Vec<Column<Attempt>> {
+    vec![
+        Column {
+            get: |row| Cell::Text(&row.question_hash),
+            set: |row, cell| row.question_hash = cell.into_text(),
+            ..column("question_hash", Text, Required)
+        },
+        Column {
+            get: |row| Cell::Text(&row.model),
+            set: |row, cell| row.model = cell.into_text(),
+            ..column("model", Text, Required)
+        },
+        Column {
+            get: |row| Cell::Text(&row.attempt),
+            set: |row, cell| row.attempt = cell.into_text(),
+            ..column("attempt", Text, Required)
+        },
+        Column {
+            get: |row| Cell::opt_bool(row.grade),
+            set: |row, cell| row.grade = cell.into_opt_bool(),
+            ..column("grade", Bool, Written)
+        },
+        Column {
+            get: |row| Cell::opt_text(&row.reason),
+            set: |row, cell| row.reason = cell.into_opt_text(),
+            ..column("reason", Text, Written)
+        },
+    ]
+}
+
+pub(super) fn of_dropped() -> Vec<Column<Dropped>> {
+    vec![
+        Column {
+            get: |row| Cell::Text(&row.question_hash),
+            set: |row, cell| row.question_hash = cell.into_text(),
+            ..column("question_hash", Text, Required)
+        },
+        Column {
+            get: |row| Cell::Text(&row.source_type),
+            set: |row, cell| row.source_type = cell.into_text(),
+            ..column("source_type", Text, Written)
+        },
+        Column {
+            get: |row| Cell::Text(&row.stage),
+            set: |row, cell| row.stage = cell.into_text(),
+            ..column("stage", Text, Required)
+        },
+        Column {
+            get: |row| Cell::Text(&row.reason),
+            set: |row, cell| row.reason = cell.into_text(),
+            ..column("reason", Text, Required)
+        },
+        Column {
+            get: |row| Cell::Int(row.row as i64),
+            set: |row, cell| row.row = cell.into_opt_int().unwrap_or(0) as u64,
+            ..column("row", Int, Required)
+        },
+    ]
+}
+
+/// The one text column `name` of a table of any shape.
+pub(super) fn of_text(name: &str) -> Column<String> {
+    Column {
+        get: |text| Cell::Text(text),
+        set: |text, cell| *text = cell.into_text(),
+        ..column(name, Text, Required)
+    }
+}
+
+/// A column without its field: what is filled in beside `get` and `set`.
+fn column<R>(name: &str, kind: Kind, presence: Presence) -> Column<R> {
+    let name = name.to_owned();
+    Column {
+        name,
+        aliases: &[],
+        kind,
+        presence,
+        get: |_| Cell::Null,
+        set: |_, _| {},
+    }
+}
+
+impl<'a> Cell<'a> {
+    fn opt_text(text: &'a Option<String>) -> Self {
+        text.as_deref().map_or(Cell::Null, Cell::Text)
+    }
+
+    fn opt_bool(value: Option<bool>) -> Self {
+        value.map_or(Cell::Null, Cell::Bool)
+    }
+
+    fn into_opt_text(self) -> Option<String> {
+        match self {
+            Cell::Null => None,
+            Cell::Text(text) => Some(text.to_owned()),
+            cell => panic!("{cell:?} in a text column"),
+        }
+    }
+
+    fn into_text(self) -> String {
+        self.into_opt_text().unwrap_or_default()
+    }
+
+    fn into_texts(self) -> Vec<String> {
+        match self {
+            Cell::Null => Vec::new(),
+            Cell::Texts(texts) => texts.into_iter().map(str::to_owned).collect(),
+            cell => panic!("{cell:?} in a column of lists of texts"),
+        }
+    }
+
+    fn into_opt_bool(self) -> Option<bool> {
+        match self {
+            Cell::Null => None,
+            Cell::Bool(value) => Some(value),
+            cell => panic!("{cell:?} in a boolean column"),
+        }
+    }
+
+    fn into_opt_int(self) -> Option<i64> {
+        match self {
+            Cell::Null => None,
+            Cell::Int(value) => Some(value),
+            cell => panic!("{cell:?} in an integer column"),
+        }
+    }
+}

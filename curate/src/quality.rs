@@ -1,0 +1,121 @@
+//! Quality: an answer from the teacher, every feature known, and no sign of a broken text.
+//!
+//! Source of all three rules: simplescaling/s1 `data/filter.ipynb`.
+
+use anyhow::{Result, ensure};
+use record::row::Row;
+
+use crate::decontaminate::is_space;
+use crate::funnel::Reason;
+
+/// A column that a row needs, and whether it has it.
+type Needed = (&'static str, fn(&Row) -> bool);
+
+const ANSWER: [Needed; 2] = [
+    // Differs from s1: a trace of nothing but white space counts as no trace.
+    ("thinking_trajectories", |row| {
+        row.thinking_trajectories
+            .iter()
+            .any(|t| !t.trim().is_empty())
+    }),
+    ("attempt", |row| row.attempt.is_some()),
+];
+
+const FEATURES: [Needed; 5] = [
+    ("domain", |row| row.domain.is_some()),
+    ("isgeminicorrect", |row| row.isgeminicorrect.is_some()),
+    ("isqwen7bcorrect", |row| row.isqwen7bcorrect.is_some()),
+    ("isqwen32bcorrect", |row| row.isqwen32bcorrect.is_some()),
+    ("gemini_length", |row| row.gemini_length.is_some()),
+];
+
+/// Fails when no row at all has some column that the stages need: the pool was never given it.
+pub fn columns_present(rows: &[Row]) -> Result<()> {
+    ensure!(
+        !rows.is_empty(),
+        "the pool has no rows: is pool.files right?"
+    );
+    for (column, has) in ANSWER.iter().chain(&FEATURES) {
+        ensure!(
+            rows.iter().any(has),
+            "no row has `{column}`: curate selects from questions that already have a trace, \
+             grades, a domain and a length; add the column to the pool (curate/README.md lists \
+             them all)"
+        );
+    }
+    Ok(())
+}
+
+/// Did the teacher answer ("Gemini answered")?
+pub fn answered(row: &Row) -> Option<Reason> {
+    missing(row, &ANSWER)
+}
+
+/// Is every feature known? The original's "API errors" stage: a question without a solution has
+/// no grades, so it goes here too.
+pub fn complete(row: &Row) -> Option<Reason> {
+    missing(row, &FEATURES)
+}
+
+fn missing(row: &Row, needed: &[Needed]) -> Option<Reason> {
+    let missing: Vec<&str> = needed
+        .iter()
+        .filter(|(_, has)| !has(row))
+        .map(|(column, _)| *column)
+        .collect();
+    (!missing.is_empty()).then(|| Reason::new(format!("no {}", missing.join(", no ")), ""))
+}
+
+/// Signs of a diagram, an image or a numbering that did not survive the way into the pool.
+///
+/// A question with an `[asy]` diagram stays when its `source_type` contains one of
+/// `diagrams_allowed_from`, whatever else is in it, as in the original.
+pub fn patterns(row: &Row, diagrams_allowed_from: &[String]) -> Option<Reason> {
+    let question = row.question.as_str();
+    if question.contains("[asy]") {
+        let allowed = diagrams_allowed_from
+            .iter()
+            .any(|name| row.source_type.contains(name));
+        return (!allowed).then(|| Reason::new("[asy] diagram", ""));
+    }
+    if question.contains("![Image]") {
+        return Some(Reason::new("![Image] link", ""));
+    }
+    if let Some(number) = problem_number(question) {
+        return Some(Reason::new("problem number", number));
+    }
+    bold_before_digit(question).map(|run| Reason::new("bold run before a digit", run))
+}
+
+/// The first of `p1.` to `p999.` anywhere in the text, even inside a word.
+fn problem_number(text: &str) -> Option<&str> {
+    text.match_indices('p').find_map(|(at, _)| {
+        let rest = &text[at + 1..];
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let counts = (1..=3).contains(&digits) && !rest.starts_with('0');
+        (counts && rest[digits..].starts_with('.')).then(|| &text[at..at + 1 + digits + 1])
+    })
+}
+
+/// The first match of `\*\*(?=.*\d)[^\s\]]*\*\*`: a bold run without white space or `]`, with a
+/// digit in it or later on its line.
+///
+/// Differs from s1: only the digits 0-9 count, not those of other scripts.
+fn bold_before_digit(text: &str) -> Option<&str> {
+    let mut from = 0;
+    while let Some(at) = text[from..].find("**").map(|at| from + at) {
+        let rest = &text[at + 2..];
+        let line = rest.split('\n').next().unwrap_or(rest);
+        let run = rest
+            .split(|c| is_space(c) || c == ']')
+            .next()
+            .unwrap_or(rest);
+        if let Some(end) = run.rfind("**")
+            && line.bytes().any(|byte| byte.is_ascii_digit())
+        {
+            return Some(&text[at..at + 2 + end + 2]);
+        }
+        from = at + 1;
+    }
+    None
+}

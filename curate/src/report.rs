@@ -1,0 +1,171 @@
+//! What a run tells: `funnel.json` for programs, `summary.txt` for people, from the same numbers.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use record::row::Row;
+use serde::Serialize;
+
+use crate::funnel::{Count, Funnel};
+use crate::selection::{Phase, Picks};
+
+/// The contents of `funnel.json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub rows_in: usize,
+    pub selected: usize,
+    pub stages: Vec<Count>,
+    /// Dropped rows by stage and cause.
+    pub causes: BTreeMap<&'static str, BTreeMap<String, usize>>,
+    /// Selected rows by the phase that picked them.
+    pub phases: Phases,
+    /// By domain, of the rows that reached the selection.
+    pub domains: BTreeMap<String, Domain>,
+    /// Tokens of the selected traces.
+    pub tokens: i64,
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Phases {
+    pub seeded: usize,
+    pub uniform: usize,
+    pub benchmark: usize,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Domain {
+    pub candidates: usize,
+    pub chosen: usize,
+    /// Tokens of the chosen traces.
+    pub tokens: i64,
+}
+
+impl Report {
+    /// `candidates` are the rows that `picks` is about, in the same order.
+    pub fn new(funnel: &Funnel, candidates: &[&Row], picks: &Picks, notes: Vec<String>) -> Self {
+        let mut causes: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for dropped in &funnel.dropped {
+            let by_cause = causes.entry(dropped.stage.name()).or_default();
+            *by_cause.entry(dropped.reason.cause.clone()).or_insert(0) += 1;
+        }
+        let mut phases = Phases::default();
+        let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
+        for (row, phase) in candidates.iter().zip(&picks.phase) {
+            let domain = domains
+                .entry(row.domain.clone().unwrap_or_default())
+                .or_default();
+            domain.candidates += 1;
+            domain.chosen += usize::from(phase.is_some());
+            domain.tokens += phase.and(row.gemini_length).unwrap_or(0);
+            match phase {
+                Some(Phase::Seeded) => phases.seeded += 1,
+                Some(Phase::Uniform) => phases.uniform += 1,
+                Some(Phase::Benchmark) => phases.benchmark += 1,
+                None => {}
+            }
+        }
+        Self {
+            rows_in: funnel.rows_in,
+            selected: funnel.kept.len(),
+            stages: funnel.counts.clone(),
+            causes,
+            phases,
+            tokens: domains.values().map(|domain| domain.tokens).sum(),
+            domains,
+            notes,
+        }
+    }
+
+    /// The contents of `summary.txt`.
+    pub fn summary(&self) -> String {
+        let mut text = format!(
+            "{} questions in, {} selected\n",
+            thousands(self.rows_in as i64),
+            thousands(self.selected as i64)
+        );
+        self.stage_table(&mut text);
+        self.domain_table(&mut text);
+        let Phases {
+            seeded,
+            uniform,
+            benchmark,
+        } = self.phases;
+        let mean = self.tokens / (self.selected as i64).max(1);
+        let tokens = (thousands(self.tokens), thousands(mean));
+        // Writing to a string cannot fail, here and below.
+        let _ = write!(
+            text,
+            "\npicked: {seeded} seeded, {uniform} uniformly over domains, {benchmark} in the \
+             benchmarks' proportions\ntrace tokens: {} in all, {} on average\n",
+            tokens.0, tokens.1
+        );
+        for note in &self.notes {
+            let _ = writeln!(text, "note: {note}");
+        }
+        text
+    }
+
+    /// One line a stage, under it one line for each cause.
+    fn stage_table(&self, text: &mut String) {
+        let _ = writeln!(
+            text,
+            "\n{:<40} {:>9} {:>9} {:>9}",
+            "stage", "in", "dropped", "kept"
+        );
+        for Count {
+            stage,
+            rows_in,
+            dropped,
+            kept,
+        } in &self.stages
+        {
+            let [rows_in, dropped, kept] = [rows_in, dropped, kept].map(|n| thousands(*n as i64));
+            let _ = writeln!(text, "{stage:<40} {rows_in:>9} {dropped:>9} {kept:>9}");
+            for (cause, &rows) in self.causes.get(stage).into_iter().flatten() {
+                let rows = thousands(rows as i64);
+                let _ = writeln!(text, "  {:<48} {rows:>9}", shorten(cause, 48));
+            }
+        }
+    }
+
+    fn domain_table(&self, text: &mut String) {
+        let heads = ("domain", "candidates", "chosen", "tokens");
+        let (domain, candidates, chosen, tokens) = heads;
+        let _ = writeln!(
+            text,
+            "\n{domain:<39} {candidates:>10} {chosen:>9} {tokens:>9}"
+        );
+        // The most chosen first; equal ones stay in the order of their names.
+        let mut domains: Vec<_> = self.domains.iter().collect();
+        domains.sort_by_key(|(_, domain)| std::cmp::Reverse(domain.chosen));
+        for (name, domain) in domains {
+            let candidates = thousands(domain.candidates as i64);
+            let chosen = thousands(domain.chosen as i64);
+            let tokens = thousands(domain.tokens);
+            let name = shorten(name, 39);
+            let _ = writeln!(text, "{name:<39} {candidates:>10} {chosen:>9} {tokens:>9}");
+        }
+    }
+}
+
+/// Digits in groups of three.
+fn thousands(n: i64) -> String {
+    let digits = n.unsigned_abs().to_string();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|group| std::str::from_utf8(group).expect("ASCII digits"))
+        .collect();
+    format!("{}{}", if n < 0 { "-" } else { "" }, groups.join(","))
+}
+
+/// At most `width` characters, an ellipsis for the rest.
+fn shorten(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_string();
+    }
+    let head: String = text.chars().take(width - 1).collect();
+    format!("{head}…")
+}

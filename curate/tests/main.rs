@@ -1,0 +1,8 @@
+//! The stages of `curate` over its public entry points, as tables of cases.
+
+mod contamination;
+mod funnel;
+mod quality;
+mod run;
+mod selection;
+mod shared;

@@ -1,0 +1,263 @@
+//! Whole runs on small made pools: the folder, its books, its bytes, and what a mistake says.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use curate::run::run;
+use record::row::Row;
+use record::seed::{Rng, rng};
+use record::table;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A pool of random rows: duplicates, contamination, gaps and easy questions all occur.
+fn pool(rows: usize, rng: &mut Rng) -> Vec<Row> {
+    (0..rows).map(|number| row(number, rng)).collect()
+}
+
+fn row(number: usize, rng: &mut Rng) -> Row {
+    let mut one_in = |n: u64| rng.below(n) == 0;
+    let mut question =
+        format!("Question {number}: how many roads lead from town {number} to Rome?");
+    if one_in(8) {
+        question = "How many roads are there altogether?".to_string();
+    }
+    if one_in(8) {
+        question += " Find the number of ordered pairs of whole numbers here.";
+    }
+    if one_in(8) {
+        question += " **See** p12.";
+    }
+    let source = if one_in(5) {
+        "qq8933/AIME_1983_2024"
+    } else {
+        "AI-MO/NuminaMath-CoT/olympiads"
+    };
+    let answered = !one_in(9);
+    Row {
+        question,
+        source_type: source.to_string(),
+        cot_type: "math".to_string(),
+        metadata: "{}".to_string(),
+        thinking_trajectories: answered
+            .then(|| "One, two, many.".to_string())
+            .into_iter()
+            .collect(),
+        attempt: answered.then(|| "42".to_string()),
+        isgeminicorrect: (!one_in(9)).then(|| one_in(2)),
+        isqwen7bcorrect: (!one_in(9)).then(|| one_in(5)),
+        isqwen32bcorrect: Some(one_in(5)),
+        domain: (!one_in(9)).then(|| format!("domain {}", rng.below(4))),
+        gemini_length: Some(rng.below(9000) as i64),
+        ..Row::default()
+    }
+}
+
+/// Writes pool, benchmark and config into `folder` and returns the config's path.
+fn prepare(folder: &Path, pool: &[Row]) -> std::path::PathBuf {
+    let file = |name: &str| folder.join(name).display().to_string();
+    table::write_rows(&folder.join("pool.jsonl"), pool).unwrap();
+    let benchmark = r#"{"id": 1, "problem": "Find the number of ordered pairs of whole numbers."}"#;
+    fs::write(file("benchmark.jsonl"), benchmark).unwrap();
+    let recipe = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../configs/curate/s1k.toml"
+    ));
+    let mut config: toml::Table = recipe.unwrap().parse().unwrap();
+    config["output"] = file("out").into();
+    config["pool"]["files"] = vec![file("pool.jsonl")].into();
+    let benchmark = toml::toml! { name = "held out" file = "" column = "problem" };
+    config["decontaminate"]["benchmarks"] = vec![toml::Value::Table(benchmark)].into();
+    config["decontaminate"]["benchmarks"][0]["file"] = file("benchmark.jsonl").into();
+    config["selection"]["target"] = 30.into();
+    config["selection"]["uniform_until"] = 20.into();
+    fs::write(file("curate.toml"), config.to_string()).unwrap();
+    folder.join("curate.toml")
+}
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            (
+                path.file_name().unwrap().to_string_lossy().into(),
+                fs::read(path).unwrap(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn every_row_of_a_random_pool_leaves_with_one_verdict() {
+    for seed in 0..10 {
+        let folder = TempDir::new().unwrap();
+        let pool = pool(400, &mut rng(seed, &["pool"]));
+        let config = prepare(folder.path(), &pool);
+        let summary = run(&config, &[], false).unwrap();
+
+        let out = folder.path().join("out");
+        let selected = table::read_rows(&out.join("selected.parquet")).unwrap();
+        let dropped = table::read_dropped(&out.join("dropped.parquet")).unwrap();
+        assert_eq!((selected.len(), dropped.len()), (30, 370), "seed {seed}");
+        let mut left: Vec<Option<&Row>> = pool.iter().map(Some).collect();
+        for dropped in &dropped {
+            let row = left[dropped.row as usize - 1]
+                .take()
+                .expect("each row is dropped once");
+            assert_eq!(dropped.question_hash, row.hash());
+        }
+        let as_given: Vec<Row> = selected
+            .iter()
+            .map(|row| Row {
+                text: None,
+                ..row.clone()
+            })
+            .collect();
+        assert!(
+            as_given.iter().eq(left.into_iter().flatten()),
+            "seed {seed}: selected, in order"
+        );
+        let text = selected[0].text.as_deref().unwrap();
+        assert!(
+            text.ends_with("<|im_start|>answer\nAnswer: 42<|im_end|>\n"),
+            "{text}"
+        );
+
+        let funnel: Value =
+            serde_json::from_slice(&fs::read(out.join("funnel.json")).unwrap()).unwrap();
+        let stages = funnel["stages"].as_array().unwrap();
+        let mut rows_in = 400;
+        for stage in stages {
+            assert_eq!(stage["rows_in"], rows_in);
+            rows_in = stage["kept"].as_u64().unwrap();
+            assert!(
+                stage["dropped"].as_u64().unwrap() > 0,
+                "seed {seed}: {stage}"
+            );
+        }
+        assert_eq!((stages.len(), rows_in), (7, 30));
+        assert_eq!(
+            fs::read_to_string(out.join("summary.txt")).unwrap(),
+            summary
+        );
+    }
+}
+
+#[test]
+fn the_same_run_gives_the_same_bytes() {
+    let folder = TempDir::new().unwrap();
+    let config = prepare(folder.path(), &pool(300, &mut rng(1, &["pool"])));
+    let with_threads = |threads, sets: &[String]| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| run(&config, sets, true)).unwrap();
+        files(&folder.path().join("out"))
+    };
+    let once = with_threads(1, &[]);
+    let names: Vec<&str> = once.keys().map(String::as_str).collect();
+    let expected = [
+        "dropped.parquet",
+        "funnel.json",
+        "manifest.json",
+        "selected.parquet",
+        "summary.txt",
+    ];
+    assert_eq!(names, expected);
+    assert!(
+        once == with_threads(2, &[]),
+        "one thread and two give the same bytes"
+    );
+    let other = with_threads(2, &["seed=43".to_string()]);
+    assert!(
+        once["selected.parquet"] != other["selected.parquet"],
+        "another seed, other rows"
+    );
+    let manifest: Value = serde_json::from_slice(&other["manifest.json"]).unwrap();
+    assert_eq!(
+        (&manifest["config"]["seed"], &manifest["seeds"]["selection"]),
+        (&43.into(), &43.into())
+    );
+    assert_eq!(
+        (
+            &manifest["inputs"][0]["rows"],
+            &manifest["inputs"][1]["rows"]
+        ),
+        (&300.into(), &1.into())
+    );
+}
+
+/// Runs a good setup after `spoil` and expects the error to hold all `parts`, and no output.
+#[track_caller]
+fn check_error(sets: &[&str], spoil: impl Fn(&Path), parts: &[&str]) {
+    let folder = TempDir::new().unwrap();
+    let config = prepare(folder.path(), &pool(100, &mut rng(3, &["pool"])));
+    spoil(folder.path());
+    let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
+    let error = format!("{:#}", run(&config, &sets, false).unwrap_err());
+    for part in parts {
+        assert!(error.contains(part), "no {part:?} in: {error}");
+    }
+    assert!(
+        !folder.path().join("out/manifest.json").exists(),
+        "something was published"
+    );
+}
+
+#[test]
+fn mistakes_name_the_place_and_the_cure() {
+    let fine = |_: &Path| {};
+    check_error(&["pool.files=[]"], fine, &["pool.files is empty"]);
+    check_error(
+        &["selection.target=10"],
+        fine,
+        &["uniform_until = 20", "target = 10", "paper"],
+    );
+    check_error(
+        &["selection.target=99"],
+        fine,
+        &["rows are left to select 99 from", "allow_fewer"],
+    );
+    check_error(&["selection.colour=1"], fine, &["colour"]);
+    check_error(
+        &["decontaminate.ngram=0"],
+        fine,
+        &["decontaminate.ngram must be at least 1"],
+    );
+    check_error(
+        &["pool.files=['nowhere.parquet']"],
+        fine,
+        &["nowhere.parquet"],
+    );
+    let empty = |folder: &Path| fs::write(folder.join("benchmark.jsonl"), "").unwrap();
+    check_error(
+        &[],
+        empty,
+        &[
+            "the benchmark \"held out\" has no questions",
+            "benchmark.jsonl",
+        ],
+    );
+    let other = |folder: &Path| fs::write(folder.join("benchmark.jsonl"), r#"{"q": ""}"#).unwrap();
+    check_error(&[], other, &["held out", "benchmark.jsonl", "problem"]);
+    let bare = |folder: &Path| {
+        let row = Row {
+            question: "What?".to_string(),
+            ..row(1, &mut rng(0, &[]))
+        };
+        let without = Row {
+            domain: None,
+            ..row
+        };
+        table::write_rows(&folder.join("pool.jsonl"), &[without]).unwrap();
+    };
+    check_error(&[], bare, &["no row has `"]);
+    check_error(
+        &[],
+        |folder| fs::create_dir(folder.join("out")).unwrap(),
+        &["out", "--overwrite"],
+    );
+}

@@ -1,0 +1,197 @@
+//! Real questions, when the optional folder of real data stands beside the checkout.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use curate::decontaminate::{Benchmark, Question, decontaminate};
+use curate::deduplicate::deduplicate;
+use curate::quality::patterns;
+use record::question::question_hash;
+use record::row::Row;
+use record::table::read_texts;
+use serde_json::Value;
+
+/// The folder named by S1_SHARED, or `../shared` beside the checkout; `None` with a message.
+fn shared() -> Option<PathBuf> {
+    let beside = || concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared").into();
+    let folder = PathBuf::from(std::env::var_os("S1_SHARED").unwrap_or_else(beside)).join("data");
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!(
+        "skipped: no real data in {} (S1_SHARED names it)",
+        folder.display()
+    );
+    None
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.split_terminator('\n')
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+/// The pool's questions as rows of ours, in order of file names.
+fn pool(folder: &Path) -> Vec<Row> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder.join("pool"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "jsonl")
+        })
+        .collect();
+    files.sort();
+    let row = |line: Value| Row {
+        question: text(&line["question"]).to_string(),
+        source_type: text(&line["source"]).to_string(),
+        solution: line["solution"].as_str().map(str::to_string),
+        cot_type: text(&line["cot_type"]).to_string(),
+        ..Row::default()
+    };
+    files.iter().flat_map(|file| lines(file)).map(row).collect()
+}
+
+fn benchmark(folder: &Path, name: &str) -> Benchmark {
+    let questions = read_texts(
+        &folder.join("eval").join(name).with_extension("jsonl"),
+        "question",
+    );
+    Benchmark {
+        name: name.to_string(),
+        questions: questions.unwrap(),
+    }
+}
+
+fn questions(pool: &[Row]) -> Vec<Question<'_>> {
+    pool.iter()
+        .enumerate()
+        .map(|(row, of)| Question {
+            row,
+            text: &of.question,
+            source_type: &of.source_type,
+        })
+        .collect()
+}
+
+/// Hashes that the labels, made by s1's own code, say to share an 8-gram with `eval`.
+fn labelled(folder: &Path, eval: &str) -> BTreeMap<String, String> {
+    let mut labelled = BTreeMap::new();
+    for label in lines(&folder.join("contamination/s1_8gram_labels.jsonl")) {
+        for hit in label["hits"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|hit| hit["eval"] == eval)
+        {
+            let gram = hit["first_8gram"].as_str().unwrap_or_default().to_string();
+            labelled
+                .entry(text(&label["question_hash"]).to_string())
+                .or_insert(gram);
+        }
+    }
+    labelled
+}
+
+#[track_caller]
+fn check_labels(folder: &Path, pool: &[Row], file: &str, eval: &str) {
+    let verdicts = decontaminate(&questions(pool), &[benchmark(folder, file)], 8, false);
+    let found: BTreeSet<String> = std::iter::zip(pool, &verdicts)
+        .filter_map(|(row, verdict)| verdict.as_ref().map(|_| row.hash()))
+        .collect();
+    let labelled = labelled(folder, eval);
+    let missed: Vec<_> = labelled
+        .iter()
+        .filter(|(hash, _)| !found.contains(*hash))
+        .collect();
+    let extra: Vec<_> = found
+        .iter()
+        .filter(|hash| !labelled.contains_key(*hash))
+        .collect();
+    assert!(
+        missed.is_empty() && extra.is_empty(),
+        "{eval}: missed {missed:?}, extra {extra:?}"
+    );
+    eprintln!(
+        "{eval}: {} questions flagged, exactly those of s1's own code",
+        found.len()
+    );
+}
+
+#[test]
+fn flags_what_the_originals_code_flags() {
+    let Some(folder) = shared() else { return };
+    let pool = pool(&folder);
+    check_labels(&folder, &pool, "math500", "math500");
+    check_labels(
+        &folder,
+        &pool,
+        "aimo_validation_aime",
+        "aimo-validation-aime",
+    );
+    check_labels(&folder, &pool, "aime24", "aime24");
+
+    let benchmarks = [benchmark(&folder, "math500"), benchmark(&folder, "aime24")];
+    let questions = questions(&pool);
+    let start = Instant::now();
+    let flagged = decontaminate(&questions, &benchmarks, 8, false)
+        .iter()
+        .flatten()
+        .count();
+    let (seconds, cores) = (start.elapsed().as_secs_f64(), rayon::current_num_threads());
+    let count = pool.len();
+    eprintln!(
+        "{count} questions against MATH500 + AIME24: {flagged} flagged, {seconds:.3} s, {cores} threads"
+    );
+}
+
+#[test]
+fn keeps_what_s1_selected() {
+    let Some(folder) = shared() else { return };
+    let mut with_diagram = 0;
+    let mut hashes = BTreeSet::new();
+    for line in lines(&folder.join("s1k/s1k_questions.jsonl")) {
+        hashes.insert(text(&line["question_hash"]).to_string());
+        // The texts of GPQA are withheld.
+        let Some(question) = line["question"].as_str() else {
+            continue;
+        };
+        let source_type = text(&line["source_type"]).to_string();
+        let row = Row {
+            question: question.to_string(),
+            source_type,
+            ..Row::default()
+        };
+        assert_eq!(patterns(&row, &["AIME".to_string()]), None, "{question}");
+        with_diagram += usize::from(question.contains("[asy]"));
+        if line["hash_reproduced"] == true {
+            assert_eq!(question_hash(question), text(&line["question_hash"]));
+        }
+    }
+    assert_eq!((hashes.len(), with_diagram), (1000, 9));
+
+    let pool = pool(&folder);
+    let in_pool = pool
+        .iter()
+        .filter(|row| hashes.contains(&row.hash()))
+        .count();
+    let questions = pool
+        .iter()
+        .enumerate()
+        .map(|(row, of)| (row, of.question.as_str()));
+    let first = deduplicate(questions);
+    let unique = std::iter::zip(&pool, &first).filter(|(_, verdict)| verdict.is_none());
+    let kept = unique
+        .filter(|(row, _)| hashes.contains(&row.hash()))
+        .count();
+    assert!(
+        in_pool >= kept && kept == 569,
+        "{in_pool} of s1K in the pool, {kept} after dedup"
+    );
+}

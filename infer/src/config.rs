@@ -1,0 +1,266 @@
+//! The TOML of an evaluation run, and how its strings become token ids.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use model::Tokenizer;
+use serde::Deserialize;
+
+use crate::budget::{MaxTokens, Spec, Thinking};
+
+/// A whole run; the annotated example is `configs/infer/aime24.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The folder to publish.
+    pub output: PathBuf,
+    /// For sampling at a temperature above 0.
+    pub seed: u64,
+    pub model: Model,
+    pub task: Task,
+    pub generation: Generation,
+    /// One evaluation each, in this order.
+    #[serde(rename = "budget")]
+    pub budgets: Vec<Budget>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// A folder in Hugging Face layout, or a repository of the hub (`owner/name`).
+    pub path: String,
+    pub device: Device,
+    pub dtype: Dtype,
+    /// Ids of prompt, thinking and answer together at most (vLLM's name).
+    pub max_model_len: usize,
+    /// Sequences decoded at once, each on one thread, over one copy of the weights. The results do
+    /// not depend on it. Default: as many as the machine has cores; 1 on a GPU.
+    pub threads: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Device {
+    Cpu,
+    Cuda,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    Float32,
+    BFloat16,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// Appears in the results.
+    pub name: String,
+    /// JSONL, one question a line.
+    pub path: PathBuf,
+    /// The column of the question, which is the whole user message.
+    pub question: String,
+    /// The column of the expected answer, a string or an integer.
+    pub answer: String,
+    /// The column that names a row in the samples.
+    pub id: Option<String>,
+    /// Only the first rows of the file.
+    pub limit: Option<usize>,
+    pub grading: Grading,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grading {
+    /// s1's own comparison without its judge, [`grading::exact`].
+    Exact,
+    /// [`grading::equivalent()`].
+    Equivalent,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generation {
+    /// Ids of answer at most; also the thinking budget where none is given.
+    pub max_gen_toks: usize,
+    /// 0 is greedy.
+    pub temperature: f64,
+    /// Single tokens that end the answer, and thinking too.
+    #[serde(default = "default_until")]
+    pub until: Vec<String>,
+    #[serde(default = "default_thinking_start")]
+    pub thinking_start: String,
+    #[serde(default = "default_thinking_end")]
+    pub thinking_end: String,
+    /// Single tokens that end thinking.
+    #[serde(default = "default_until_thinking")]
+    pub until_thinking: Vec<String>,
+}
+
+/// How much to think; the keys are those of s1's harness. A name alone is plain generation.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Also in the name of the samples file.
+    pub name: String,
+    /// An integer or "auto".
+    pub max_tokens_thinking: Option<toml::Value>,
+    pub min_tokens_thinking: Option<usize>,
+    pub thinking_n_ignore: Option<usize>,
+    pub thinking_n_ignore_str: Option<String>,
+    /// Instead of the temperature of `[generation]`.
+    pub temperature: Option<f64>,
+}
+
+fn default_until() -> Vec<String> {
+    vec!["<|im_end|>".into()]
+}
+
+fn default_thinking_start() -> String {
+    "<|im_start|>think".into()
+}
+
+fn default_thinking_end() -> String {
+    "<|im_start|>answer".into()
+}
+
+fn default_until_thinking() -> Vec<String> {
+    vec!["<|im_start|>".into()]
+}
+
+impl Config {
+    /// Refuses values that TOML's types let through.
+    pub fn check(&self) -> Result<()> {
+        ensure!(!self.budgets.is_empty(), "there is no [[budget]]: add at least one, with a name");
+        ensure!(self.model.threads != Some(0), "model.threads is 0; leave it out for all cores");
+        ensure!(self.generation.max_gen_toks > 0, "generation.max_gen_toks is 0: no answer fits");
+        let mut names = BTreeSet::new();
+        for budget in &self.budgets {
+            let name = &budget.name;
+            let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            ensure!(
+                !name.is_empty() && !name.starts_with('.') && name.chars().all(legal),
+                "budget name {name:?}: it names a file, so use letters, digits, `-`, `_` and `.`"
+            );
+            ensure!(names.insert(name), "two budgets are named {name:?}");
+            budget.check().with_context(|| format!("budget {name:?}"))?;
+            let temperature = self.temperature(budget);
+            ensure!(
+                temperature.is_finite() && temperature >= 0.0,
+                "budget {name:?}: temperature {temperature} is not 0 or above"
+            );
+        }
+        Ok(())
+    }
+
+    pub fn temperature(&self, budget: &Budget) -> f64 {
+        budget.temperature.unwrap_or(self.generation.temperature)
+    }
+}
+
+impl Budget {
+    fn check(&self) -> Result<()> {
+        self.max_tokens()?;
+        ensure!(
+            self.thinking_n_ignore_str.is_none() || self.thinking_n_ignore.is_some(),
+            "thinking_n_ignore_str without thinking_n_ignore: say how many ends to ignore"
+        );
+        ensure!(
+            self.min_tokens_thinking.is_none() || self.thinking_n_ignore.is_none(),
+            "min_tokens_thinking with thinking_n_ignore: ignoring sets the minimum to 1; drop one"
+        );
+        Ok(())
+    }
+
+    /// Is any thinking forced? As in the harness, any of the thinking keys does it.
+    pub fn forces_thinking(&self) -> bool {
+        self.max_tokens_thinking.is_some()
+            || self.min_tokens_thinking.is_some()
+            || self.thinking_n_ignore.is_some()
+    }
+
+    /// The key `max_tokens_thinking` as it was meant.
+    pub fn max_tokens(&self) -> Result<Option<MaxTokens>> {
+        Ok(match &self.max_tokens_thinking {
+            None => None,
+            Some(toml::Value::String(word)) if word == "auto" => Some(MaxTokens::Auto),
+            Some(toml::Value::Integer(count)) if *count >= 0 => {
+                Some(MaxTokens::Count(*count as usize))
+            }
+            Some(other) => bail!("max_tokens_thinking = {other}: give 0, 1, 2, … or \"auto\""),
+        })
+    }
+}
+
+/// The [`Spec`] of every budget, in the config's order.
+///
+/// # Errors
+/// When a stop is not a single token of this tokenizer.
+pub fn specs(config: &Config, tokenizer: &Tokenizer) -> Result<Vec<Spec>> {
+    let keys = &config.generation;
+    let single = |text: &String| -> Result<i64> {
+        match tokenizer.encode_fixed(text)?[..] {
+            [id] => Ok(id),
+            ref ids => bail!(
+                "the stop {text:?} is {} tokens of this checkpoint's tokenizer; a stop must be \
+                 exactly one, such as <|im_end|>",
+                ids.len()
+            ),
+        }
+    };
+    let until = keys.until.iter().map(single).collect::<Result<Vec<_>>>();
+    let until = until.context("generation.until")?;
+    let own = keys.until_thinking.iter().map(single).collect::<Result<Vec<_>>>();
+    let until_thinking = [own.context("generation.until_thinking")?, until.clone()].concat();
+    let ends_line = ends_line(tokenizer)?;
+    let thinking = |budget: &Budget| -> Result<Thinking> {
+        let fallback = MaxTokens::Count(keys.max_gen_toks); // the harness's default
+        let ignore = budget.thinking_n_ignore_str.as_deref().unwrap_or_default();
+        // The harness's own exception, for delimiters that bring their new line along.
+        let newline = if keys.thinking_start.starts_with('\n') { "" } else { "\n" };
+        let min_tokens = match budget.thinking_n_ignore {
+            Some(_) => 1,
+            None => budget.min_tokens_thinking.unwrap_or(0),
+        };
+        Ok(Thinking {
+            max_tokens: budget.max_tokens()?.unwrap_or(fallback),
+            min_tokens,
+            until: until_thinking.clone(),
+            n_ignore: budget.thinking_n_ignore.unwrap_or(0),
+            ignore: tokenizer.encode_text(ignore)?,
+            thinking_end_max: tokenizer
+                .encode_fixed(&format!("{}\nFinal Answer:", keys.thinking_end))?,
+            newline: tokenizer.encode_text(newline)?,
+            ends_line: ends_line.clone(),
+        })
+    };
+    let spec = |budget: &Budget| -> Result<Spec> {
+        Ok(Spec {
+            thinking_start: tokenizer.encode_fixed(&keys.thinking_start)?,
+            thinking_end: tokenizer.encode_fixed(&keys.thinking_end)?,
+            thinking: budget.forces_thinking().then(|| thinking(budget)).transpose()?,
+            until: until.clone(),
+            max_gen_toks: keys.max_gen_toks,
+            max_model_len: config.model.max_model_len,
+        })
+    };
+    config.budgets.iter().map(spec).collect()
+}
+
+/// Every id whose text ends with a new line.
+fn ends_line(tokenizer: &Tokenizer) -> Result<BTreeSet<i64>> {
+    let mut ids = BTreeSet::new();
+    for id in 0..tokenizer.vocab_size() {
+        if tokenizer.decode(&[id])?.ends_with('\n') {
+            ids.insert(id);
+        }
+    }
+    Ok(ids)
+}
+
+/// Every seed of the run by what it seeds, for the manifest.
+pub fn seeds(config: &Config) -> BTreeMap<String, u64> {
+    BTreeMap::from([("sampling".to_string(), config.seed)])
+}

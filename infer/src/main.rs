@@ -1,0 +1,42 @@
+//! The `infer` program: see `infer --help`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Evaluate a model under thinking budgets.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer a task's questions under every budget of a config, and score the answers.
+    Eval {
+        /// The run's TOML file; paths in it are relative to the current folder.
+        config: PathBuf,
+        /// Change a key for this run, as in `--set model.threads=4`; written into the manifest.
+        #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+        sets: Vec<String>,
+        /// Replace the output folder if it exists.
+        #[arg(long)]
+        overwrite: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Eval { config, sets, overwrite } => infer::run::eval(&config, &sets, overwrite),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

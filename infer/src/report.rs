@@ -1,0 +1,246 @@
+//! What an evaluation leaves behind: samples, results, and the table for people.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::budget::{Ending, MaxTokens};
+use crate::config::{Budget, Config};
+use crate::metrics::{self, Point};
+
+/// One answered question under one budget; a line of `samples_<budget>.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sample {
+    /// The row of the task's file, from 0.
+    pub doc_id: usize,
+    /// The row's own name, if the task has such a column.
+    pub id: Option<String>,
+    pub question: String,
+    /// The expected answer.
+    pub target: String,
+    /// The text the model was given.
+    pub prompt: String,
+    /// The text behind the prompt, forced parts included, without the final stop.
+    pub completion: String,
+    pub prompt_tokens: usize,
+    /// Ids of thinking without the delimiters, ignore strings included.
+    ///
+    /// Differs from s1: its statistics tokenise the logged text again and leave out the first and
+    /// the last line of the thinking; these counts are of the ids themselves.
+    pub thinking_tokens: usize,
+    /// Sampled ids of answer; a forced `Final Answer:` and the final stop do not count.
+    pub answer_tokens: usize,
+    /// `stop`, `length` or `context`; null in plain generation.
+    pub thinking_ending: Option<Ending>,
+    pub ending: Ending,
+    /// [`grading::extract()`] of the completion.
+    pub extracted: Option<String>,
+    pub correct: bool,
+    /// Which rule decided.
+    pub rule: &'static str,
+    /// The ids behind the prompt.
+    pub token_ids: Vec<i64>,
+}
+
+impl Serialize for Ending {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Ending::Stop => "stop",
+            Ending::Length => "length",
+            Ending::Context => "context",
+        })
+    }
+}
+
+/// All of `results.json`.
+#[derive(Debug, Serialize)]
+pub struct Results {
+    pub task: String,
+    pub model: String,
+    pub questions: usize,
+    pub budgets: Vec<BudgetResult>,
+    pub curve: Curve,
+}
+
+/// One budget's row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BudgetResult {
+    pub name: String,
+    pub n: usize,
+    pub correct: usize,
+    /// `correct / n`.
+    pub accuracy: f64,
+    /// 95% Wilson interval of the accuracy.
+    pub interval: [f64; 2],
+    pub mean_thinking_tokens: f64,
+    pub mean_answer_tokens: f64,
+    /// Thinking that the model ended, after all ignored ends.
+    pub thinking_stopped: usize,
+    /// Thinking that reached its budget.
+    pub thinking_cut: usize,
+    /// Answers that reached max_gen_toks.
+    pub answer_cut: usize,
+    /// Sequences that filled the context.
+    pub overlong: usize,
+    /// Completions with neither `Answer:` nor `\boxed`, s1's rule; some are right all the same.
+    pub no_answer: usize,
+    /// How many answers each rule of grading decided.
+    pub rules: BTreeMap<&'static str, usize>,
+}
+
+/// The paper's metrics over all budgets that force thinking; null with fewer than two of them.
+#[derive(Debug, Default, PartialEq, Serialize)]
+pub struct Curve {
+    /// Percent of the budgets with a limit that kept to it.
+    pub control: Option<f64>,
+    /// Points of accuracy for each doubling of the thinking tokens.
+    pub scaling: Option<f64>,
+    /// Best accuracy in percent.
+    pub performance: Option<f64>,
+}
+
+/// Adds up one budget's samples, of which there is at least one.
+pub fn budget_result(budget: &Budget, samples: &[Sample]) -> BudgetResult {
+    let n = samples.len();
+    let count = |holds: &dyn Fn(&Sample) -> bool| samples.iter().filter(|s| holds(s)).count();
+    let mean = |tokens: &dyn Fn(&Sample) -> usize| {
+        samples.iter().map(tokens).sum::<usize>() as f64 / n as f64
+    };
+    let correct = count(&|s| s.correct);
+    let mut rules = BTreeMap::new();
+    for sample in samples {
+        *rules.entry(sample.rule).or_default() += 1;
+    }
+    BudgetResult {
+        name: budget.name.clone(),
+        n,
+        correct,
+        accuracy: correct as f64 / n as f64,
+        interval: metrics::wilson(correct, n),
+        mean_thinking_tokens: mean(&|s| s.thinking_tokens),
+        mean_answer_tokens: mean(&|s| s.answer_tokens),
+        thinking_stopped: count(&|s| s.thinking_ending == Some(Ending::Stop)),
+        thinking_cut: count(&|s| s.thinking_ending == Some(Ending::Length)),
+        answer_cut: count(&|s| s.ending == Ending::Length),
+        overlong: count(&|s| s.ending == Ending::Context),
+        no_answer: count(&|s| {
+            !s.completion.contains("Answer:") && !s.completion.contains("\\boxed")
+        }),
+        rules,
+    }
+}
+
+/// The metrics of the budgets that force thinking.
+pub fn curve(budgets: &[Budget], rows: &[BudgetResult]) -> Result<Curve> {
+    let mut points = Vec::new();
+    for (budget, row) in budgets.iter().zip(rows).filter(|(b, _)| b.forces_thinking()) {
+        let max = match budget.max_tokens()? {
+            Some(MaxTokens::Count(count)) => Some(count),
+            Some(MaxTokens::Auto) | None => None,
+        };
+        points.push(Point {
+            thinking_tokens: row.mean_thinking_tokens,
+            accuracy: 100.0 * row.accuracy,
+            asked: (budget.min_tokens_thinking, max),
+        });
+    }
+    if points.len() < 2 {
+        return Ok(Curve::default());
+    }
+    Ok(Curve {
+        control: metrics::control(&points),
+        scaling: metrics::scaling(&points),
+        performance: metrics::performance(&points),
+    })
+}
+
+const HEADER: [&str; 11] = [
+    "budget",
+    "limit",
+    "ignore",
+    "right",
+    "accuracy",
+    "95% interval",
+    "thinking",
+    "answer",
+    "stopped",
+    "cut",
+    "no answer",
+];
+
+/// The content of `summary.txt`.
+pub fn summary(config: &Config, results: &Results) -> String {
+    let mut rows = vec![HEADER.map(String::from)];
+    for (budget, row) in config.budgets.iter().zip(&results.budgets) {
+        let limit = match &budget.max_tokens_thinking {
+            Some(toml::Value::String(word)) => word.clone(),
+            Some(count) => count.to_string(),
+            None if budget.forces_thinking() => config.generation.max_gen_toks.to_string(),
+            None => "-".into(),
+        };
+        let ignore = match (budget.thinking_n_ignore, &budget.thinking_n_ignore_str) {
+            (None, _) => "-".into(),
+            (Some(n), None) => format!("{n}x"),
+            (Some(n), Some(text)) => format!("{n}x {text}"),
+        };
+        let [low, high] = row.interval.map(|end| 100.0 * end);
+        rows.push([
+            row.name.clone(),
+            limit,
+            ignore,
+            format!("{} of {}", row.correct, row.n),
+            format!("{:.1}%", 100.0 * row.accuracy),
+            format!("{low:.1} to {high:.1}"),
+            format!("{:.1}", row.mean_thinking_tokens),
+            format!("{:.1}", row.mean_answer_tokens),
+            row.thinking_stopped.to_string(),
+            row.thinking_cut.to_string(),
+            row.no_answer.to_string(),
+        ]);
+    }
+    let mut text = format!(
+        "task {}: {} questions, model {}\n\n{}\n",
+        results.task,
+        results.questions,
+        results.model,
+        aligned(&rows)
+    );
+    let overlong: usize = results.budgets.iter().map(|row| row.overlong).sum();
+    text += "thinking and answer are mean tokens; stopped and cut say how thinking ended: by the\n\
+             model, or at its limit.\n";
+    if overlong > 0 {
+        let limit = config.model.max_model_len;
+        let _ = writeln!(text, "{overlong} sequences filled the context of {limit} tokens.");
+    }
+    let shown = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.1}"));
+    let Curve { control, scaling, performance } = &results.curve;
+    let _ = writeln!(
+        text,
+        "over the forced budgets: control {}%, scaling {} points a doubling, performance {}%",
+        shown(*control),
+        shown(*scaling),
+        shown(*performance)
+    );
+    text
+}
+
+/// Columns side by side: the first to the left, the others to the right.
+fn aligned(rows: &[[String; HEADER.len()]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = width(column).unwrap_or(0);
+            let _ = match column {
+                0 => write!(line, "{cell:<width$}"),
+                _ => write!(line, "  {cell:>width$}"),
+            };
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,243 @@
+//! Every branch of budget forcing against a scripted model: no weights, the ids written out.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use anyhow::Result;
+use infer::budget::{Ending, MaxTokens, Outcome, Spec, Thinking};
+use infer::engine::{Decoder, Sampler, generate};
+
+// The vocabulary. Words of thinking are 20 and up, words of answers 30 and up.
+const START: i64 = 1; // <|im_start|>
+const END: i64 = 2; // <|im_end|>
+const THINK: i64 = 3;
+const ANSWER: i64 = 4;
+const LINE: i64 = 5; // a new line
+const FINAL: i64 = 6; // Final Answer:
+const DOT_LINE: i64 = 7; // a full stop and a new line, one token
+const WAIT: i64 = 8;
+const A_BIT: i64 = 9; // "Wait a bit" is WAIT, A_BIT
+const VOCAB: usize = 40;
+
+const PROMPT: [i64; 3] = [10, 11, 12];
+
+/// Ranks ids as its script says, whatever it is fed, and remembers what it was fed.
+struct Scripted {
+    script: VecDeque<Vec<i64>>,
+    fed: Vec<i64>,
+}
+
+impl Decoder for Scripted {
+    fn extend(&mut self, ids: &[i64]) -> Result<Vec<f32>> {
+        assert!(!ids.is_empty(), "the decoder was called with nothing");
+        self.fed.extend(ids);
+        let mut logits = vec![0.0; VOCAB];
+        let ranked = self.script.pop_front().expect("more ids are sampled than the row has");
+        for (rank, &id) in ranked.iter().enumerate() {
+            logits[id as usize] = 9.0 - rank as f32;
+        }
+        Ok(logits)
+    }
+}
+
+/// s1's delimiters with `max_tokens` of thinking, 8 of answer, in a context of 100.
+fn spec(max_tokens: MaxTokens) -> Spec {
+    Spec {
+        thinking_start: vec![START, THINK],
+        thinking_end: vec![START, ANSWER],
+        thinking: Some(Thinking {
+            max_tokens,
+            min_tokens: 0,
+            until: vec![START, END],
+            n_ignore: 0,
+            ignore: vec![],
+            thinking_end_max: vec![START, ANSWER, LINE, FINAL],
+            newline: vec![LINE],
+            ends_line: BTreeSet::from([LINE, DOT_LINE]),
+        }),
+        until: vec![END],
+        max_gen_toks: 8,
+        max_model_len: 100,
+    }
+}
+
+fn cap(count: usize) -> Spec {
+    spec(MaxTokens::Count(count))
+}
+
+fn plain() -> Spec {
+    Spec { thinking: None, ..cap(0) }
+}
+
+/// A cap with ends of thinking ignored, as the config sets it up.
+fn ignoring(count: usize, n_ignore: usize, ignore: &[i64]) -> Spec {
+    let mut spec = cap(count);
+    let thinking = spec.thinking.as_mut().unwrap();
+    (thinking.n_ignore, thinking.ignore) = (n_ignore, ignore.to_vec());
+    thinking.min_tokens = 1;
+    spec
+}
+
+fn within(max_model_len: usize, spec: Spec) -> Spec {
+    Spec { max_model_len, ..spec }
+}
+
+/// Decodes with a script of ranked ids and checks that nothing was fed twice or left out.
+#[track_caller]
+fn decode(spec: &Spec, script: &[&[i64]]) -> Outcome {
+    let script = script.iter().map(|ranked| ranked.to_vec()).collect();
+    let mut decoder = Scripted { script, fed: vec![] };
+    let mut sampler = Sampler::new(0.0, VOCAB, record::seed::rng(0, &[]));
+    let outcome = generate(&mut decoder, &mut sampler, spec, &PROMPT).unwrap();
+    assert_eq!(decoder.script.len(), 0, "fewer ids are sampled than the row has");
+    let whole = [&PROMPT[..], &outcome.ids].concat();
+    assert!(whole.starts_with(&decoder.fed), "fed {:?} of {whole:?}", decoder.fed);
+    outcome
+}
+
+/// One row: sampled ids in, ids behind the prompt, the thinking among them and both endings out.
+#[track_caller]
+fn check(
+    spec: &Spec,
+    sampled: &[i64],
+    ids: &[i64],
+    thinking: &[i64],
+    endings: (Option<Ending>, Ending),
+) {
+    let script: Vec<[i64; 1]> = sampled.iter().map(|&id| [id]).collect();
+    let script: Vec<&[i64]> = script.iter().map(|ranked| &ranked[..]).collect();
+    let outcome = decode(spec, &script);
+    assert_eq!(outcome.ids, ids);
+    assert_eq!(outcome.ids[outcome.thinking.clone()], *thinking);
+    assert_eq!((outcome.thinking_ending, outcome.ending), endings);
+}
+
+const STOP: Ending = Ending::Stop;
+const LENGTH: Ending = Ending::Length;
+const CONTEXT: Ending = Ending::Context;
+
+#[test]
+fn plain_generation_forces_nothing() {
+    check(&plain(), &[30, 31, END], &[30, 31], &[30, 31], (None, STOP));
+    let long = [30; 8];
+    check(&plain(), &long, &long, &long, (None, LENGTH));
+    check(&within(5, plain()), &[30, 31], &[30, 31], &[30, 31], (None, CONTEXT));
+    check(&within(3, plain()), &[], &[], &[], (None, CONTEXT));
+    // The delimiters, when the model writes them itself, tell thinking from answer.
+    let own = [START, THINK, 20, START, ANSWER, 30, 31];
+    let outcome = decode(&plain(), &own.iter().chain(&[END]).map(std::slice::from_ref).collect::<Vec<_>>());
+    assert_eq!(outcome.ids, own);
+    assert_eq!((outcome.thinking, outcome.answer), (2..3, 5..7));
+}
+
+#[test]
+fn thinking_that_ends_by_itself() {
+    let ids = [START, THINK, 20, 21, START, ANSWER, 30];
+    check(&cap(5), &[20, 21, START, 30, END], &ids, &[20, 21], (Some(STOP), STOP));
+    check(&cap(5), &[20, 21, END, 30, END], &ids, &[20, 21], (Some(STOP), STOP));
+    // An end as the last id that the budget allows is an end, not a cut.
+    check(&cap(3), &[20, 21, START, 30, END], &ids, &[20, 21], (Some(STOP), STOP));
+    check(&cap(3), &[START, END], &[START, THINK, START, ANSWER], &[], (Some(STOP), STOP));
+}
+
+#[test]
+fn thinking_that_reaches_its_budget() {
+    let ids = [START, THINK, 20, 21, LINE, START, ANSWER, LINE, FINAL, 30];
+    check(&cap(2), &[20, 21, 30, END], &ids, &[20, 21], (Some(LENGTH), STOP));
+    // No second new line where the thinking ends with one.
+    let ids = [START, THINK, 20, DOT_LINE, START, ANSWER, LINE, FINAL, 30];
+    check(&cap(2), &[20, DOT_LINE, 30, END], &ids, &[20, DOT_LINE], (Some(LENGTH), STOP));
+    let ids = [START, THINK, LINE, START, ANSWER, LINE, FINAL];
+    check(&cap(1), &[LINE, END], &ids, &[LINE], (Some(LENGTH), STOP));
+}
+
+#[test]
+fn a_budget_of_0_answers_at_once() {
+    let ids = [START, THINK, LINE, START, ANSWER, LINE, FINAL, 30];
+    check(&cap(0), &[30, END], &ids, &[], (Some(LENGTH), STOP));
+}
+
+#[test]
+fn an_ignored_end_is_replaced() {
+    let ids = [START, THINK, 20, WAIT, 21, START, ANSWER, 30];
+    let wait = ignoring(9, 1, &[WAIT]);
+    check(&wait, &[20, START, 21, START, 30, END], &ids, &[20, WAIT, 21], (Some(STOP), STOP));
+    let ids = [START, THINK, 20, WAIT, A_BIT, 21, WAIT, A_BIT, 22, START, ANSWER];
+    let twice = ignoring(9, 2, &[WAIT, A_BIT]);
+    let thinking = [20, WAIT, A_BIT, 21, WAIT, A_BIT, 22];
+    check(&twice, &[20, START, 21, END, 22, END, END], &ids, &thinking, (Some(STOP), STOP));
+}
+
+#[test]
+fn the_first_id_of_a_round_is_no_end() {
+    // Ignored without a string: the same logits again, and the second choice is taken.
+    let outcome = decode(&ignoring(9, 1, &[]), &[&[START, 20], &[START, 21], &[START], &[END]]);
+    assert_eq!(outcome.ids, [START, THINK, 20, 21, START, ANSWER]);
+    // With thinking_n_ignore = 0 as well, as in the harness.
+    let outcome = decode(&ignoring(9, 0, &[]), &[&[END, 20], &[END], &[END]]);
+    assert_eq!(outcome.ids, [START, THINK, 20, START, ANSWER]);
+}
+
+#[test]
+fn rounds_share_one_budget() {
+    let closing = [LINE, START, ANSWER, LINE, FINAL];
+    let row = |spec: &Spec, sampled: &[i64], thinking: &[i64]| {
+        let ids = [&[START, THINK], thinking, &closing].concat();
+        check(spec, &[sampled, &[END]].concat(), &ids, thinking, (Some(LENGTH), STOP));
+    };
+    // The first round uses it all: nothing is ignored.
+    row(&ignoring(2, 1, &[WAIT]), &[20, 21], &[20, 21]);
+    // The second round reaches it.
+    row(&ignoring(4, 1, &[WAIT]), &[20, START, 21, 22], &[20, WAIT, 21, 22]);
+    // The string itself fills it, or is cut by it.
+    row(&ignoring(2, 1, &[WAIT]), &[20, START], &[20, WAIT]);
+    row(&ignoring(3, 2, &[WAIT, A_BIT]), &[20, 21, START], &[20, 21, WAIT]);
+}
+
+#[test]
+fn a_minimum_bans_the_stops() {
+    let mut least = cap(9);
+    least.thinking.as_mut().unwrap().min_tokens = 2;
+    let outcome = decode(&least, &[&[START, 20], &[END, START, 21], &[START], &[30], &[END]]);
+    assert_eq!(outcome.ids, [START, THINK, 20, 21, START, ANSWER, 30]);
+}
+
+#[test]
+fn the_answer_has_its_own_limit() {
+    let answer = [30; 8];
+    let ids = [&[START, THINK, 20, START, ANSWER], &answer[..]].concat();
+    let sampled = [&[20, START], &answer[..]].concat();
+    check(&cap(5), &sampled, &ids, &[20], (Some(STOP), LENGTH));
+    // What would end thinking does not end the answer.
+    let ids = [START, THINK, START, ANSWER, START, 30];
+    check(&cap(5), &[START, START, 30, END], &ids, &[], (Some(STOP), STOP));
+}
+
+#[test]
+fn the_context_bounds_everything() {
+    let full = (Some(CONTEXT), CONTEXT);
+    // Full before thinking, in thinking, and by a closing that no longer fits.
+    check(&within(5, cap(9)), &[], &[START, THINK], &[], full);
+    check(&within(7, cap(9)), &[20, 21], &[START, THINK, 20, 21], &[20, 21], full);
+    check(&within(8, cap(9)), &[20, 21, START], &[START, THINK, 20, 21], &[20, 21], full);
+    check(&within(11, cap(2)), &[20, 21], &[START, THINK, 20, 21], &[20, 21], full);
+    // Full right after the closing, and in the answer.
+    let ids = [START, THINK, 20, START, ANSWER];
+    check(&within(8, cap(9)), &[20, START], &ids, &[20], (Some(STOP), CONTEXT));
+    let ids = [START, THINK, 20, START, ANSWER, 30];
+    check(&within(9, cap(9)), &[20, START, 30], &ids, &[20], (Some(STOP), CONTEXT));
+}
+
+#[test]
+fn auto_is_what_the_answer_leaves() {
+    // s1's numbers: 32768 less a prompt of 200, 2 and 6 ids of delimiters, and 100.
+    let mut auto = Spec { max_gen_toks: 32_768, ..spec(MaxTokens::Auto) };
+    auto.thinking.as_mut().unwrap().thinking_end_max = vec![151644, 9217, 198, 19357, 21806, 25];
+    assert_eq!(auto.max_tokens_thinking(200), Some(32_460));
+    assert_eq!(auto.max_tokens_thinking(40_000), Some(0));
+    assert_eq!(cap(7).max_tokens_thinking(40_000), Some(7));
+    assert_eq!(plain().max_tokens_thinking(200), None);
+    // Three of prompt, two and four of delimiters: two are left.
+    let small = Spec { max_gen_toks: 111, max_model_len: 1000, ..spec(MaxTokens::Auto) };
+    let ids = [START, THINK, 20, 21, LINE, START, ANSWER, LINE, FINAL];
+    check(&small, &[20, 21, END], &ids, &[20, 21], (Some(LENGTH), STOP));
+}

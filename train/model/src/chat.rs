@@ -1,0 +1,116 @@
+//! Qwen2.5's chat template and s1's thinking format, as tokens.
+//!
+//! One turn is `<|im_start|>role\ncontent<|im_end|>\n`. s1 opens an assistant's thinking with
+//! `<|im_start|>think` and its answer with `<|im_start|>answer` (s1's `data/tokenization.py`).
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::tokenizer::{Piece, Tokenizer};
+
+pub const IM_START: &str = "<|im_start|>";
+pub const IM_END: &str = "<|im_end|>";
+
+/// Turns questions and examples into ids for one model.
+#[derive(Debug, Clone)]
+pub struct Chat {
+    pub tokenizer: Tokenizer,
+    /// The system text that the model's template inserts when a conversation has none.
+    system: Option<String>,
+}
+
+/// The ids of one training example.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    pub ids: Vec<i64>,
+    /// The first trained position: just after `<|im_start|>assistant\n`. Everything from here to
+    /// the end is trained, the closing `<|im_end|>` and its newline included.
+    pub trained_from: usize,
+}
+
+impl Chat {
+    /// Reads `tokenizer.json` and the chat template (`chat_template.jinja`, or the entry of
+    /// `tokenizer_config.json`) in `folder`.
+    ///
+    /// # Errors
+    /// When a file is missing or the template is not ChatML.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let tokenizer = Tokenizer::read(folder)?;
+        let (path, template) = read_template(folder)?;
+        if !template.contains(IM_START) || !template.contains(IM_END) {
+            bail!("{}: the chat template is not ChatML ({IM_START} … {IM_END})", path.display());
+        }
+        Ok(Self { tokenizer, system: default_system(&template) })
+    }
+
+    /// The prompt for a question: system turn if the template has a default, user turn, and
+    /// `<|im_start|>assistant\n`.
+    pub fn prompt(&self, question: &str) -> Result<Vec<i64>> {
+        self.tokenizer.encode(&self.prompt_pieces(question))
+    }
+
+    /// A question with its thinking and answer, as s1 trains it. `thinking` and `answer` are
+    /// already stripped and prefixed as s1 does.
+    pub fn example(&self, question: &str, thinking: &str, answer: &str) -> Result<Example> {
+        let mut ids = self.prompt(question)?;
+        let trained_from = ids.len();
+        ids.extend(self.tokenizer.encode(&[
+            Piece::Control(IM_START),
+            Piece::Text("think\n"),
+            Piece::Text(thinking),
+            Piece::Text("\n"),
+            Piece::Control(IM_START),
+            Piece::Text("answer\n"),
+            Piece::Text(answer),
+            Piece::Control(IM_END),
+            Piece::Text("\n"),
+        ])?);
+        Ok(Example { ids, trained_from })
+    }
+
+    fn prompt_pieces<'a>(&'a self, question: &'a str) -> Vec<Piece<'a>> {
+        let turn = |role: &'a str, content: &'a str| {
+            [
+                Piece::Control(IM_START),
+                Piece::Text(role),
+                Piece::Text(content),
+                Piece::Control(IM_END),
+                Piece::Text("\n"),
+            ]
+        };
+        let mut pieces = Vec::new();
+        if let Some(system) = &self.system {
+            pieces.extend(turn("system\n", system));
+        }
+        pieces.extend(turn("user\n", question));
+        pieces.extend([Piece::Control(IM_START), Piece::Text("assistant\n")]);
+        pieces
+    }
+}
+
+fn read_template(folder: &Path) -> Result<(std::path::PathBuf, String)> {
+    let path = folder.join("chat_template.jinja");
+    if path.exists() {
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        return Ok((path, text));
+    }
+    let path = folder.join("tokenizer_config.json");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let json: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    let template = json["chat_template"].as_str().with_context(|| {
+        format!("{}: it has no `chat_template`; copy the base model's file", path.display())
+    })?;
+    Ok((path, template.to_string()))
+}
+
+/// The system text written out in a Qwen2.5 template: what stands between `<|im_start|>system\n`
+/// (with the Jinja escape) and `<|im_end|>` inside one string literal.
+fn default_system(template: &str) -> Option<String> {
+    let opening = format!("{IM_START}system\\n");
+    let literals = template.split(&opening).skip(1);
+    let mut texts = literals.filter_map(|rest| rest.split_once(IM_END)).map(|(text, _)| text);
+    texts.find(|text| !text.is_empty() && !text.contains(['\'', '{'])).map(str::to_string)
+}

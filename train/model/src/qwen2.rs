@@ -1,0 +1,200 @@
+//! Qwen2's forward over packed tokens; to be read beside transformers' `modeling_qwen2.py`.
+//!
+//! Shapes: T tokens of all segments together, H hidden, Q query heads x D, K key/value heads x D,
+//! I intermediate, V vocabulary.
+
+use anyhow::Result;
+use tch::{Device, IndexOp, Kind, Tensor};
+
+use crate::{Cache, Checkpoint, Config, Layout, Rope, Unit, rope};
+
+/// The weights of one decoder layer: views into its unit's flat buffer.
+#[derive(Debug)]
+pub struct DecoderLayer {
+    input_layernorm: Tensor,          // [H]
+    post_attention_layernorm: Tensor, // [H]
+    qkv_bias: Tensor,                 // [Q+2K]
+    qkv_proj: Tensor,                 // [Q+2K, H]
+    o_proj: Tensor,                   // [H, Q]
+    gate_up_proj: Tensor,             // [2I, H]
+    down_proj: Tensor,                // [H, I]
+}
+
+impl DecoderLayer {
+    /// Cuts the flat buffer of a layer's [`Unit`] (padding after its end is ignored). One split
+    /// rather than many slices: its backward is one concatenation.
+    pub fn from_flat(config: &Config, flat: &Tensor) -> Self {
+        let (h, inner) = (config.hidden_size, config.intermediate_size);
+        let q = config.num_attention_heads * config.head_dim();
+        let qkv = q + 2 * config.num_key_value_heads * config.head_dim();
+        let mut sizes = vec![h, h, qkv, qkv * h, h * q, 2 * inner * h, h * inner];
+        sizes.push(flat.numel() as i64 - sizes.iter().sum::<i64>());
+        let p = flat.split_with_sizes(&sizes, 0);
+        Self {
+            input_layernorm: p[0].shallow_clone(),
+            post_attention_layernorm: p[1].shallow_clone(),
+            qkv_bias: p[2].shallow_clone(),
+            qkv_proj: p[3].view([qkv, h]),
+            o_proj: p[4].view([h, q]),
+            gate_up_proj: p[5].view([2 * inner, h]),
+            down_proj: p[6].view([h, inner]),
+        }
+    }
+
+    /// The residual stream after this layer, `[T, H]` to `[T, H]`. `rotation` is [`Rope::at`] of
+    /// the tokens' positions; `attend` maps queries `[T, heads, D]`, keys and values
+    /// `[T, kv heads, D]` to `[T, heads, D]`: it decides which token sees which.
+    pub fn forward(
+        &self,
+        config: &Config,
+        x: &Tensor,
+        rotation: &(Tensor, Tensor),
+        attend: impl FnOnce(Tensor, Tensor, Tensor) -> Tensor,
+    ) -> Tensor {
+        let (heads, kv, d) =
+            (config.num_attention_heads, config.num_key_value_heads, config.head_dim());
+        let normed = rms_norm(x, &self.input_layernorm, config.rms_norm_eps);
+        let qkv = normed.linear(&self.qkv_proj, Some(&self.qkv_bias)); // [T, Q+2K]
+        let qkv = qkv.view([-1, heads + 2 * kv, d]).split_with_sizes([heads, kv, kv], 1);
+        let query = rope::rotate(&qkv[0], rotation);
+        let key = rope::rotate(&qkv[1], rotation);
+        let attended = attend(query, key, qkv[2].shallow_clone()).reshape([-1, heads * d]);
+        let x = x + attended.linear(&self.o_proj, None::<Tensor>);
+
+        let normed = rms_norm(&x, &self.post_attention_layernorm, config.rms_norm_eps);
+        let gate_up = normed.linear(&self.gate_up_proj, None::<Tensor>).chunk(2, -1); // [T, I] x 2
+        let inner = gate_up[0].silu() * &gate_up[1];
+        x + inner.linear(&self.down_proj, None::<Tensor>)
+    }
+}
+
+/// Root-mean-square norm over the last dimension, reckoned in fp32 whatever the input's kind.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
+    let x32 = x.to_kind(Kind::Float);
+    let mean_square = x32.square().mean_dim(-1, true, Kind::Float);
+    weight * (x32 * (mean_square + eps).rsqrt()).to_kind(x.kind())
+}
+
+/// Attention within each segment and never across: segment i is the tokens
+/// `cu_seqlens[i]..cu_seqlens[i + 1]`, each seeing itself and what stands before it.
+pub fn attend_segments(cu_seqlens: &[i64]) -> impl Fn(Tensor, Tensor, Tensor) -> Tensor + '_ {
+    move |query, key, value| {
+        let one = |bounds: &[i64]| {
+            let cut = |t: &Tensor| t.i(bounds[0]..bounds[1]).transpose(0, 1).unsqueeze(0);
+            let (q, k, v) = (cut(&query), cut(&key), cut(&value)); // [1, heads, t, D]
+            sdpa(&q, &k, &v, None, true).squeeze_dim(0).transpose(0, 1)
+        };
+        let parts: Vec<Tensor> = cu_seqlens.windows(2).map(one).collect();
+        Tensor::cat(&parts, 0)
+    }
+}
+
+/// Scaled dot-product attention over `[1, heads, t, D]`, key/value heads shared by groups.
+pub(crate) fn sdpa(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool) -> Tensor {
+    let shared = q.size()[1] != k.size()[1];
+    Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal, None, shared)
+}
+
+/// A whole model in memory, for prefill and decoding.
+#[derive(Debug)]
+pub struct Qwen2 {
+    pub config: Config,
+    embed_tokens: Tensor, // [V, H]
+    layers: Vec<DecoderLayer>,
+    norm: Tensor,    // [H]
+    lm_head: Tensor, // [V, H]
+    rope: Rope,
+}
+
+impl Qwen2 {
+    /// Loads a Hugging Face folder, its weights converted to `kind`.
+    pub fn load(folder: &std::path::Path, device: Device, kind: Kind) -> Result<Self> {
+        let checkpoint = Checkpoint::open(folder)?;
+        let read = |unit: &Unit| Ok(checkpoint.read_unit(unit, kind)?.to_device(device));
+        let flats = Layout::new(checkpoint.config()).units.iter().map(read).collect::<Result<_>>()?;
+        Ok(Self::from_flats(checkpoint.config().clone(), flats))
+    }
+
+    /// A model over its units' flat buffers, in [`Layout`]'s order.
+    pub fn from_flats(config: Config, flats: Vec<Tensor>) -> Self {
+        let (first, rest) = flats.split_first().expect("an embedding unit");
+        let (last, layers) = rest.split_last().expect("a final unit");
+        let (embed_tokens, (norm, head)) = (embedding(&config, first), final_unit(&config, last));
+        let layers = layers.iter().map(|flat| DecoderLayer::from_flat(&config, flat)).collect();
+        let lm_head = head.unwrap_or_else(|| embed_tokens.shallow_clone());
+        let rope = Rope::new(&config, config.max_position_embeddings, first.device());
+        Self { config, embed_tokens, layers, norm, lm_head, rope }
+    }
+
+    pub fn device(&self) -> Device {
+        self.norm.device()
+    }
+
+    /// An empty cache for [`Qwen2::extend`].
+    pub fn new_cache(&self) -> Cache {
+        Cache::new(&self.config, self.norm.kind(), self.device())
+    }
+
+    /// The logits of every token of a packed batch, `[T, V]` in fp32; no cache.
+    pub fn logits(&self, ids: &[i64], cu_seqlens: &[i64]) -> Tensor {
+        let _guard = tch::no_grad_guard();
+        let positions: Vec<i64> = cu_seqlens.windows(2).flat_map(|s| 0..s[1] - s[0]).collect();
+        let attend = attend_segments(cu_seqlens);
+        let x = self.hidden(ids, &positions, |_, q, k, v| attend(q, k, v));
+        self.head(&x)
+    }
+
+    /// Appends `ids` to the sequence in `cache` and returns the logits after the last of them,
+    /// `[V]` in fp32.
+    pub fn extend(&self, cache: &mut Cache, ids: &[i64]) -> Tensor {
+        let _guard = tch::no_grad_guard();
+        let start = cache.len();
+        let positions: Vec<i64> = (start..start + ids.len() as i64).collect();
+        cache.reserve(ids.len() as i64);
+        let x = self.hidden(ids, &positions, |n, q, k, v| cache.attend(n, &q, &k, &v));
+        cache.advance(ids.len() as i64);
+        self.head(&x.i(-1..)).squeeze_dim(0)
+    }
+
+    fn hidden(
+        &self,
+        ids: &[i64],
+        positions: &[i64],
+        mut attend: impl FnMut(usize, Tensor, Tensor, Tensor) -> Tensor,
+    ) -> Tensor {
+        let device = self.device();
+        let mut x = embed(&self.embed_tokens, &Tensor::from_slice(ids).to_device(device));
+        let positions = Tensor::from_slice(positions).to_device(device);
+        let rotation = self.rope.at(&positions, x.kind());
+        for (n, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(&self.config, &x, &rotation, |q, k, v| attend(n, q, k, v));
+        }
+        x
+    }
+
+    fn head(&self, x: &Tensor) -> Tensor {
+        let normed = rms_norm(x, &self.norm, self.config.rms_norm_eps);
+        normed.linear(&self.lm_head, None::<Tensor>).to_kind(Kind::Float)
+    }
+}
+
+/// Rows of `embed_tokens` for `ids`, `[T]` to `[T, H]`.
+pub fn embed(embed_tokens: &Tensor, ids: &Tensor) -> Tensor {
+    Tensor::embedding(embed_tokens, ids, -1, false, false)
+}
+
+/// The embedding matrix `[V, H]` in the `embed` unit's flat buffer.
+pub fn embedding(config: &Config, flat: &Tensor) -> Tensor {
+    let numel = config.vocab_size * config.hidden_size;
+    flat.narrow(0, 0, numel).view([config.vocab_size, config.hidden_size])
+}
+
+/// The final norm's weight `[H]`, and the head `[V, H]` unless it is the embedding.
+pub fn final_unit(config: &Config, flat: &Tensor) -> (Tensor, Option<Tensor>) {
+    let (hidden, vocab) = (config.hidden_size, config.vocab_size);
+    let head = if config.tie_word_embeddings { 0 } else { vocab * hidden };
+    let padding = flat.numel() as i64 - hidden - head;
+    let parts = flat.split_with_sizes([hidden, head, padding], 0);
+    let lm_head = (head > 0).then(|| parts[1].view([vocab, hidden]));
+    (parts[0].shallow_clone(), lm_head)
+}

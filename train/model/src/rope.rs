@@ -1,0 +1,50 @@
+//! Rotary position embedding, tables in fp32.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::Config;
+
+/// Cosines and sines of every position, `[positions, head_dim]` each, always in fp32: in bf16 the
+/// position 20,001 would become 19,968.
+///
+/// The arithmetic is transformers' (`Qwen2RotaryEmbedding`) operation by operation, so that the
+/// tables are its tables to the bit: fp32 frequencies times fp32 positions.
+#[derive(Debug)]
+pub struct Rope {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rope {
+    pub fn new(config: &Config, positions: i64, device: Device) -> Self {
+        let dim = config.head_dim();
+        let options = (Kind::Float, device);
+        let exponents = Tensor::arange_start_step(0, dim, 2, (Kind::Int64, device))
+            .to_kind(Kind::Float)
+            / dim as f64;
+        let theta = Tensor::full([1], config.rope_theta(), options);
+        let frequencies = theta.pow(&exponents).reciprocal(); // [D/2]
+        let angles = Tensor::arange(positions, options).unsqueeze(1) * frequencies.unsqueeze(0);
+        let angles = Tensor::cat(&[&angles, &angles], -1); // [P, D]
+        Self { cos: angles.cos(), sin: angles.sin() }
+    }
+
+    /// How many positions the tables hold.
+    pub fn positions(&self) -> i64 {
+        self.cos.size()[0]
+    }
+
+    /// The rows of `positions` (`[T]`, int64): cosines and sines, `[T, 1, D]` each, in `kind`.
+    pub fn at(&self, positions: &Tensor, kind: Kind) -> (Tensor, Tensor) {
+        let rows = |table: &Tensor| table.index_select(0, positions).unsqueeze(1).to_kind(kind);
+        (rows(&self.cos), rows(&self.sin))
+    }
+}
+
+/// Rotates the heads of `x` (`[T, heads, D]`) by their positions' cosines and sines.
+pub fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Tensor {
+    let half = x.size()[2] / 2;
+    let halves = x.split(half, -1);
+    let turned = Tensor::cat(&[&halves[1].neg(), &halves[0]], -1);
+    x * cos + turned * sin
+}

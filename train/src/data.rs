@@ -1,0 +1,182 @@
+//! Examples as tokens, their order over the epochs, and one rank's share of a global batch.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use model::chat::{Chat, Example};
+use tch::{Device, Tensor};
+
+use crate::config::{Batch, Config, Data, OverLong};
+
+/// The tokenised training set.
+#[derive(Debug)]
+pub struct Examples {
+    pub examples: Vec<Example>,
+    /// Rows of the table, before any was dropped.
+    pub rows: usize,
+    /// What was done to rows longer than the block size, a line each.
+    pub over_long: Vec<String>,
+}
+
+impl Examples {
+    /// Reads and tokenises the run's table.
+    ///
+    /// # Errors
+    /// A row without question, reasoning or attempt; an over-long row under `over_long =
+    /// "error"`; a row that would have no trained token. The text names file, row and question.
+    pub fn read(data: &Data, chat: &Chat) -> Result<Self> {
+        let path = Path::new(&data.examples);
+        let rows = record::table::read_rows(path)?;
+        ensure!(!rows.is_empty(), "{}: the table has no rows to train on", path.display());
+        let mut found = Self { examples: Vec::new(), rows: rows.len(), over_long: Vec::new() };
+        for (number, row) in rows.iter().enumerate() {
+            let place = || format!("{}: row {}, question {}", data.examples, number + 1, row.hash());
+            let (thinking, answer) = record::example::parts(row).with_context(place)?;
+            let example = chat.example(&row.question, &thinking, &answer).with_context(place)?;
+            found.push(example, data, place())?;
+        }
+        ensure!(!found.examples.is_empty(), "{}: every row was dropped", path.display());
+        Ok(found)
+    }
+
+    fn push(&mut self, mut example: Example, data: &Data, place: String) -> Result<()> {
+        let (length, limit) = (example.ids.len(), data.block_size);
+        if length > limit {
+            let what = format!("{place}: {length} tokens, block_size is {limit}");
+            match data.over_long {
+                OverLong::Error => bail!("{what}; raise it, or set over_long to truncate or drop"),
+                OverLong::Drop => {
+                    self.over_long.push(format!("dropped {what}"));
+                    return Ok(());
+                }
+                OverLong::Truncate => {
+                    self.over_long.push(format!("truncated {what}"));
+                    example.ids.truncate(limit);
+                }
+            }
+        }
+        ensure!(
+            example.trained_from < example.ids.len(),
+            "{place}: its question alone fills block_size {limit}, no token would be trained"
+        );
+        self.examples.push(example);
+        Ok(())
+    }
+
+    /// Tokens that the loss is on, in one epoch.
+    pub fn trained_tokens(&self) -> usize {
+        self.examples.iter().map(|example| example.ids.len() - example.trained_from).sum()
+    }
+
+    pub fn tokens(&self) -> usize {
+        self.examples.iter().map(|example| example.ids.len()).sum()
+    }
+}
+
+/// Which examples each optimizer step sees.
+#[derive(Debug, Clone)]
+pub struct Order {
+    seed: u64,
+    examples: usize,
+    global_batch: usize,
+    epochs: usize,
+}
+
+impl Order {
+    pub fn new(config: &Config, examples: usize) -> Self {
+        let (global_batch, epochs) = (config.batch.global_batch, config.schedule.epochs);
+        Self { seed: config.seed, examples, global_batch, epochs }
+    }
+
+    pub fn steps_per_epoch(&self) -> usize {
+        self.examples.div_ceil(self.global_batch)
+    }
+
+    pub fn steps(&self) -> usize {
+        self.steps_per_epoch() * self.epochs
+    }
+
+    /// The examples of step `step` (from 0), each epoch a fresh permutation. The last batch of an
+    /// epoch is refilled from the epoch's start, as accelerate's `even_batches` does.
+    ///
+    /// Differs from s1: the permutation is drawn from ChaCha, not from PyTorch's generator.
+    pub fn step(&self, step: usize) -> Vec<usize> {
+        let (epoch, position) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
+        let mut order: Vec<usize> = (0..self.examples).collect();
+        record::seed::rng(self.seed, &["order", &epoch.to_string()]).shuffle(&mut order);
+        let start = position * self.global_batch;
+        (start..start + self.global_batch).map(|i| order[i % self.examples]).collect()
+    }
+}
+
+/// Some examples packed into one pass: attention stays inside each, positions restart.
+#[derive(Debug)]
+pub struct MicroBatch {
+    /// `[T]`, all segments behind one another.
+    pub ids: Tensor,
+    /// `[T]`, each token's place in its own segment.
+    pub positions: Tensor,
+    /// Where segments begin and end: 0, …, T.
+    pub cu_seqlens: Vec<i64>,
+    /// `[N]`, the rows of the hidden state that predict a trained token.
+    pub predicts: Tensor,
+    /// `[N]`, the tokens they are to predict.
+    pub targets: Tensor,
+    /// `[N]` fp32, each target's share of the loss; they sum to 1 over a global batch.
+    pub weights: Tensor,
+}
+
+impl MicroBatch {
+    /// Packs `examples`, each with the weight 1 / (its trained tokens x `global_batch`): every
+    /// example counts the same, as in the original.
+    pub fn pack(examples: &[&Example], global_batch: usize, device: Device) -> Self {
+        let (mut ids, mut positions, mut cu_seqlens) = (Vec::new(), Vec::new(), vec![0]);
+        let (mut predicts, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for example in examples {
+            let (start, length) = (ids.len() as i64, example.ids.len());
+            // The very first token has nothing before it that could predict it.
+            let trained = example.trained_from.max(1)..length;
+            let weight = 1.0 / (trained.len() as f64 * global_batch as f64);
+            predicts.extend(trained.clone().map(|t| start + t as i64 - 1));
+            targets.extend_from_slice(&example.ids[trained.clone()]);
+            weights.extend(trained.map(|_| weight as f32));
+            ids.extend_from_slice(&example.ids);
+            positions.extend(0..length as i64);
+            cu_seqlens.push(ids.len() as i64);
+        }
+        let to = |values: &[i64]| Tensor::from_slice(values).to_device(device);
+        let weights = Tensor::from_slice(&weights).to_device(device);
+        let (predicts, targets) = (to(&predicts), to(&targets));
+        Self { ids: to(&ids), positions: to(&positions), cu_seqlens, predicts, targets, weights }
+    }
+}
+
+/// Checks that a global batch divides over ranks and passes.
+pub fn check_division(batch: &Batch, world_size: usize) -> Result<()> {
+    let Batch { global_batch, micro_batch } = *batch;
+    ensure!(
+        global_batch > 0 && micro_batch > 0 && global_batch.is_multiple_of(world_size * micro_batch),
+        "global_batch {global_batch} must be a multiple of ranks x micro_batch = {world_size} x \
+         {micro_batch}: change [batch] or --ranks"
+    );
+    Ok(())
+}
+
+/// The micro-batches of `rank`: the global batch is dealt from longest to shortest, back and
+/// forth over the ranks, so that all have nearly the same work; each rank packs its share.
+pub fn share<'a>(
+    batch: &[&'a Example],
+    micro_batch: usize,
+    rank: usize,
+    world_size: usize,
+) -> Vec<Vec<&'a Example>> {
+    let mut sorted = batch.to_vec();
+    sorted.sort_by_key(|example| std::cmp::Reverse(example.ids.len()));
+    let dealt_to = |place: usize| match (place / world_size, place % world_size) {
+        (round, at) if round % 2 == 0 => at,
+        (_, at) => world_size - 1 - at,
+    };
+    let mine = sorted.iter().enumerate().filter(|(place, _)| dealt_to(*place) == rank);
+    let mine: Vec<&Example> = mine.map(|(_, example)| *example).collect();
+    mine.chunks(micro_batch).map(<[&Example]>::to_vec).collect()
+}

@@ -1,0 +1,269 @@
+//! A whole run: read, train, export.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use c10d::{Backend, Group, Rank};
+use model::chat::Chat;
+use model::{Checkpoint, Config as ModelConfig, Unit};
+use record::publish::{self, Manifest, OutputFolder};
+use tch::{Device, Kind, Tensor};
+
+use crate::config::{Config, Init};
+use crate::data::{self, Examples, MicroBatch, Order};
+use crate::export::export;
+use crate::init::random_unit;
+use crate::optimizer::{learning_rate, warmup_steps};
+use crate::progress::{Metrics, Progress};
+use crate::shards::Shards;
+use crate::step::{Measured, Trainer};
+
+/// What `train run` was asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub config: PathBuf,
+    /// `section.key=value` overrides.
+    pub sets: Vec<String>,
+    /// Replace an earlier run's folder.
+    pub overwrite: bool,
+}
+
+/// Runs this rank's part. Rank 0 prints and writes.
+///
+/// # Errors
+/// See the stages; nothing is left half-written: `checkpoint/` appears whole or not at all.
+pub fn run(request: &Request, rank: &Rank) -> Result<()> {
+    let (config, table) = record::config::load::<Config>(&request.config, &request.sets)?;
+    data::check_division(&config.batch, rank.world_size)?;
+    let base = model::hub::model_folder(&config.model.path)?;
+    let chat = Chat::read(&base)?;
+    let examples = Examples::read(&config.data, &chat)?;
+    let lead = match rank.rank {
+        0 => Some(RunFolder::create(&config, &table, request.overwrite, &examples)?),
+        _ => None,
+    };
+    let (device, backend) = choose_device(rank);
+    let timeout = Duration::from_secs(config.distributed.timeout_seconds);
+    let group = Group::connect(rank, backend, timeout)?;
+    let shards = load_shards(&config, &base, group, device)?;
+    let order = Order::new(&config, examples.examples.len());
+    if lead.is_some() {
+        describe(&config, &shards, &examples, &order);
+    }
+    let positions = config.data.block_size as i64;
+    let mut trainer = Trainer::new(shards, &config.optimizer, positions);
+    let progress = lead.as_ref().map(|lead| Progress::new(&lead.path, order.steps())).transpose()?;
+    let progress = train(&config, &examples, &order, &mut trainer, progress)?;
+
+    let folder = lead.as_ref().map(RunFolder::checkpoint).transpose()?;
+    let path = folder.as_ref().map(OutputFolder::path);
+    export(&trainer.shards, config.model.save_dtype, &base, path, None)?;
+    if let (Some(lead), Some(folder), Some(progress)) = (lead, folder, progress) {
+        let base = publish::input(&base, None)?;
+        let examples_file = publish::input(Path::new(&config.data.examples), Some(examples.rows as u64))?;
+        folder.finish(Manifest {
+            tool: "train".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            command: publish::command(),
+            config: table,
+            inputs: vec![examples_file, base],
+            seeds: [("run".to_string(), config.seed)].into(),
+            ..Manifest::default()
+        })?;
+        let (history, time) = progress.finish()?;
+        lead.summarise(&trainer, &examples, &order, &history, time)?;
+    }
+    Ok(())
+}
+
+/// The loop over optimizer steps. What a step measured is read while the next one runs.
+fn train(
+    config: &Config,
+    examples: &Examples,
+    order: &Order,
+    trainer: &mut Trainer,
+    mut progress: Option<Progress>,
+) -> Result<Option<Progress>> {
+    let (rank, world) = (trainer.shards.group.rank(), trainer.shards.group.world_size());
+    let (steps, mut tokens) = (order.steps(), 0);
+    let mut waiting: Option<(Metrics, Measured)> = None;
+    for step in 0..steps {
+        let batch: Vec<_> = order.step(step).iter().map(|&i| &examples.examples[i]).collect();
+        tokens += batch.iter().map(|example| example.ids.len()).sum::<usize>();
+        let rate = learning_rate(
+            config.optimizer.learning_rate,
+            config.schedule.warmup_ratio,
+            step,
+            steps,
+        );
+        let micro_batches: Vec<MicroBatch> =
+            data::share(&batch, config.batch.micro_batch, rank, world)
+                .iter()
+                .map(|part| MicroBatch::pack(part, batch.len(), trainer.shards.device))
+                .collect();
+        let measured = trainer.step(&micro_batches, rate)?;
+        let epoch = (step + 1) as f64 / order.steps_per_epoch() as f64;
+        let metrics =
+            Metrics { step: step + 1, epoch, loss: 0.0, grad_norm: 0.0, learning_rate: rate, tokens };
+        if let Some(earlier) = waiting.replace((metrics, measured)) {
+            note(earlier, progress.as_mut())?;
+        }
+    }
+    if let Some(last) = waiting {
+        note(last, progress.as_mut())?;
+    }
+    Ok(progress)
+}
+
+/// Reads a step's numbers and records them; all ranks stop together at one that is not finite.
+fn note((mut metrics, measured): (Metrics, Measured), progress: Option<&mut Progress>) -> Result<()> {
+    metrics.loss = measured.loss.double_value(&[]);
+    metrics.grad_norm = measured.grad_norm.double_value(&[]);
+    ensure!(
+        metrics.loss.is_finite() && metrics.grad_norm.is_finite(),
+        "step {}: loss {} and gradient norm {} are not finite; lower learning_rate, or look at the \
+         examples of this step",
+        metrics.step,
+        metrics.loss,
+        metrics.grad_norm
+    );
+    progress.map_or(Ok(()), |progress| progress.step(metrics))
+}
+
+/// CUDA when libtorch has it and a device is there, one a local rank; else the CPU.
+fn choose_device(rank: &Rank) -> (Device, Backend) {
+    if c10d::aten::load_cuda() && tch::Cuda::is_available() {
+        return (Device::Cuda(rank.local_rank), Backend::Nccl);
+    }
+    (Device::Cpu, Backend::Gloo)
+}
+
+fn load_shards(config: &Config, base: &Path, group: Group, device: Device) -> Result<Shards> {
+    let model = ModelConfig::read(base)?;
+    let longest = model.max_position_embeddings;
+    ensure!(
+        config.data.block_size as i64 <= longest,
+        "block_size {} is more than the model's max_position_embeddings {longest}",
+        config.data.block_size
+    );
+    match config.model.init {
+        Init::Random => {
+            let seed = config.seed;
+            let shape = model.clone();
+            Shards::new(model, group, device, |unit| Ok(random_unit(&shape, unit, seed)))
+        }
+        Init::Checkpoint => {
+            let checkpoint = Checkpoint::open(base)?;
+            let flat = |unit: &Unit| -> Result<Tensor> { checkpoint.read_unit(unit, Kind::Float) };
+            Shards::new(model, group, device, flat)
+        }
+    }
+}
+
+/// The derived quantities, so that a wrong config is seen in the first lines.
+fn describe(config: &Config, shards: &Shards, examples: &Examples, order: &Order) {
+    let world = shards.group.world_size();
+    let passes = config.batch.global_batch / (config.batch.micro_batch * world);
+    eprintln!(
+        "model     {} parameters from {} ({:?} weights), {:?} on {:?}",
+        shards.config.num_parameters(),
+        config.model.path,
+        config.model.init,
+        shards.compute,
+        shards.device
+    );
+    eprintln!(
+        "examples  {} of {} rows, {} tokens, {} of them trained",
+        examples.examples.len(),
+        examples.rows,
+        examples.tokens(),
+        examples.trained_tokens()
+    );
+    eprintln!(
+        "steps     {} = {} epochs x {}, {} with a rising rate; {} examples a step = {world} ranks x \
+         {passes} passes x {}",
+        order.steps(),
+        config.schedule.epochs,
+        order.steps_per_epoch(),
+        warmup_steps(config.schedule.warmup_ratio, order.steps()),
+        config.batch.global_batch,
+        config.batch.micro_batch
+    );
+}
+
+/// A run's folder: logs grow in it while training, `checkpoint/` appears whole at the end.
+struct RunFolder {
+    path: PathBuf,
+}
+
+/// Marks a run's folder and says what it runs.
+const RUN_FILE: &str = "run.toml";
+
+impl RunFolder {
+    fn create(
+        config: &Config,
+        table: &toml::Table,
+        overwrite: bool,
+        examples: &Examples,
+    ) -> Result<Self> {
+        let path = PathBuf::from(&config.output);
+        let place = || path.display().to_string();
+        if path.exists() && fs::read_dir(&path).with_context(place)?.next().is_some() {
+            match (overwrite, path.join(RUN_FILE).exists()) {
+                (true, true) => fs::remove_dir_all(&path).with_context(place)?,
+                (true, false) => bail!("{} is not a run's folder ({RUN_FILE} is not in it); remove it yourself or choose another output", place()),
+                (false, _) => bail!("{} exists; pass --overwrite to replace it, or --set output=... for another", place()),
+            }
+        }
+        fs::create_dir_all(&path).with_context(place)?;
+        let text = format!("# The effective config of this run.\n{}", toml::to_string(table)?);
+        fs::write(path.join(RUN_FILE), text).with_context(place)?;
+        if !examples.over_long.is_empty() {
+            let lines = examples.over_long.join("\n") + "\n";
+            fs::write(path.join("over_long.txt"), &lines).with_context(place)?;
+            let count = examples.over_long.len();
+            eprintln!("{count} examples are over-long; they are listed in {}/over_long.txt", place());
+        }
+        Ok(Self { path })
+    }
+
+    fn checkpoint(&self) -> Result<OutputFolder> {
+        OutputFolder::create(&self.path.join("checkpoint"), false)
+    }
+
+    fn summarise(
+        &self,
+        trainer: &Trainer,
+        examples: &Examples,
+        order: &Order,
+        history: &[Metrics],
+        time: Duration,
+    ) -> Result<()> {
+        let tail = &history[history.len().saturating_sub(10)..];
+        let last = tail.iter().map(|metrics| metrics.loss).sum::<f64>() / tail.len() as f64;
+        let place = self.path.display();
+        let text = format!(
+            "parameters       {}\n\
+             examples         {} ({} tokens, {} trained)\n\
+             steps            {} on {} ranks\n\
+             loss             first step {:.4}, mean of the last {} steps {last:.4}\n\
+             checkpoint       {place}/checkpoint\n\
+             metrics          {place}/metrics.jsonl, {place}/tensorboard\n",
+            trainer.shards.config.num_parameters(),
+            examples.examples.len(),
+            examples.tokens(),
+            examples.trained_tokens(),
+            order.steps(),
+            trainer.shards.group.world_size(),
+            history[0].loss,
+            tail.len()
+        );
+        fs::write(self.path.join("summary.txt"), &text).context("writing summary.txt")?;
+        let seconds = time.as_secs_f64();
+        let tokens = history.last().map_or(0, |metrics| metrics.tokens);
+        println!("{text}time             {seconds:.1} s, {:.0} tokens/s", tokens as f64 / seconds);
+        Ok(())
+    }
+}
