@@ -1,6 +1,7 @@
 //! Golden tensors, and how ours are held against them: every largest difference is printed.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,13 @@ pub type Tensors = BTreeMap<String, Tensor>;
 /// A file or folder of `tests/golden`, which `tests/golden/make_golden.py` writes.
 pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
+}
+
+/// The path in an environment variable, or `default`; a relative one starts at the checkout's root,
+/// wherever the test runs.
+pub fn path_from_env(name: &str, default: &str) -> PathBuf {
+    let path = env::var_os(name).unwrap_or_else(|| default.into());
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 /// All tensors of a safetensors file.

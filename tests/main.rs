@@ -1,7 +1,12 @@
 //! The integration tests: one binary over the public entry points, and the shape of the repository.
 
+mod chat_golden;
 mod compare;
+mod export_golden;
 mod model_golden;
+mod oracle;
 mod real_model;
+mod setup;
+mod shape;
 mod strict_loading;
 mod train_golden;

@@ -11,7 +11,8 @@ use crate::compare::{Comparison, Tensors, golden, integers, largest, read_tensor
 /// fp32 itself is up to 2.1e-6 away from fp64 on these models.
 const LOGITS_BOUND: f64 = 1e-5;
 
-const TINY: [&str; 4] = ["tiny-tied-gqa1", "tiny-tied-gqa4", "tiny-untied-gqa1", "tiny-untied-gqa4"];
+const TINY: [&str; 4] =
+    ["tiny-tied-gqa1", "tiny-tied-gqa4", "tiny-untied-gqa1", "tiny-untied-gqa4"];
 
 fn load(folder: &str) -> Qwen2 {
     Qwen2::load(&golden(folder), Device::Cpu, Kind::Float).unwrap()
@@ -151,7 +152,10 @@ fn check_rope(dim: i64) {
             );
             assert!(off <= bound, "{name}, head dim {dim}, position {position}: {off} > {bound}");
             let off = largest(&(rounded.get(row) - exact.get(row)));
-            assert!(off <= bound + 1.0 / 256.0, "{name} in bf16, position {position}: off by {off}");
+            assert!(
+                off <= bound + 1.0 / 256.0,
+                "{name} in bf16, position {position}: off by {off}"
+            );
         }
     }
 }

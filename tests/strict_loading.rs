@@ -72,7 +72,7 @@ fn replace(file: &Path, from: &str, to: &str) {
 fn wrong_tensors() {
     let edit = |change: fn(&mut Raw)| move |dir: &Path| rewrite(&dir.join(SINGLE_FILE), change);
     let missing = edit(|t| drop(t.remove(UP)));
-    check("missing tensor", PLAIN, missing, &["DIR", UP, "missing"]);
+    check("missing tensor", PLAIN, missing, &["DIR", UP, "download or export"]);
 
     let surplus = edit(|t| drop(t.insert("model.extra.weight".into(), t[UP].clone())));
     check("unexpected tensor", PLAIN, surplus, &[SINGLE_FILE, "model.extra.weight"]);
@@ -93,7 +93,7 @@ fn wrong_tensors() {
     let untied = |dir: &Path| {
         replace(&dir.join("config.json"), "embeddings\": true", "embeddings\": false");
     };
-    check("no head", TIED, untied, &["DIR", "lm_head.weight", "missing"]);
+    check("no head", TIED, untied, &["DIR", "lm_head.weight", "config.json demands"]);
 }
 
 #[test]

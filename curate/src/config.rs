@@ -119,20 +119,9 @@ pub struct Benchmark {
 impl Config {
     /// What the types cannot say; errors name the key and the cure.
     pub fn check(&self) -> Result<()> {
-        let Selection {
-            algorithm,
-            target,
-            uniform_until,
-            ..
-        } = self.selection;
-        ensure!(
-            !self.pool.files.is_empty(),
-            "pool.files is empty: name at least one file"
-        );
-        ensure!(
-            self.decontaminate.ngram > 0,
-            "decontaminate.ngram must be at least 1"
-        );
+        let Selection { algorithm, target, uniform_until, .. } = self.selection;
+        ensure!(!self.pool.files.is_empty(), "pool.files is empty: name at least one file");
+        ensure!(self.decontaminate.ngram > 0, "decontaminate.ngram must be at least 1");
         ensure!(target > 0, "selection.target must be at least 1");
         ensure!(
             algorithm == Algorithm::Paper || uniform_until <= target,

@@ -5,6 +5,7 @@
 //! are equal n-grams, exactly, and nothing is copied.
 
 use std::collections::HashMap;
+use std::iter::once;
 
 use rayon::prelude::*;
 
@@ -39,34 +40,14 @@ pub fn decontaminate(
     ngram: usize,
     earlier_sources: bool,
 ) -> Vec<Option<Reason>> {
-    let texts: Vec<String> = questions
-        .par_iter()
-        .map(|question| normalise(question.text))
-        .collect();
-    let held_out: Vec<Vec<String>> = benchmarks
-        .iter()
-        .map(|benchmark| {
-            benchmark
-                .questions
-                .par_iter()
-                .map(|text| normalise(text))
-                .collect()
-        })
-        .collect();
-    let mut index = Index {
-        ngram,
-        origins: HashMap::new(),
-    };
+    let texts: Vec<String> = questions.par_iter().map(|of| normalise(of.text)).collect();
+    let held_out = |of: &Benchmark| of.questions.par_iter().map(|text| normalise(text)).collect();
+    let held_out: Vec<Vec<String>> = benchmarks.iter().map(held_out).collect();
+    let origins = HashMap::new();
+    let mut index = Index { ngram, origins };
     for (benchmark, texts) in benchmarks.iter().zip(&held_out) {
         for (row, text) in texts.iter().enumerate() {
-            index.add(
-                text,
-                Origin {
-                    name: &benchmark.name,
-                    row,
-                    earlier_source: false,
-                },
-            );
+            index.add(text, Side::Benchmark(&benchmark.name), row);
         }
     }
     let mut verdicts = vec![None; questions.len()];
@@ -74,18 +55,8 @@ pub fn decontaminate(
         let found: Vec<_> = group.par_iter().map(|&i| index.find(&texts[i])).collect();
         for (i, found) in group.into_iter().zip(found) {
             if earlier_sources && found.is_none() {
-                let Question {
-                    row, source_type, ..
-                } = questions[i];
-                let name = source(source_type);
-                index.add(
-                    &texts[i],
-                    Origin {
-                        name,
-                        row,
-                        earlier_source: true,
-                    },
-                );
+                let side = Side::EarlierSource(source(questions[i].source_type));
+                index.add(&texts[i], side, questions[i].row);
             }
             verdicts[i] = found;
         }
@@ -98,11 +69,7 @@ pub fn decontaminate(
 /// Equal to Python's `" ".join(text.lower().strip().split())`.
 pub fn normalise(text: &str) -> String {
     let mut normalised = String::with_capacity(text.len());
-    for word in text
-        .to_lowercase()
-        .split(is_space)
-        .filter(|word| !word.is_empty())
-    {
+    for word in text.to_lowercase().split(is_space).filter(|word| !word.is_empty()) {
         if !normalised.is_empty() {
             normalised.push(' ');
         }
@@ -116,56 +83,46 @@ pub(crate) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// The n-grams of a normalised text, in order.
+/// The n-grams of a normalised text, in order, each a slice of it.
 pub fn ngrams(normalised: &str, n: usize) -> impl Iterator<Item = &str> {
-    let words = normalised.split(' ').filter(|word| !word.is_empty());
-    let starts = words
-        .clone()
-        .map(|word| word.as_ptr().addr() - normalised.as_ptr().addr());
-    let ends = words.map(|word| word.as_ptr().addr() + word.len() - normalised.as_ptr().addr());
+    let blanks = normalised.match_indices(' ').map(|(at, _)| at);
+    let starts = once(0).chain(blanks.clone().map(|at| at + 1));
+    let ends = blanks.chain(once(normalised.len()));
+    // An empty text would count as one empty word.
     starts
         .zip(ends.skip(n - 1))
         .map(|(start, end)| &normalised[start..end])
+        .filter(|gram| !gram.is_empty())
 }
 
-/// Where an n-gram was seen first.
+/// Who holds an n-gram out, by name.
 #[derive(Debug, Clone, Copy)]
-struct Origin<'a> {
-    /// The benchmark, or the earlier source.
-    name: &'a str,
-    /// In the benchmark, or in the pool, from 0.
-    row: usize,
-    earlier_source: bool,
+enum Side<'a> {
+    Benchmark(&'a str),
+    EarlierSource(&'a str),
 }
 
+/// Every held-out n-gram, with the side and the row (from 0) that have it first.
 struct Index<'a> {
     ngram: usize,
-    origins: HashMap<&'a str, Origin<'a>>,
+    origins: HashMap<&'a str, (Side<'a>, usize)>,
 }
 
 impl<'a> Index<'a> {
-    fn add(&mut self, normalised: &'a str, origin: Origin<'a>) {
+    fn add(&mut self, normalised: &'a str, side: Side<'a>, row: usize) {
         for gram in ngrams(normalised, self.ngram) {
-            self.origins.entry(gram).or_insert(origin);
+            self.origins.entry(gram).or_insert((side, row));
         }
     }
 
     fn find(&self, normalised: &str) -> Option<Reason> {
-        let (gram, origin) = ngrams(normalised, self.ngram)
-            .find_map(|gram| self.origins.get(gram).map(|origin| (gram, origin)))?;
-        let Origin {
-            name,
-            row,
-            earlier_source,
-        } = origin;
-        let (cause, place) = match earlier_source {
-            true => (format!("earlier source {name}"), "pool row"),
-            false => (name.to_string(), "its row"),
+        let held_out = |gram| self.origins.get(gram).map(|&(side, row)| (gram, side, row + 1));
+        let (gram, side, row) = ngrams(normalised, self.ngram).find_map(held_out)?;
+        let (cause, place) = match side {
+            Side::Benchmark(name) => (name.to_string(), "its row"),
+            Side::EarlierSource(name) => (format!("earlier source {name}"), "pool row"),
         };
-        Some(Reason::new(
-            cause,
-            format!("shares \"{gram}\" with {place} {}", row + 1),
-        ))
+        Some(Reason::new(cause, format!("shares \"{gram}\" with {place} {row}")))
     }
 }
 
@@ -177,12 +134,10 @@ fn groups(questions: &[Question], earlier_sources: bool) -> Vec<Vec<usize>> {
     let mut group_of = HashMap::new();
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (i, question) in questions.iter().enumerate() {
-        let group = *group_of
-            .entry(source(question.source_type))
-            .or_insert_with(|| {
-                groups.push(Vec::new());
-                groups.len() - 1
-            });
+        let group = *group_of.entry(source(question.source_type)).or_insert_with(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
         groups[group].push(i);
     }
     groups
@@ -192,9 +147,6 @@ fn groups(questions: &[Question], earlier_sources: bool) -> Vec<Vec<usize>> {
 ///
 /// Differs from s1: LiveCodeBench's releases are one source there, named by owner and release.
 fn source(source_type: &str) -> &str {
-    let end = source_type
-        .match_indices('/')
-        .nth(1)
-        .map_or(source_type.len(), |(at, _)| at);
+    let end = source_type.match_indices('/').nth(1).map_or(source_type.len(), |(at, _)| at);
     &source_type[..end]
 }

@@ -11,11 +11,7 @@ pub fn too_easy(row: &Row, too_easy_if: &[Grade]) -> Option<Reason> {
         Grade::IsQwen7bCorrect => row.isqwen7bcorrect == Some(true),
         Grade::IsQwen32bCorrect => row.isqwen32bcorrect == Some(true),
     };
-    let solved_by: Vec<&str> = too_easy_if
-        .iter()
-        .filter(solved)
-        .map(Grade::column)
-        .collect();
+    let solved_by: Vec<&str> = too_easy_if.iter().filter(solved).map(Grade::column).collect();
     (!solved_by.is_empty()).then(|| Reason::new(solved_by.join(" and "), ""))
 }
 

@@ -41,10 +41,7 @@ pub struct Reason {
 
 impl Reason {
     pub fn new(cause: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self {
-            cause: cause.into(),
-            detail: detail.into(),
-        }
+        Self { cause: cause.into(), detail: detail.into() }
     }
 
     /// Cause and detail in one line, as `dropped.parquet` has it.
@@ -87,22 +84,12 @@ pub struct Funnel {
 
 impl Funnel {
     pub fn new(rows_in: usize) -> Self {
-        Self {
-            rows_in,
-            kept: (0..rows_in).collect(),
-            dropped: Vec::new(),
-            counts: Vec::new(),
-        }
+        Self { rows_in, kept: (0..rows_in).collect(), dropped: Vec::new(), counts: Vec::new() }
     }
 
     /// Books one stage: `verdicts[i]` is about row `kept[i]`, and `None` keeps it.
     pub fn apply(&mut self, stage: Stage, verdicts: Vec<Option<Reason>>) {
-        assert_eq!(
-            verdicts.len(),
-            self.kept.len(),
-            "one verdict for each row at {}",
-            stage.name()
-        );
+        assert_eq!(verdicts.len(), self.kept.len(), "one verdict for each row at {}", stage.name());
         let rows_in = self.kept.len();
         let before = std::mem::take(&mut self.kept);
         for (row, verdict) in before.into_iter().zip(verdicts) {
@@ -112,12 +99,7 @@ impl Funnel {
             }
         }
         let kept = self.kept.len();
-        self.counts.push(Count {
-            stage: stage.name(),
-            rows_in,
-            dropped: rows_in - kept,
-            kept,
-        });
+        self.counts.push(Count { stage: stage.name(), rows_in, dropped: rows_in - kept, kept });
     }
 }
 
@@ -131,11 +113,7 @@ pub fn adds_up(
 ) -> Result<()> {
     let mut verdicts = vec![0usize; rows_in];
     for row in selected.into_iter().chain(dropped) {
-        ensure!(
-            row < rows_in,
-            "the funnel does not add up: row {} of {rows_in}",
-            row + 1
-        );
+        ensure!(row < rows_in, "the funnel does not add up: row {} of {rows_in}", row + 1);
         verdicts[row] += 1;
     }
     for (row, &count) in verdicts.iter().enumerate() {

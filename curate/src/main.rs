@@ -29,11 +29,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Command::Run {
-        config,
-        sets,
-        overwrite,
-    } = Arguments::parse().command;
+    let Command::Run { config, sets, overwrite } = Arguments::parse().command;
     match curate::run::run(&config, &sets, overwrite) {
         Ok(summary) => {
             print!("{summary}");

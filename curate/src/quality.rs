@@ -13,11 +13,7 @@ type Needed = (&'static str, fn(&Row) -> bool);
 
 const ANSWER: [Needed; 2] = [
     // Differs from s1: a trace of nothing but white space counts as no trace.
-    ("thinking_trajectories", |row| {
-        row.thinking_trajectories
-            .iter()
-            .any(|t| !t.trim().is_empty())
-    }),
+    ("thinking_trajectories", |row| row.thinking_trajectories.iter().any(|t| !t.trim().is_empty())),
     ("attempt", |row| row.attempt.is_some()),
 ];
 
@@ -31,10 +27,7 @@ const FEATURES: [Needed; 5] = [
 
 /// Fails when no row at all has some column that the stages need: the pool was never given it.
 pub fn columns_present(rows: &[Row]) -> Result<()> {
-    ensure!(
-        !rows.is_empty(),
-        "the pool has no rows: is pool.files right?"
-    );
+    ensure!(!rows.is_empty(), "the pool has no rows: is pool.files right?");
     for (column, has) in ANSWER.iter().chain(&FEATURES) {
         ensure!(
             rows.iter().any(has),
@@ -58,12 +51,9 @@ pub fn complete(row: &Row) -> Option<Reason> {
 }
 
 fn missing(row: &Row, needed: &[Needed]) -> Option<Reason> {
-    let missing: Vec<&str> = needed
-        .iter()
-        .filter(|(_, has)| !has(row))
-        .map(|(column, _)| *column)
-        .collect();
-    (!missing.is_empty()).then(|| Reason::new(format!("no {}", missing.join(", no ")), ""))
+    let missing: Vec<&str> =
+        needed.iter().filter(|(_, has)| !has(row)).map(|(column, _)| *column).collect();
+    (!missing.is_empty()).then(|| Reason::new(format!("no {}", missing.join(", ")), ""))
 }
 
 /// Signs of a diagram, an image or a numbering that did not survive the way into the pool.
@@ -73,9 +63,7 @@ fn missing(row: &Row, needed: &[Needed]) -> Option<Reason> {
 pub fn patterns(row: &Row, diagrams_allowed_from: &[String]) -> Option<Reason> {
     let question = row.question.as_str();
     if question.contains("[asy]") {
-        let allowed = diagrams_allowed_from
-            .iter()
-            .any(|name| row.source_type.contains(name));
+        let allowed = diagrams_allowed_from.iter().any(|name| row.source_type.contains(name));
         return (!allowed).then(|| Reason::new("[asy] diagram", ""));
     }
     if question.contains("![Image]") {
@@ -106,10 +94,7 @@ fn bold_before_digit(text: &str) -> Option<&str> {
     while let Some(at) = text[from..].find("**").map(|at| from + at) {
         let rest = &text[at + 2..];
         let line = rest.split('\n').next().unwrap_or(rest);
-        let run = rest
-            .split(|c| is_space(c) || c == ']')
-            .next()
-            .unwrap_or(rest);
+        let run = rest.split(|c| is_space(c) || c == ']').next().unwrap_or(rest);
         if let Some(end) = run.rfind("**")
             && line.bytes().any(|byte| byte.is_ascii_digit())
         {

@@ -52,9 +52,7 @@ impl Report {
         let mut phases = Phases::default();
         let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
         for (row, phase) in candidates.iter().zip(&picks.phase) {
-            let domain = domains
-                .entry(row.domain.clone().unwrap_or_default())
-                .or_default();
+            let domain = domains.entry(row.domain.clone().unwrap_or_default()).or_default();
             domain.candidates += 1;
             domain.chosen += usize::from(phase.is_some());
             domain.tokens += phase.and(row.gemini_length).unwrap_or(0);
@@ -86,11 +84,7 @@ impl Report {
         );
         self.stage_table(&mut text);
         self.domain_table(&mut text);
-        let Phases {
-            seeded,
-            uniform,
-            benchmark,
-        } = self.phases;
+        let Phases { seeded, uniform, benchmark } = self.phases;
         let mean = self.tokens / (self.selected as i64).max(1);
         let tokens = (thousands(self.tokens), thousands(mean));
         // Writing to a string cannot fail, here and below.
@@ -108,23 +102,13 @@ impl Report {
 
     /// One line a stage, under it one line for each cause.
     fn stage_table(&self, text: &mut String) {
-        let _ = writeln!(
-            text,
-            "\n{:<40} {:>9} {:>9} {:>9}",
-            "stage", "in", "dropped", "kept"
-        );
-        for Count {
-            stage,
-            rows_in,
-            dropped,
-            kept,
-        } in &self.stages
-        {
+        let _ = writeln!(text, "\n{:<46} {:>9} {:>9} {:>9}", "stage", "in", "dropped", "kept");
+        for Count { stage, rows_in, dropped, kept } in &self.stages {
             let [rows_in, dropped, kept] = [rows_in, dropped, kept].map(|n| thousands(*n as i64));
-            let _ = writeln!(text, "{stage:<40} {rows_in:>9} {dropped:>9} {kept:>9}");
+            let _ = writeln!(text, "{stage:<46} {rows_in:>9} {dropped:>9} {kept:>9}");
             for (cause, &rows) in self.causes.get(stage).into_iter().flatten() {
                 let rows = thousands(rows as i64);
-                let _ = writeln!(text, "  {:<48} {rows:>9}", shorten(cause, 48));
+                let _ = writeln!(text, "  {:<54} {rows:>9}", shorten(cause, 54));
             }
         }
     }
@@ -132,10 +116,7 @@ impl Report {
     fn domain_table(&self, text: &mut String) {
         let heads = ("domain", "candidates", "chosen", "tokens");
         let (domain, candidates, chosen, tokens) = heads;
-        let _ = writeln!(
-            text,
-            "\n{domain:<39} {candidates:>10} {chosen:>9} {tokens:>9}"
-        );
+        let _ = writeln!(text, "\n{domain:<45} {candidates:>10} {chosen:>9} {tokens:>9}");
         // The most chosen first; equal ones stay in the order of their names.
         let mut domains: Vec<_> = self.domains.iter().collect();
         domains.sort_by_key(|(_, domain)| std::cmp::Reverse(domain.chosen));
@@ -143,8 +124,8 @@ impl Report {
             let candidates = thousands(domain.candidates as i64);
             let chosen = thousands(domain.chosen as i64);
             let tokens = thousands(domain.tokens);
-            let name = shorten(name, 39);
-            let _ = writeln!(text, "{name:<39} {candidates:>10} {chosen:>9} {tokens:>9}");
+            let name = shorten(name, 45);
+            let _ = writeln!(text, "{name:<45} {candidates:>10} {chosen:>9} {tokens:>9}");
         }
     }
 }

@@ -24,9 +24,7 @@ use crate::selection::{Candidate, Phase, Picks, select};
 /// `output` unless `overwrite`.
 pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<String> {
     let (config, effective): (Config, toml::Table) = record::config::load(path, sets)?;
-    config
-        .check()
-        .with_context(|| format!("{}", path.display()))?;
+    config.check().with_context(|| format!("{}", path.display()))?;
     let folder = OutputFolder::create(&config.output, overwrite)?;
     let mut inputs = Vec::new();
     let pool = read_pool(&config, &mut inputs)?;
@@ -37,10 +35,7 @@ pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<String> {
     sift(&config, &pool, &benchmarks, &mut funnel);
     let candidates: Vec<&Row> = funnel.kept.iter().map(|&row| &pool[row]).collect();
     let picks = choose(&config, &candidates)?;
-    funnel.apply(
-        Stage::Diversity,
-        candidates.iter().zip(&picks.phase).map(not_drawn).collect(),
-    );
+    funnel.apply(Stage::Diversity, candidates.iter().zip(&picks.phase).map(not_drawn).collect());
 
     let mut notes = picks.notes.clone();
     if benchmarks.is_empty() {
@@ -49,11 +44,7 @@ pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<String> {
     let report = Report::new(&funnel, &candidates, &picks, notes);
     let summary = report.summary();
     write_tables(&pool, &funnel, folder.path())?;
-    write(
-        folder.path(),
-        "funnel.json",
-        &(serde_json::to_string_pretty(&report)? + "\n"),
-    )?;
+    write(folder.path(), "funnel.json", &(serde_json::to_string_pretty(&report)? + "\n"))?;
     write(folder.path(), "summary.txt", &summary)?;
     folder.finish(Manifest {
         tool: "curate".to_string(),
@@ -64,15 +55,22 @@ pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<String> {
         seeds: BTreeMap::from([("selection".to_string(), config.seed)]),
         files: BTreeMap::new(),
     })?;
+    progress(&format!("published {}", config.output.display()));
     Ok(summary)
 }
 
 fn read_pool(config: &Config, inputs: &mut Vec<Input>) -> Result<Vec<Row>> {
     let mut pool = Vec::new();
     for file in &config.pool.files {
+        ensure!(
+            file.exists(),
+            "{} does not exist: pool.files names it, relative to the current directory; \
+             curate/README.md says what a pool holds",
+            file.display()
+        );
         let rows = table::read_rows(file)?;
         inputs.push(input(file, Some(rows.len() as u64))?);
-        progress(&format!("{}: {} questions", file.display(), rows.len()));
+        progress(&format!("{} ({} questions)", file.display(), rows.len()));
         pool.extend(rows);
     }
     Ok(pool)
@@ -91,35 +89,21 @@ fn read_benchmarks(config: &Config, inputs: &mut Vec<Input>) -> Result<Vec<Bench
             file.display()
         );
         inputs.push(input(file, Some(questions.len() as u64))?);
-        progress(&format!("held out: {name}, {} questions", questions.len()));
-        benchmarks.push(Benchmark {
-            name: name.clone(),
-            questions,
-        });
+        progress(&format!("held out: {name} ({} questions)", questions.len()));
+        benchmarks.push(Benchmark { name: name.clone(), questions });
     }
     Ok(benchmarks)
 }
 
 /// Every stage before the selection, in order.
 fn sift(config: &Config, pool: &[Row], benchmarks: &[Benchmark], funnel: &mut Funnel) {
-    let questions = funnel
-        .kept
-        .iter()
-        .map(|&row| (row, pool[row].question.as_str()));
+    let questions = funnel.kept.iter().map(|&row| (row, pool[row].question.as_str()));
     let verdicts = deduplicate(questions);
     funnel.apply(Stage::Deduplicate, verdicts);
 
     let question = |&row: &usize| {
-        let Row {
-            question: text,
-            source_type,
-            ..
-        } = &pool[row];
-        Question {
-            row,
-            text,
-            source_type,
-        }
+        let Row { question: text, source_type, .. } = &pool[row];
+        Question { row, text, source_type }
     };
     let questions: Vec<Question> = funnel.kept.iter().map(question).collect();
     let rules = &config.decontaminate;
@@ -129,9 +113,7 @@ fn sift(config: &Config, pool: &[Row], benchmarks: &[Benchmark], funnel: &mut Fu
     judge(Stage::Answered, pool, funnel, quality::answered);
     judge(Stage::Complete, pool, funnel, quality::complete);
     let allowed = &config.quality.diagrams_allowed_from;
-    judge(Stage::Patterns, pool, funnel, |row| {
-        quality::patterns(row, allowed)
-    });
+    judge(Stage::Patterns, pool, funnel, |row| quality::patterns(row, allowed));
     let rules = &config.difficulty.too_easy_if;
     judge(Stage::Difficulty, pool, funnel, |row| too_easy(row, rules));
 }
@@ -156,45 +138,27 @@ fn choose(config: &Config, rows: &[&Row]) -> Result<Picks> {
         })
         .collect();
     progress(&format!("selecting from {} candidates", candidates.len()));
-    select(
-        &candidates,
-        &config.selection,
-        &mut seed::rng(config.seed, &["selection"]),
-    )
+    select(&candidates, &config.selection, &mut seed::rng(config.seed, &["selection"]))
 }
 
 /// The selection's verdict about a candidate.
 fn not_drawn((row, phase): (&&Row, &Option<Phase>)) -> Option<Reason> {
     let domain = row.domain.as_deref().unwrap_or_default();
-    phase
-        .is_none()
-        .then(|| Reason::new("not drawn", format!("from domain \"{domain}\"")))
+    phase.is_none().then(|| Reason::new("not drawn", format!("from domain \"{domain}\"")))
 }
 
 /// Writes both tables, reads them back, and makes sure that together they hold every pool row once.
 fn write_tables(pool: &[Row], funnel: &Funnel, folder: &Path) -> Result<()> {
-    let (selected_path, dropped_path) = (
-        folder.join("selected.parquet"),
-        folder.join("dropped.parquet"),
-    );
+    let (selected_path, dropped_path) =
+        (folder.join("selected.parquet"), folder.join("dropped.parquet"));
     let with_text = |&row: &usize| {
         let text = Some(example::text(&pool[row])?);
-        Ok(Row {
-            text,
-            ..pool[row].clone()
-        })
+        Ok(Row { text, ..pool[row].clone() })
     };
-    let selected = funnel
-        .kept
-        .iter()
-        .map(with_text)
-        .collect::<Result<Vec<Row>>>()?;
+    let selected = funnel.kept.iter().map(with_text).collect::<Result<Vec<Row>>>()?;
     table::write_rows(&selected_path, &selected)?;
-    let mut dropped: Vec<Dropped> = funnel
-        .dropped
-        .iter()
-        .map(|dropped| dropped_row(pool, dropped))
-        .collect();
+    let mut dropped: Vec<Dropped> =
+        funnel.dropped.iter().map(|dropped| dropped_row(pool, dropped)).collect();
     dropped.sort_by_key(|dropped| dropped.row);
     table::write_dropped(&dropped_path, &dropped)?;
 

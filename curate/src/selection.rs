@@ -69,9 +69,7 @@ pub fn select(candidates: &[Candidate], rules: &Selection, rng: &mut Rng) -> Res
         } else {
             (Phase::Benchmark, draw_weighted(&weights, rng))
         };
-        let pool = pools
-            .get_mut(domain)
-            .expect("a domain that is drawn has rows");
+        let pool = pools.get_mut(domain).expect("a domain that is drawn has rows");
         let row = pool.remove(draw_rank(pool.len(), rng));
         if pool.is_empty() {
             pools.remove(domain);
@@ -93,10 +91,7 @@ fn is_from(row: &Candidate, source_type: &str) -> bool {
 
 fn is_seeded(row: &Candidate, seeded: &[Seeded]) -> bool {
     let long_enough = |rule: &Seeded| rule.longer_than.is_none_or(|tokens| row.length > tokens);
-    row.correct
-        && seeded
-            .iter()
-            .any(|rule| is_from(row, &rule.source_type) && long_enough(rule))
+    row.correct && seeded.iter().any(|rule| is_from(row, &rule.source_type) && long_enough(rule))
 }
 
 fn check_target(candidates: usize, seeded: usize, rules: &Selection) -> Result<()> {
@@ -185,10 +180,7 @@ fn notes(phase: &[Option<Phase>], rules: &Selection) -> Vec<String> {
     let picked = phase.iter().flatten().count();
     let mut notes = Vec::new();
     if picked < rules.target {
-        notes.push(format!(
-            "Only {picked} rows were left for a target of {}.",
-            rules.target
-        ));
+        notes.push(format!("Only {picked} rows were left for a target of {}.", rules.target));
     }
     let phase_3 = picked.saturating_sub(rules.uniform_until.max(count(Phase::Seeded)));
     let uniform = phase_3 - count(Phase::Benchmark).min(phase_3);

@@ -29,19 +29,12 @@ fn normalises_as_python_does() {
     check_normalise("İstanbul I ı", "i\u{307}stanbul i ı");
     check_normalise("ΟΔΥΣΣΕΥΣ Σ ΑΣ. ΑΣΑ Α.Σ", "οδυσσευς σ ας. ασα α.ς");
     check_normalise("ẞ ﬁ Ǆ \u{212a} \u{212b}", "ß ﬁ ǆ k å");
-    check_normalise(
-        "ΑΣ\u{301} ΑΣ\u{301}Α 5Σ aΣ:b",
-        "ας\u{301} ασ\u{301}α 5σ aσ:b",
-    );
+    check_normalise("ΑΣ\u{301} ΑΣ\u{301}Α 5Σ aΣ:b", "ας\u{301} ασ\u{301}α 5σ aσ:b");
 }
 
 #[track_caller]
 fn check_ngrams(normalised: &str, n: usize, expected: &[&str]) {
-    assert_eq!(
-        ngrams(normalised, n).collect::<Vec<_>>(),
-        expected,
-        "{normalised:?}, n = {n}"
-    );
+    assert_eq!(ngrams(normalised, n).collect::<Vec<_>>(), expected, "{normalised:?}, n = {n}");
 }
 
 #[test]
@@ -51,11 +44,7 @@ fn ngrams_are_slices_of_n_words() {
     check_ngrams("a b", 2, &["a b"]);
     check_ngrams("a bc ß d", 2, &["a bc", "bc ß", "ß d"]);
     check_ngrams("a bc ß d", 1, &["a", "bc", "ß", "d"]);
-    check_ngrams(
-        "1 2 3 4 5 6 7 8 9",
-        8,
-        &["1 2 3 4 5 6 7 8", "2 3 4 5 6 7 8 9"],
-    );
+    check_ngrams("1 2 3 4 5 6 7 8 9", 8, &["1 2 3 4 5 6 7 8", "2 3 4 5 6 7 8 9"]);
 }
 
 /// Each question is `(source_type, text)`; expected are the drop reasons, `""` for none.
@@ -63,10 +52,7 @@ fn ngrams_are_slices_of_n_words() {
 fn check(questions: &[(&str, &str)], n: usize, earlier_sources: bool, expected: &[&str]) {
     let benchmark = |name: &str, questions: &[&str]| Benchmark {
         name: name.to_string(),
-        questions: questions
-            .iter()
-            .map(|question| question.to_string())
-            .collect(),
+        questions: questions.iter().map(|question| question.to_string()).collect(),
     };
     let benchmarks = [
         benchmark("one", &["Short.", "The cat SAT down"]),
@@ -75,19 +61,11 @@ fn check(questions: &[(&str, &str)], n: usize, earlier_sources: bool, expected: 
     let questions: Vec<Question> = questions
         .iter()
         .enumerate()
-        .map(|(row, &(source_type, text))| Question {
-            row,
-            text,
-            source_type,
-        })
+        .map(|(row, &(source_type, text))| Question { row, text, source_type })
         .collect();
     let reasons: Vec<String> = decontaminate(&questions, &benchmarks, n, earlier_sources)
         .iter()
-        .map(|reason| {
-            reason
-                .as_ref()
-                .map_or(String::new(), |reason| reason.text())
-        })
+        .map(|reason| reason.as_ref().map_or(String::new(), |reason| reason.text()))
         .collect();
     assert_eq!(reasons, expected);
 }
@@ -106,12 +84,7 @@ fn names_benchmark_row_and_ngram() {
         "two: shares \"sat down now\" with its row 1",
     );
     check(&rows, 3, false, &["", first, second, "", ""]);
-    check(
-        &rows[3..],
-        1,
-        false,
-        &["one: shares \"short.\" with its row 1", ""],
-    );
+    check(&rows[3..], 1, false, &["one: shares \"short.\" with its row 1", ""]);
     check(&rows[..3], 8, false, &["", "", ""]);
 }
 

@@ -25,25 +25,11 @@ fn every_row_has_one_verdict() {
 fn stages_count_what_they_drop() {
     let mut funnel = Funnel::new(4);
     let drop = |yes: bool| yes.then(|| Reason::new("cause", "detail"));
-    funnel.apply(
-        Stage::Deduplicate,
-        [false, true, false, true].map(drop).to_vec(),
-    );
+    funnel.apply(Stage::Deduplicate, [false, true, false, true].map(drop).to_vec());
     funnel.apply(Stage::Difficulty, [true, false].map(drop).to_vec());
     assert_eq!(funnel.kept, [2]);
-    let left: Vec<_> = funnel
-        .dropped
-        .iter()
-        .map(|d| (d.row, d.stage.name()))
-        .collect();
-    assert_eq!(
-        left,
-        [(1, "deduplicate"), (3, "deduplicate"), (0, "difficulty")]
-    );
-    let counts: Vec<_> = funnel
-        .counts
-        .iter()
-        .map(|c| (c.rows_in, c.dropped, c.kept))
-        .collect();
+    let left: Vec<_> = funnel.dropped.iter().map(|d| (d.row, d.stage.name())).collect();
+    assert_eq!(left, [(1, "deduplicate"), (3, "deduplicate"), (0, "difficulty")]);
+    let counts: Vec<_> = funnel.counts.iter().map(|c| (c.rows_in, c.dropped, c.kept)).collect();
     assert_eq!(counts, [(4, 2, 2), (2, 1, 1)]);
 }

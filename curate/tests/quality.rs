@@ -14,11 +14,7 @@ fn check_patterns(source_type: &str, question: &str, expected: Option<&str>) {
         ..Row::default()
     };
     let reason = patterns(&row, &["AIME".to_string()]).map(|reason| reason.text());
-    assert_eq!(
-        reason.as_deref(),
-        expected,
-        "{question:?} from {source_type}"
-    );
+    assert_eq!(reason.as_deref(), expected, "{question:?} from {source_type}");
 }
 
 #[test]
@@ -54,11 +50,7 @@ fn string_patterns() {
 fn diagrams_stay_in_aime() {
     check_patterns("qq8933/AIME_1983_2024", "[asy] x [/asy]", None);
     check_patterns("qq8933/AIME_1983_2024", "[asy] x [/asy] see p12.", None);
-    check_patterns(
-        "qq8933/AIME_1983_2024",
-        "see p12.",
-        Some("problem number: p12."),
-    );
+    check_patterns("qq8933/AIME_1983_2024", "see p12.", Some("problem number: p12."));
     check_patterns("baber/agieval", "[asy] x [/asy]", Some("[asy] diagram"));
 }
 
@@ -81,19 +73,14 @@ fn whole() -> Row {
 fn check_missing(change: fn(&mut Row), expected: Option<&str>) {
     let mut row = whole();
     change(&mut row);
-    let reason = answered(&row)
-        .or_else(|| complete(&row))
-        .map(|reason| reason.text());
+    let reason = answered(&row).or_else(|| complete(&row)).map(|reason| reason.text());
     assert_eq!(reason.as_deref(), expected);
 }
 
 #[test]
 fn missing_answers_and_features() {
     check_missing(|_| {}, None);
-    check_missing(
-        |row| row.thinking_trajectories.clear(),
-        Some("no thinking_trajectories"),
-    );
+    check_missing(|row| row.thinking_trajectories.clear(), Some("no thinking_trajectories"));
     let blank = |row: &mut Row| row.thinking_trajectories = vec!["\n ".to_string()];
     check_missing(blank, Some("no thinking_trajectories"));
     check_missing(|row| row.attempt = None, Some("no attempt"));
@@ -101,40 +88,22 @@ fn missing_answers_and_features() {
     check_missing(|row| row.isgeminicorrect = None, Some("no isgeminicorrect"));
     check_missing(|row| row.gemini_length = None, Some("no gemini_length"));
     let ungraded = |row: &mut Row| (row.isqwen7bcorrect, row.isqwen32bcorrect) = (None, None);
-    check_missing(ungraded, Some("no isqwen7bcorrect, no isqwen32bcorrect"));
+    check_missing(ungraded, Some("no isqwen7bcorrect, isqwen32bcorrect"));
 }
 
 #[test]
 fn a_column_that_no_row_has_is_an_error() {
     let message = |rows: &[Row]| columns_present(rows).map_err(|error| error.to_string());
-    let without_domain = Row {
-        domain: None,
-        ..whole()
-    };
+    let without_domain = Row { domain: None, ..whole() };
     assert_eq!(message(&[whole(), without_domain.clone()]), Ok(()));
-    assert!(
-        message(&[without_domain])
-            .unwrap_err()
-            .starts_with("no row has `domain`")
-    );
-    assert!(
-        message(&[])
-            .unwrap_err()
-            .starts_with("the pool has no rows")
-    );
+    assert!(message(&[without_domain]).unwrap_err().starts_with("no row has `domain`"));
+    assert!(message(&[]).unwrap_err().starts_with("the pool has no rows"));
 }
 
 #[track_caller]
 fn check_difficulty(small: bool, large: bool, rule: &[Grade], expected: Option<&str>) {
-    let row = Row {
-        isqwen7bcorrect: Some(small),
-        isqwen32bcorrect: Some(large),
-        ..whole()
-    };
-    assert_eq!(
-        too_easy(&row, rule).map(|reason| reason.text()).as_deref(),
-        expected
-    );
+    let row = Row { isqwen7bcorrect: Some(small), isqwen32bcorrect: Some(large), ..whole() };
+    assert_eq!(too_easy(&row, rule).map(|reason| reason.text()).as_deref(), expected);
 }
 
 #[test]
@@ -143,12 +112,7 @@ fn solved_by_either_model_is_too_easy() {
     check_difficulty(false, false, both, None);
     check_difficulty(true, false, both, Some("isqwen7bcorrect"));
     check_difficulty(false, true, both, Some("isqwen32bcorrect"));
-    check_difficulty(
-        true,
-        true,
-        both,
-        Some("isqwen7bcorrect and isqwen32bcorrect"),
-    );
+    check_difficulty(true, true, both, Some("isqwen7bcorrect and isqwen32bcorrect"));
     check_difficulty(true, false, &[Grade::IsQwen32bCorrect], None);
     check_difficulty(true, true, &[], None);
 }

@@ -29,11 +29,7 @@ fn row(number: usize, rng: &mut Rng) -> Row {
     if one_in(8) {
         question += " **See** p12.";
     }
-    let source = if one_in(5) {
-        "qq8933/AIME_1983_2024"
-    } else {
-        "AI-MO/NuminaMath-CoT/olympiads"
-    };
+    let source = if one_in(5) { "qq8933/AIME_1983_2024" } else { "AI-MO/NuminaMath-CoT/olympiads" };
     let answered = !one_in(9);
     Row {
         question,
@@ -60,10 +56,8 @@ fn prepare(folder: &Path, pool: &[Row]) -> std::path::PathBuf {
     table::write_rows(&folder.join("pool.jsonl"), pool).unwrap();
     let benchmark = r#"{"id": 1, "problem": "Find the number of ordered pairs of whole numbers."}"#;
     fs::write(file("benchmark.jsonl"), benchmark).unwrap();
-    let recipe = fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../configs/curate/s1k.toml"
-    ));
+    let recipe =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/curate/s1k.toml"));
     let mut config: toml::Table = recipe.unwrap().parse().unwrap();
     config["output"] = file("out").into();
     config["pool"]["files"] = vec![file("pool.jsonl")].into();
@@ -80,12 +74,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .map(|path| {
-            (
-                path.file_name().unwrap().to_string_lossy().into(),
-                fs::read(path).unwrap(),
-            )
-        })
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into(), fs::read(path).unwrap()))
         .collect()
 }
 
@@ -103,27 +92,14 @@ fn every_row_of_a_random_pool_leaves_with_one_verdict() {
         assert_eq!((selected.len(), dropped.len()), (30, 370), "seed {seed}");
         let mut left: Vec<Option<&Row>> = pool.iter().map(Some).collect();
         for dropped in &dropped {
-            let row = left[dropped.row as usize - 1]
-                .take()
-                .expect("each row is dropped once");
+            let row = left[dropped.row as usize - 1].take().expect("each row is dropped once");
             assert_eq!(dropped.question_hash, row.hash());
         }
-        let as_given: Vec<Row> = selected
-            .iter()
-            .map(|row| Row {
-                text: None,
-                ..row.clone()
-            })
-            .collect();
-        assert!(
-            as_given.iter().eq(left.into_iter().flatten()),
-            "seed {seed}: selected, in order"
-        );
+        let as_given: Vec<Row> =
+            selected.iter().map(|row| Row { text: None, ..row.clone() }).collect();
+        assert!(as_given.iter().eq(left.into_iter().flatten()), "seed {seed}: selected, in order");
         let text = selected[0].text.as_deref().unwrap();
-        assert!(
-            text.ends_with("<|im_start|>answer\nAnswer: 42<|im_end|>\n"),
-            "{text}"
-        );
+        assert!(text.ends_with("<|im_start|>answer\nAnswer: 42<|im_end|>\n"), "{text}");
 
         let funnel: Value =
             serde_json::from_slice(&fs::read(out.join("funnel.json")).unwrap()).unwrap();
@@ -132,16 +108,10 @@ fn every_row_of_a_random_pool_leaves_with_one_verdict() {
         for stage in stages {
             assert_eq!(stage["rows_in"], rows_in);
             rows_in = stage["kept"].as_u64().unwrap();
-            assert!(
-                stage["dropped"].as_u64().unwrap() > 0,
-                "seed {seed}: {stage}"
-            );
+            assert!(stage["dropped"].as_u64().unwrap() > 0, "seed {seed}: {stage}");
         }
         assert_eq!((stages.len(), rows_in), (7, 30));
-        assert_eq!(
-            fs::read_to_string(out.join("summary.txt")).unwrap(),
-            summary
-        );
+        assert_eq!(fs::read_to_string(out.join("summary.txt")).unwrap(), summary);
     }
 }
 
@@ -150,42 +120,27 @@ fn the_same_run_gives_the_same_bytes() {
     let folder = TempDir::new().unwrap();
     let config = prepare(folder.path(), &pool(300, &mut rng(1, &["pool"])));
     let with_threads = |threads, sets: &[String]| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| run(&config, sets, true)).unwrap();
         files(&folder.path().join("out"))
     };
     let once = with_threads(1, &[]);
     let names: Vec<&str> = once.keys().map(String::as_str).collect();
-    let expected = [
-        "dropped.parquet",
-        "funnel.json",
-        "manifest.json",
-        "selected.parquet",
-        "summary.txt",
-    ];
+    let expected =
+        ["dropped.parquet", "funnel.json", "manifest.json", "selected.parquet", "summary.txt"];
     assert_eq!(names, expected);
-    assert!(
-        once == with_threads(2, &[]),
-        "one thread and two give the same bytes"
-    );
+    assert!(once == with_threads(2, &[]), "one thread and two give the same bytes");
+    let refused = format!("{:#}", run(&config, &[], false).unwrap_err());
+    assert!(refused.contains("--overwrite"), "{refused}");
     let other = with_threads(2, &["seed=43".to_string()]);
-    assert!(
-        once["selected.parquet"] != other["selected.parquet"],
-        "another seed, other rows"
-    );
+    assert!(once["selected.parquet"] != other["selected.parquet"], "another seed, other rows");
     let manifest: Value = serde_json::from_slice(&other["manifest.json"]).unwrap();
     assert_eq!(
         (&manifest["config"]["seed"], &manifest["seeds"]["selection"]),
         (&43.into(), &43.into())
     );
     assert_eq!(
-        (
-            &manifest["inputs"][0]["rows"],
-            &manifest["inputs"][1]["rows"]
-        ),
+        (&manifest["inputs"][0]["rows"], &manifest["inputs"][1]["rows"]),
         (&300.into(), &1.into())
     );
 }
@@ -201,63 +156,32 @@ fn check_error(sets: &[&str], spoil: impl Fn(&Path), parts: &[&str]) {
     for part in parts {
         assert!(error.contains(part), "no {part:?} in: {error}");
     }
-    assert!(
-        !folder.path().join("out/manifest.json").exists(),
-        "something was published"
-    );
+    assert!(!folder.path().join("out/manifest.json").exists(), "something was published");
 }
 
 #[test]
 fn mistakes_name_the_place_and_the_cure() {
     let fine = |_: &Path| {};
     check_error(&["pool.files=[]"], fine, &["pool.files is empty"]);
-    check_error(
-        &["selection.target=10"],
-        fine,
-        &["uniform_until = 20", "target = 10", "paper"],
-    );
+    check_error(&["selection.target=10"], fine, &["uniform_until = 20", "target = 10", "paper"]);
     check_error(
         &["selection.target=99"],
         fine,
         &["rows are left to select 99 from", "allow_fewer"],
     );
     check_error(&["selection.colour=1"], fine, &["colour"]);
-    check_error(
-        &["decontaminate.ngram=0"],
-        fine,
-        &["decontaminate.ngram must be at least 1"],
-    );
-    check_error(
-        &["pool.files=['nowhere.parquet']"],
-        fine,
-        &["nowhere.parquet"],
-    );
+    check_error(&["decontaminate.ngram=0"], fine, &["decontaminate.ngram must be at least 1"]);
+    check_error(&["pool.files=['nowhere.parquet']"], fine, &["nowhere.parquet", "pool.files"]);
     let empty = |folder: &Path| fs::write(folder.join("benchmark.jsonl"), "").unwrap();
-    check_error(
-        &[],
-        empty,
-        &[
-            "the benchmark \"held out\" has no questions",
-            "benchmark.jsonl",
-        ],
-    );
+    check_error(&[], empty, &["the benchmark \"held out\" has no questions", "benchmark.jsonl"]);
     let other = |folder: &Path| fs::write(folder.join("benchmark.jsonl"), r#"{"q": ""}"#).unwrap();
     check_error(&[], other, &["held out", "benchmark.jsonl", "problem"]);
     let bare = |folder: &Path| {
-        let row = Row {
-            question: "What?".to_string(),
-            ..row(1, &mut rng(0, &[]))
-        };
-        let without = Row {
-            domain: None,
-            ..row
-        };
+        let row = Row { question: "What?".to_string(), ..row(1, &mut rng(0, &[])) };
+        let without = Row { domain: None, ..row };
         table::write_rows(&folder.join("pool.jsonl"), &[without]).unwrap();
     };
     check_error(&[], bare, &["no row has `"]);
-    check_error(
-        &[],
-        |folder| fs::create_dir(folder.join("out")).unwrap(),
-        &["out", "--overwrite"],
-    );
+    let occupied = |folder: &Path| fs::create_dir(folder.join("out")).unwrap();
+    check_error(&[], occupied, &["out exists"]);
 }

@@ -20,11 +20,7 @@ fn rules(algorithm: Algorithm, target: usize, uniform_until: usize) -> Selection
         target,
         allow_fewer: false,
         uniform_until,
-        seeded: vec![
-            seeded("gpqa", None),
-            seeded("aime", None),
-            seeded("math/", Some(5600)),
-        ],
+        seeded: vec![seeded("gpqa", None), seeded("aime", None), seeded("math/", Some(5600))],
         benchmark: Benchmark {
             aime: "aime".to_string(),
             gpqa: "gpqa".to_string(),
@@ -59,9 +55,7 @@ fn borrow(rows: &[Made]) -> Vec<Candidate<'_>> {
 fn picked(rows: &[Made], rules: &Selection, seed: u64) -> BTreeMap<String, Phase> {
     let picks = select(&borrow(rows), rules, &mut rng(seed, &["selection"])).unwrap();
     let phase = |(row, phase): (&Made, &Option<Phase>)| Some((row.hash.clone(), (*phase)?));
-    std::iter::zip(rows, &picks.phase)
-        .filter_map(phase)
-        .collect()
+    std::iter::zip(rows, &picks.phase).filter_map(phase).collect()
 }
 
 /// Random candidates in `domains` domains: a few per cent each of AIME and GPQA, many of MATH.
@@ -103,32 +97,15 @@ fn exact_count_whole_phase_1_and_no_order_dependence() {
             rows.iter().filter(seeded).map(|row| &*row.hash).collect();
         let in_phase = |phase| {
             let of_phase = |(hash, of): (&'_ String, &Phase)| (*of == phase).then(|| hash.clone());
-            picks
-                .iter()
-                .filter_map(of_phase)
-                .collect::<BTreeSet<String>>()
+            picks.iter().filter_map(of_phase).collect::<BTreeSet<String>>()
         };
-        assert!(
-            in_phase(Phase::Seeded).iter().eq(by_definition),
-            "seed {seed}"
-        );
-        assert_eq!(
-            in_phase(Phase::Uniform).len(),
-            110 - in_phase(Phase::Seeded).len()
-        );
+        assert!(in_phase(Phase::Seeded).iter().eq(by_definition), "seed {seed}");
+        assert_eq!(in_phase(Phase::Uniform).len(), 110 - in_phase(Phase::Seeded).len());
         assert_eq!(in_phase(Phase::Benchmark).len(), 40);
 
         random.shuffle(&mut rows);
-        assert_eq!(
-            picked(&rows, &rules, seed),
-            picks,
-            "seed {seed}, shuffled rows"
-        );
-        assert_ne!(
-            picked(&rows, &rules, seed + 1000),
-            picks,
-            "another seed, other rows"
-        );
+        assert_eq!(picked(&rows, &rules, seed), picks, "seed {seed}, shuffled rows");
+        assert_ne!(picked(&rows, &rules, seed + 1000), picks, "another seed, other rows");
     }
 }
 
@@ -185,11 +162,52 @@ fn longer_traces_are_drawn_by_powers_of_two() {
     check_law(&many, &[0.5, 0.25, 0.125, 0.0625, 0.03125]);
 }
 
+/// Rows written as `source_type domain`, the first the longest; those with a `!` are solved.
+/// Checks how often each domain gives the one row picked after phase 1, over 20,000 seeds, against
+/// its probability: within five standard errors.
+#[track_caller]
+fn check_domains(places: &str, rules: &Selection, probabilities: &[(&str, f64)]) {
+    let places: Vec<&str> = places.split(',').collect();
+    let mut rows = lengths(&(1..=places.len() as i64).rev().collect::<Vec<_>>());
+    for (row, place) in rows.iter_mut().zip(&places) {
+        let (source_type, domain) = place.split_once(' ').unwrap();
+        (row.source_type, row.domain) = (source_type.to_string(), domain.to_string());
+        row.correct = row.domain.ends_with('!');
+        row.domain.truncate(1);
+    }
+    let (draws, mut drawn) = (20_000, BTreeMap::new());
+    for seed in 0..draws {
+        let picks = picked(&rows, rules, seed);
+        let is_drawn = |row: &&Made| picks.get(&row.hash).is_some_and(|of| *of != Phase::Seeded);
+        let domain = rows.iter().find(is_drawn).unwrap().domain.clone();
+        *drawn.entry(domain).or_insert(0.0) += 1.0 / draws as f64;
+    }
+    assert_eq!(drawn.len(), probabilities.len(), "{drawn:?}");
+    for &(domain, p) in probabilities {
+        let tolerance = 5.0 * (p * (1.0 - p) / draws as f64).sqrt();
+        assert!((drawn[domain] - p).abs() <= tolerance, "{domain}: {p} expected of {drawn:?}");
+    }
+}
+
+#[test]
+fn domains_are_drawn_by_their_phase() {
+    // Phase 3 counts rows whether solved or not: 3 of AIME in A, 1 in B; 5 of GPQA in B, 2 in C.
+    // GPQA counts half as much as AIME, 2 rows for its 7: B has 5 * 2/7 cut to 1, C none.
+    let both = "aime A,aime A,aime A,aime B,gpqa B,gpqa B,gpqa B,gpqa B,gpqa B,gpqa C,gpqa C,x D";
+    let phase_3 = rules(Algorithm::Notebook, 1, 0);
+    check_domains(both, &phase_3, &[("A", 0.6), ("B", 0.4)]);
+    let paper = rules(Algorithm::Paper, 1, 0);
+    check_domains(both, &paper, &[("A", 0.25), ("B", 0.25), ("C", 0.25), ("D", 0.25)]);
+    // The row of phase 1 stays in its pool, where drawing it is a draw lost to its domain: A wins
+    // with 1/2 * 1/3, and B with 1/2, until 1/2 * 2/3 of the time A's row of phase 1 is used up;
+    // then both are equal. So A has 1/6 + 1/3 * 1/2.
+    let two = rules(Algorithm::Paper, 2, 0);
+    check_domains("gpqa A!,x A,x B,x B", &two, &[("A", 1.0 / 3.0), ("B", 2.0 / 3.0)]);
+}
+
 #[track_caller]
 fn check_notes(rows: &[Made], rules: &Selection, expected: &[&str]) {
-    let notes = select(&borrow(rows), rules, &mut rng(0, &["notes"]))
-        .unwrap()
-        .notes;
+    let notes = select(&borrow(rows), rules, &mut rng(0, &["notes"])).unwrap().notes;
     assert_eq!(notes, expected);
 }
 
@@ -204,15 +222,8 @@ fn says_when_it_could_not_keep_to_the_rules() {
              aime and gpqa were left to give it a shape."
         )
     };
-    check_notes(
-        &plain,
-        &rules(Algorithm::Notebook, 4, 1),
-        &[&no_shape(3, 3)],
-    );
-    let fewer = Selection {
-        allow_fewer: true,
-        ..rules(Algorithm::Notebook, 9, 4)
-    };
+    check_notes(&plain, &rules(Algorithm::Notebook, 4, 1), &[&no_shape(3, 3)]);
+    let fewer = Selection { allow_fewer: true, ..rules(Algorithm::Notebook, 9, 4) };
     let only = "Only 6 rows were left for a target of 9.";
     check_notes(&plain, &fewer, &[only, &no_shape(2, 2)]);
     // One AIME row, unsolved, alone in its domain: phase 3 draws it, then has no shape left.
@@ -223,38 +234,22 @@ fn says_when_it_could_not_keep_to_the_rules() {
         correct: false,
         ..with_aime[0].clone()
     };
-    check_notes(
-        &with_aime,
-        &rules(Algorithm::Notebook, 3, 0),
-        &[&no_shape(2, 3)],
-    );
+    check_notes(&with_aime, &rules(Algorithm::Notebook, 3, 0), &[&no_shape(2, 3)]);
 }
 
 #[track_caller]
 fn check_error(rows: &[Made], rules: &Selection, expected: &str) {
-    let error = select(&borrow(rows), rules, &mut rng(0, &["error"]))
-        .unwrap_err()
-        .to_string();
+    let error = select(&borrow(rows), rules, &mut rng(0, &["error"])).unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
 }
 
 #[test]
 fn a_target_out_of_reach_is_an_error() {
     let rows = lengths(&[1, 2, 3]);
-    check_error(
-        &rows,
-        &rules(Algorithm::Paper, 4, 4),
-        "3 rows are left to select 4 from",
-    );
+    check_error(&rows, &rules(Algorithm::Paper, 4, 4), "3 rows are left to select 4 from");
     let mut seeded = rows;
-    seeded
-        .iter_mut()
-        .for_each(|row| row.source_type = "gpqa".to_string());
-    check_error(
-        &seeded,
-        &rules(Algorithm::Paper, 2, 2),
-        "phase 1 alone takes 3 rows",
-    );
+    seeded.iter_mut().for_each(|row| row.source_type = "gpqa".to_string());
+    check_error(&seeded, &rules(Algorithm::Paper, 2, 2), "phase 1 alone takes 3 rows");
 }
 
 /// How often each row is picked over many seeds, against `oracle/selection.py`, a NumPy version of
@@ -276,22 +271,13 @@ fn frequencies_equal_the_oracle_in_python() {
     let theirs = oracle(&rows, &rules, seeds);
     let mut largest = 0.0f64;
     for Made { hash, .. } in &rows {
-        let (p, q) = (
-            ours.get(hash).copied().unwrap_or(0.0),
-            theirs[hash].as_f64().unwrap(),
-        );
+        let (p, q) = (ours.get(hash).copied().unwrap_or(0.0), theirs[hash].as_f64().unwrap());
         let mean = (p + q) / 2.0;
         let error = (mean * (1.0 - mean) * 2.0 / seeds as f64).sqrt();
-        assert!(
-            (p - q).abs() <= 5.0 * error + 1e-9,
-            "row {hash}: {p} here, {q} in Python"
-        );
+        assert!((p - q).abs() <= 5.0 * error + 1e-9, "row {hash}: {p} here, {q} in Python");
         largest = largest.max((p - q).abs());
     }
-    eprintln!(
-        "{} rows, {seeds} seeds each: largest difference {largest:.4}",
-        rows.len()
-    );
+    eprintln!("{} rows, {seeds} seeds each: largest difference {largest:.4}", rows.len());
 }
 
 fn oracle(rows: &[Made], rules: &Selection, seeds: u64) -> Value {
@@ -307,25 +293,13 @@ fn oracle(rows: &[Made], rules: &Selection, seeds: u64) -> Value {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let python = std::env::var("S1_ORACLE_PYTHON").unwrap_or(format!("{root}/.venv/bin/python"));
     let mut child = Command::new(&python)
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/oracle/selection.py"
-        ))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/selection.py"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{python}: {error}; set S1_ORACLE_PYTHON"));
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(job.to_string().as_bytes())
-        .unwrap();
+    child.stdin.take().unwrap().write_all(job.to_string().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(
-        output.status.success(),
-        "the oracle failed: {}",
-        output.status
-    );
+    assert!(output.status.success(), "the oracle failed: {}", output.status);
     serde_json::from_slice(&output.stdout).unwrap()
 }

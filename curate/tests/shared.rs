@@ -7,9 +7,11 @@ use std::time::Instant;
 use curate::decontaminate::{Benchmark, Question, decontaminate};
 use curate::deduplicate::deduplicate;
 use curate::quality::patterns;
+use curate::run::run;
 use record::question::question_hash;
 use record::row::Row;
-use record::table::read_texts;
+use record::seed::rng;
+use record::table::{read_dropped, read_rows, read_texts, write_rows};
 use serde_json::Value;
 
 /// The folder named by S1_SHARED, or `../shared` beside the checkout; `None` with a message.
@@ -19,18 +21,13 @@ fn shared() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    eprintln!(
-        "skipped: no real data in {} (S1_SHARED names it)",
-        folder.display()
-    );
+    eprintln!("skipped: no real data in {} (S1_SHARED names it)", folder.display());
     None
 }
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
-    text.split_terminator('\n')
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    text.split_terminator('\n').map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn text(value: &Value) -> &str {
@@ -42,10 +39,7 @@ fn pool(folder: &Path) -> Vec<Row> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder.join("pool"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "jsonl")
-        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
         .collect();
     files.sort();
     let row = |line: Value| Row {
@@ -59,24 +53,14 @@ fn pool(folder: &Path) -> Vec<Row> {
 }
 
 fn benchmark(folder: &Path, name: &str) -> Benchmark {
-    let questions = read_texts(
-        &folder.join("eval").join(name).with_extension("jsonl"),
-        "question",
-    );
-    Benchmark {
-        name: name.to_string(),
-        questions: questions.unwrap(),
-    }
+    let questions = read_texts(&folder.join("eval").join(name).with_extension("jsonl"), "question");
+    Benchmark { name: name.to_string(), questions: questions.unwrap() }
 }
 
 fn questions(pool: &[Row]) -> Vec<Question<'_>> {
     pool.iter()
         .enumerate()
-        .map(|(row, of)| Question {
-            row,
-            text: &of.question,
-            source_type: &of.source_type,
-        })
+        .map(|(row, of)| Question { row, text: &of.question, source_type: &of.source_type })
         .collect()
 }
 
@@ -84,16 +68,9 @@ fn questions(pool: &[Row]) -> Vec<Question<'_>> {
 fn labelled(folder: &Path, eval: &str) -> BTreeMap<String, String> {
     let mut labelled = BTreeMap::new();
     for label in lines(&folder.join("contamination/s1_8gram_labels.jsonl")) {
-        for hit in label["hits"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|hit| hit["eval"] == eval)
-        {
+        for hit in label["hits"].as_array().unwrap().iter().filter(|hit| hit["eval"] == eval) {
             let gram = hit["first_8gram"].as_str().unwrap_or_default().to_string();
-            labelled
-                .entry(text(&label["question_hash"]).to_string())
-                .or_insert(gram);
+            labelled.entry(text(&label["question_hash"]).to_string()).or_insert(gram);
         }
     }
     labelled
@@ -106,22 +83,10 @@ fn check_labels(folder: &Path, pool: &[Row], file: &str, eval: &str) {
         .filter_map(|(row, verdict)| verdict.as_ref().map(|_| row.hash()))
         .collect();
     let labelled = labelled(folder, eval);
-    let missed: Vec<_> = labelled
-        .iter()
-        .filter(|(hash, _)| !found.contains(*hash))
-        .collect();
-    let extra: Vec<_> = found
-        .iter()
-        .filter(|hash| !labelled.contains_key(*hash))
-        .collect();
-    assert!(
-        missed.is_empty() && extra.is_empty(),
-        "{eval}: missed {missed:?}, extra {extra:?}"
-    );
-    eprintln!(
-        "{eval}: {} questions flagged, exactly those of s1's own code",
-        found.len()
-    );
+    let missed: Vec<_> = labelled.iter().filter(|(hash, _)| !found.contains(*hash)).collect();
+    let extra: Vec<_> = found.iter().filter(|hash| !labelled.contains_key(*hash)).collect();
+    assert!(missed.is_empty() && extra.is_empty(), "{eval}: missed {missed:?}, extra {extra:?}");
+    eprintln!("{eval}: {} questions flagged, exactly those of s1's own code", found.len());
 }
 
 #[test]
@@ -129,25 +94,18 @@ fn flags_what_the_originals_code_flags() {
     let Some(folder) = shared() else { return };
     let pool = pool(&folder);
     check_labels(&folder, &pool, "math500", "math500");
-    check_labels(
-        &folder,
-        &pool,
-        "aimo_validation_aime",
-        "aimo-validation-aime",
-    );
+    check_labels(&folder, &pool, "aimo_validation_aime", "aimo-validation-aime");
     check_labels(&folder, &pool, "aime24", "aime24");
 
     let benchmarks = [benchmark(&folder, "math500"), benchmark(&folder, "aime24")];
     let questions = questions(&pool);
     let start = Instant::now();
-    let flagged = decontaminate(&questions, &benchmarks, 8, false)
-        .iter()
-        .flatten()
-        .count();
+    let flagged = decontaminate(&questions, &benchmarks, 8, false).iter().flatten().count();
     let (seconds, cores) = (start.elapsed().as_secs_f64(), rayon::current_num_threads());
     let count = pool.len();
     eprintln!(
-        "{count} questions against MATH500 + AIME24: {flagged} flagged, {seconds:.3} s, {cores} threads"
+        "{count} questions against MATH500 + AIME24: {flagged} flagged, {seconds:.3} s, \
+         {cores} threads"
     );
 }
 
@@ -163,11 +121,7 @@ fn keeps_what_s1_selected() {
             continue;
         };
         let source_type = text(&line["source_type"]).to_string();
-        let row = Row {
-            question: question.to_string(),
-            source_type,
-            ..Row::default()
-        };
+        let row = Row { question: question.to_string(), source_type, ..Row::default() };
         assert_eq!(patterns(&row, &["AIME".to_string()]), None, "{question}");
         with_diagram += usize::from(question.contains("[asy]"));
         if line["hash_reproduced"] == true {
@@ -177,21 +131,77 @@ fn keeps_what_s1_selected() {
     assert_eq!((hashes.len(), with_diagram), (1000, 9));
 
     let pool = pool(&folder);
-    let in_pool = pool
-        .iter()
-        .filter(|row| hashes.contains(&row.hash()))
-        .count();
-    let questions = pool
-        .iter()
-        .enumerate()
-        .map(|(row, of)| (row, of.question.as_str()));
-    let first = deduplicate(questions);
-    let unique = std::iter::zip(&pool, &first).filter(|(_, verdict)| verdict.is_none());
-    let kept = unique
-        .filter(|(row, _)| hashes.contains(&row.hash()))
-        .count();
-    assert!(
-        in_pool >= kept && kept == 569,
-        "{in_pool} of s1K in the pool, {kept} after dedup"
-    );
+    let questions = pool.iter().enumerate().map(|(row, of)| (row, of.question.as_str()));
+    let unique: Vec<&Row> = std::iter::zip(&pool, deduplicate(questions))
+        .filter_map(|(row, verdict)| verdict.is_none().then_some(row))
+        .collect();
+    let of_s1k = |rows: &[&Row]| {
+        let in_s1k = rows.iter().map(|row| row.hash()).filter(|hash| hashes.contains(hash));
+        (in_s1k.clone().count(), in_s1k.collect::<BTreeSet<_>>().len())
+    };
+    let (before, after) = (of_s1k(&pool.iter().collect::<Vec<_>>()), of_s1k(&unique));
+    assert_eq!((after.0, after.1), (before.1, before.1), "one copy of each stays");
+}
+
+/// Features that the real pool lacks, made up from the question's hash: `one_in` of each kind.
+fn with_made_features(row: &Row, domains: &[String]) -> Row {
+    let mut random = rng(0, &["features", &row.hash()]);
+    let answered = random.below(1000) > 0;
+    let graded = row.solution.is_some();
+    Row {
+        metadata: "{}".to_string(),
+        thinking_trajectories: answered.then(|| "Made up.".to_string()).into_iter().collect(),
+        attempt: answered.then(|| "Made up.".to_string()),
+        domain: Some(domains[random.below(domains.len() as u64) as usize].clone()),
+        isgeminicorrect: graded.then(|| random.below(2) == 0),
+        isqwen7bcorrect: graded.then(|| random.below(3) == 0),
+        isqwen32bcorrect: graded.then(|| random.below(3) == 0),
+        gemini_length: Some(300 + random.below(8000) as i64),
+        ..row.clone()
+    }
+}
+
+/// The whole funnel by s1's recipe on the real questions, their features made up.
+#[test]
+fn runs_s1s_recipe_on_the_real_questions() {
+    let Some(folder) = shared() else { return };
+    let out = tempfile::tempdir().unwrap();
+    let domains: Vec<String> =
+        serde_json::from_slice::<Vec<Value>>(&std::fs::read(folder.join("s1k/msc.json")).unwrap())
+            .unwrap()
+            .iter()
+            .map(|class| text(&class["title"]).to_string())
+            .collect();
+    let rows: Vec<Row> =
+        pool(&folder).iter().map(|row| with_made_features(row, &domains)).collect();
+    let pool_file = out.path().join("pool.parquet");
+    write_rows(&pool_file, &rows).unwrap();
+
+    let entry = |name: &str| {
+        let file = folder.join("eval").join(name).with_extension("jsonl");
+        format!("{{name = '{name}', file = '{}', column = 'question'}}", file.display())
+    };
+    let benchmarks = [entry("aimo_validation_aime"), entry("math500")].join(", ");
+    let sets = [
+        format!("output='{}'", out.path().join("out").display()),
+        format!("pool.files=['{}']", pool_file.display()),
+        format!("decontaminate.benchmarks=[{benchmarks}]"),
+    ];
+    let recipe = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/curate/s1k.toml"));
+    let start = Instant::now();
+    let summary = run(recipe, &sets, false).unwrap();
+    eprintln!("{summary}\n{:.1} s for the whole run", start.elapsed().as_secs_f64());
+    let selected = read_rows(&out.path().join("out/selected.parquet")).unwrap();
+    assert_eq!(selected.len(), 1000);
+
+    let s1k = lines(&folder.join("s1k/s1k_questions.jsonl"));
+    let s1k: BTreeSet<&str> = s1k.iter().map(|line| text(&line["question_hash"])).collect();
+    let mut fate: BTreeMap<String, usize> = BTreeMap::new();
+    for dropped in read_dropped(&out.path().join("out/dropped.parquet")).unwrap() {
+        if s1k.contains(dropped.question_hash.as_str()) {
+            *fate.entry(dropped.stage).or_default() += 1;
+        }
+    }
+    assert_eq!(fate.get("quality: patterns"), None, "s1K passes s1's own rule");
+    eprintln!("questions of the published s1K that are in this pool were dropped at: {fate:?}");
 }

@@ -199,7 +199,9 @@ impl<'a> Forcing<'a> {
                     return self.close_thinking(Ending::Stop, from);
                 }
             }
-            Stage::Answer if self.spec.until.contains(&id) => self.stage = Stage::Done(Ending::Stop),
+            Stage::Answer if self.spec.until.contains(&id) => {
+                self.stage = Stage::Done(Ending::Stop)
+            }
             Stage::Answer => self.ids.push(id),
             Stage::Done(_) => panic!("an id was sampled for a sequence that is complete"),
         }

@@ -11,7 +11,11 @@ pub fn wilson(correct: usize, n: usize) -> [f64; 2] {
     let (share, n) = (correct as f64 / n as f64, n as f64);
     let center = share + Z * Z / (2.0 * n);
     let half = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    [center - half, center + half].map(|end| (end / (1.0 + Z * Z / n)).clamp(0.0, 1.0))
+    let end = |end: f64| (end / (1.0 + Z * Z / n)).clamp(0.0, 1.0);
+    // At the ends of the scale the formula is exact but for rounding.
+    let low = if correct == 0 { 0.0 } else { end(center - half) };
+    let high = if share == 1.0 { 1.0 } else { end(center + half) };
+    [low, high]
 }
 
 /// One budget on a curve.

@@ -24,14 +24,19 @@ use crate::task::{self, Question};
 pub fn eval(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
     let (config, table) = record::config::load::<Config>(path, sets)?;
     config.check().with_context(|| path.display().to_string())?;
-    let folder = model::hub::model_folder(&config.model.path)?;
+    let model = || format!("model.path {:?}", config.model.path);
+    let folder = model::hub::model_folder(&config.model.path)
+        .with_context(|| format!("{}: no such folder here, nor on the hub", model()))?;
     let output = OutputFolder::create(&config.output, overwrite)?;
     let questions = task::load(&config.task)?;
-    let chat = Chat::read(&folder)?;
-    let specs = config::specs(&config, &chat.tokenizer)
-        .with_context(|| path.display().to_string())?;
+    let chat = Chat::read(&folder).with_context(model)?;
+    let specs =
+        config::specs(&config, &chat.tokenizer).with_context(|| path.display().to_string())?;
     let evaluation = Evaluation::new(&config, &chat, &specs, &questions)?;
-    let samples = evaluation.answer_all(load_models(&config, &folder)?)?;
+    let mut weights = publish::input(&folder, None)?;
+    weights.path = config.model.path.clone(); // not the place of a hub model in this cache
+    let inputs = vec![weights, publish::input(&config.task.path, Some(questions.len() as u64))?];
+    let samples = evaluation.answer_all(load_models(&config, &folder).with_context(model)?)?;
 
     let per_budget: Vec<&[Sample]> = samples.chunks(questions.len()).collect();
     let mut rows = Vec::new();
@@ -50,14 +55,12 @@ pub fn eval(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
     let summary = report::summary(&config, &results);
     write(&output, "results.json", &(serde_json::to_string_pretty(&results)? + "\n"))?;
     write(&output, "summary.txt", &summary)?;
-    let mut weights = publish::input(&folder, None)?;
-    weights.path = config.model.path.clone(); // where a hub model is cached is this machine's affair
     output.finish(Manifest {
         tool: "infer".into(),
         version: env!("CARGO_PKG_VERSION").into(),
         command: publish::command(),
         config: table,
-        inputs: vec![weights, publish::input(&config.task.path, Some(questions.len() as u64))?],
+        inputs,
         seeds: config::seeds(&config),
         files: Default::default(),
     })?;
@@ -149,6 +152,14 @@ impl<'a> Evaluation<'a> {
     /// whatever the number of models, each of which gets a thread.
     fn answer_all(&self, models: Vec<Qwen2>) -> Result<Vec<Sample>> {
         let jobs = self.specs.len() * self.questions.len();
+        eprintln!(
+            "task {}: {} questions under {} budgets, {} at once; the longest prompt has {} tokens",
+            self.config.task.name,
+            self.questions.len(),
+            self.specs.len(),
+            models.len(),
+            self.prompts.iter().map(Vec::len).max().unwrap_or(0)
+        );
         let progress = Progress::new(jobs);
         let next = AtomicUsize::new(0);
         let done: Mutex<Vec<Option<Result<Sample>>>> =
@@ -194,8 +205,7 @@ impl<'a> Evaluation<'a> {
             .with_context(|| format!("question {} under budget {:?}", row, budget.name))?;
         let completion = tokenizer.decode(&outcome.ids)?;
         let extracted = grading::extract(&completion);
-        let verdict =
-            task::grade(self.config.task.grading, extracted.as_deref(), &question.target);
+        let verdict = task::grade(self.config.task.grading, extracted.as_deref(), &question.target);
         Ok(Sample {
             doc_id: question.doc_id,
             id: question.id.clone(),

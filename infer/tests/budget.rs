@@ -124,7 +124,8 @@ fn plain_generation_forces_nothing() {
     check(&within(3, plain()), &[], &[], &[], (None, CONTEXT));
     // The delimiters, when the model writes them itself, tell thinking from answer.
     let own = [START, THINK, 20, START, ANSWER, 30, 31];
-    let outcome = decode(&plain(), &own.iter().chain(&[END]).map(std::slice::from_ref).collect::<Vec<_>>());
+    let outcome =
+        decode(&plain(), &own.iter().chain(&[END]).map(std::slice::from_ref).collect::<Vec<_>>());
     assert_eq!(outcome.ids, own);
     assert_eq!((outcome.thinking, outcome.answer), (2..3, 5..7));
 }

@@ -284,7 +284,7 @@ CONVERSATIONS = [
      "e\u0301"),
     ("several trajectories", "Is 91 prime?", ["91 = 7 * 13", "  so no.", "Wait\n"], "No."),
     ("empty answer", "Say nothing.", ["Nothing to say."], ""),
-    ("empty thinking", "Say 1.", [], "1"),
+    ("empty thinking", "Say 1.", [""], "1"),
     ("spaces", "  padded question \n\n", ["\n\n  padded trace \t\n", "end \u3000\u00a0"],
      "\n padded answer  \n"),
     ("template words as text", "Write user, assistant and system on three lines.",

@@ -1,5 +1,6 @@
-# Writes curate/record/tests/fixtures/ with datasets 5.2.0, pandas 3.1.1, polars 2.1.0, pyarrow 26.0.1.
-"""The same three questions as other tools write them; Rust reads each file and expects the same rows.
+# Record's fixtures, made with datasets 5.2.0, pandas 3.1.1, polars 2.1.0, pyarrow 26.0.1.
+"""The same three questions as other tools write them, into curate/record/tests/fixtures/; Rust
+reads each file and expects the same rows.
 
 Usage: python tests/oracle/parquet_fixtures.py   (from the root of the repository)
 """
@@ -124,9 +125,9 @@ def only_a_question():
 
 
 def repeated():
-    """2,048 rows of one value of 1 MiB that the file holds once: 2 GiB for a careless reader."""
-    text = "long " * 209_715
-    return pa.table({"question": pa.array([text] * 2048)})
+    """2,200 rows share one value of 1 MB: small in the file, 2.2 GB for a careless reader."""
+    text = "long " * 200_000
+    return pa.table({"question": pa.array([text] * 2200)})
 
 
 def null_question():

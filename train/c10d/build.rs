@@ -8,6 +8,8 @@ fn main() {
     let lib = env::var("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from).expect(
         "torch-sys names no libtorch: run `just setup`, or set LIBTORCH to a libtorch 2.11.0",
     );
+    // `just setup cuda` links the CUDA headers that torch's wheels leave out beside `lib`.
+    let prepared = lib.parent().map(|folder| folder.join("headers")).unwrap_or_default();
     let lib = fs::canonicalize(&lib).unwrap_or(lib);
     let torch = lib.parent().expect("libtorch's lib folder has a parent").to_path_buf();
     let mut build = cc::Build::new();
@@ -24,7 +26,7 @@ fn main() {
         .define("USE_C10D_GLOO", None);
     println!("cargo:rustc-check-cfg=cfg(nccl)");
     if lib.join("libtorch_cuda.so").exists() {
-        match nccl_includes(&torch) {
+        match nccl_includes(&torch, &prepared) {
             Some(folders) => {
                 build.includes(folders).define("USE_C10D_NCCL", None).define("USE_CUDA", None);
                 println!("cargo:rustc-cfg=nccl");
@@ -32,7 +34,7 @@ fn main() {
                 println!("cargo:rustc-link-lib=c10_cuda");
             }
             None => println!(
-                "cargo:warning=libtorch has CUDA, but nccl.h or cuda_runtime_api.h was not found: \
+                "cargo:warning=libtorch has CUDA, but NCCL's or CUDA's headers were not found: \
                  building without NCCL. `just setup cuda` prepares a libtorch that has them"
             ),
         }
@@ -42,19 +44,21 @@ fn main() {
 }
 
 /// Where pip's wheels put the CUDA and NCCL headers beside torch, or the CUDA toolkit's own.
-fn nccl_includes(torch: &Path) -> Option<Vec<PathBuf>> {
+fn nccl_includes(torch: &Path, prepared: &Path) -> Option<Vec<PathBuf>> {
     let wheels = torch.parent()?.join("nvidia");
     let toolkit = env::var_os("CUDA_HOME").map_or("/usr/local/cuda".into(), PathBuf::from);
     let candidates = [
         wheels.join("cu13/include"),
         wheels.join("cu13/include/cccl"),
         wheels.join("nccl/include"),
+        prepared.to_path_buf(),
+        prepared.join("cccl"),
         toolkit.join("include"),
         toolkit.join("include/cccl"),
         PathBuf::from("/usr/include"),
     ];
     let has = |name: &str| candidates.iter().any(|folder| folder.join(name).exists());
-    if !(has("nccl.h") && has("cuda_runtime_api.h")) {
+    if !["nccl.h", "cuda_runtime_api.h", "crt/host_defines.h"].into_iter().all(has) {
         return None;
     }
     Some(candidates.into_iter().filter(|folder| folder.exists()).collect())

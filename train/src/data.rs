@@ -30,7 +30,8 @@ impl Examples {
         ensure!(!rows.is_empty(), "{}: the table has no rows to train on", path.display());
         let mut found = Self { examples: Vec::new(), rows: rows.len(), over_long: Vec::new() };
         for (number, row) in rows.iter().enumerate() {
-            let place = || format!("{}: row {}, question {}", data.examples, number + 1, row.hash());
+            let place =
+                || format!("{}: row {}, question {}", data.examples, number + 1, row.hash());
             let (thinking, answer) = record::example::parts(row).with_context(place)?;
             let example = chat.example(&row.question, &thinking, &answer).with_context(place)?;
             found.push(example, data, place())?;
@@ -155,7 +156,9 @@ impl MicroBatch {
 pub fn check_division(batch: &Batch, world_size: usize) -> Result<()> {
     let Batch { global_batch, micro_batch } = *batch;
     ensure!(
-        global_batch > 0 && micro_batch > 0 && global_batch.is_multiple_of(world_size * micro_batch),
+        global_batch > 0
+            && micro_batch > 0
+            && global_batch.is_multiple_of(world_size * micro_batch),
         "global_batch {global_batch} must be a multiple of ranks x micro_batch = {world_size} x \
          {micro_batch}: change [batch] or --ranks"
     );

@@ -66,6 +66,9 @@ pub fn export(
         SaveDtype::Bfloat16 => Kind::BFloat16,
     };
     let plan = plan_files(&Layout::new(&shards.config), kind.elt_size_in_bytes(), limit);
+    if let Some(folder) = folder {
+        write_companions(base, folder, dtype)?;
+    }
     let mut pending: BTreeMap<String, Saved> = BTreeMap::new();
     for (number, shard) in shards.shards.iter().enumerate() {
         let flat = shards.gather_as(number, kind)?.wait()?.to_device(Device::Cpu);
@@ -81,7 +84,6 @@ pub fn export(
     }
     if let Some(folder) = folder {
         write_index(folder, &plan)?;
-        write_companions(base, folder, dtype)?;
     }
     shards.group.barrier()?.wait()
 }
@@ -133,8 +135,11 @@ fn saved(values: &Tensor, shape: &[i64], dtype: SaveDtype) -> Saved {
 
 fn write_file(path: &Path, tensors: BTreeMap<String, Saved>) -> Result<()> {
     let format = [("format".to_string(), "pt".to_string())].into();
-    safetensors::serialize_to_file(tensors, Some(format), path)
-        .with_context(|| format!("writing {}", path.display()))
+    let place = || format!("writing {}", path.display());
+    safetensors::serialize_to_file(tensors, Some(format), path).with_context(place)?;
+    // The crate writes through a private temporary file; a checkpoint is for others to read too.
+    let usual = fs::metadata(path.with_file_name("config.json")).map(|file| file.permissions());
+    usual.map_or(Ok(()), |usual| fs::set_permissions(path, usual)).with_context(place)
 }
 
 fn write_index(folder: &Path, plan: &Plan) -> Result<()> {
@@ -153,6 +158,8 @@ fn write_companions(base: &Path, folder: &Path, dtype: SaveDtype) -> Result<()> 
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let mut config: Value = serde_json::from_str(&text)?;
     config["architectures"] = json!(["Qwen2ForCausalLM"]);
+    // transformers 5 writes `dtype`, 4 wrote and both read `torch_dtype`: leave one of them.
+    config.as_object_mut().map(|config| config.shift_remove("dtype"));
     config["torch_dtype"] = match dtype {
         SaveDtype::Float32 => json!("float32"),
         SaveDtype::Bfloat16 => json!("bfloat16"),

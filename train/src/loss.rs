@@ -48,7 +48,8 @@ pub fn head_and_loss(
     let mut normed_gradients = Vec::new();
     for start in (0..rows).step_by(chunk as usize) {
         let cut = |t: &Tensor| t.narrow(0, start, chunk.min(rows - start));
-        let (part, targets, weights) = (leaf(&cut(&normed)), cut(&batch.targets), cut(&batch.weights));
+        let (part, targets, weights) =
+            (leaf(&cut(&normed)), cut(&batch.targets), cut(&batch.weights));
         let nll = tch::with_grad(|| weighted_nll(&part, &head, &targets, &weights));
         let one = nll.ones_like();
         let mut gradients = vjp(&[&nll], &[&one], &[&part, &head])?;

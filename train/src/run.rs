@@ -54,7 +54,8 @@ pub fn run(request: &Request, rank: &Rank) -> Result<()> {
     }
     let positions = config.data.block_size as i64;
     let mut trainer = Trainer::new(shards, &config.optimizer, positions);
-    let progress = lead.as_ref().map(|lead| Progress::new(&lead.path, order.steps())).transpose()?;
+    let progress =
+        lead.as_ref().map(|lead| Progress::new(&lead.path, order.steps())).transpose()?;
     let progress = train(&config, &examples, &order, &mut trainer, progress)?;
 
     let folder = lead.as_ref().map(RunFolder::checkpoint).transpose()?;
@@ -62,7 +63,8 @@ pub fn run(request: &Request, rank: &Rank) -> Result<()> {
     export(&trainer.shards, config.model.save_dtype, &base, path, None)?;
     if let (Some(lead), Some(folder), Some(progress)) = (lead, folder, progress) {
         let base = publish::input(&base, None)?;
-        let examples_file = publish::input(Path::new(&config.data.examples), Some(examples.rows as u64))?;
+        let examples_file =
+            publish::input(Path::new(&config.data.examples), Some(examples.rows as u64))?;
         folder.finish(Manifest {
             tool: "train".into(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -105,8 +107,14 @@ fn train(
                 .collect();
         let measured = trainer.step(&micro_batches, rate)?;
         let epoch = (step + 1) as f64 / order.steps_per_epoch() as f64;
-        let metrics =
-            Metrics { step: step + 1, epoch, loss: 0.0, grad_norm: 0.0, learning_rate: rate, tokens };
+        let metrics = Metrics {
+            step: step + 1,
+            epoch,
+            loss: 0.0,
+            grad_norm: 0.0,
+            learning_rate: rate,
+            tokens,
+        };
         if let Some(earlier) = waiting.replace((metrics, measured)) {
             note(earlier, progress.as_mut())?;
         }
@@ -118,7 +126,10 @@ fn train(
 }
 
 /// Reads a step's numbers and records them; all ranks stop together at one that is not finite.
-fn note((mut metrics, measured): (Metrics, Measured), progress: Option<&mut Progress>) -> Result<()> {
+fn note(
+    (mut metrics, measured): (Metrics, Measured),
+    progress: Option<&mut Progress>,
+) -> Result<()> {
     metrics.loss = measured.loss.double_value(&[]);
     metrics.grad_norm = measured.grad_norm.double_value(&[]);
     ensure!(
@@ -213,8 +224,14 @@ impl RunFolder {
         if path.exists() && fs::read_dir(&path).with_context(place)?.next().is_some() {
             match (overwrite, path.join(RUN_FILE).exists()) {
                 (true, true) => fs::remove_dir_all(&path).with_context(place)?,
-                (true, false) => bail!("{} is not a run's folder ({RUN_FILE} is not in it); remove it yourself or choose another output", place()),
-                (false, _) => bail!("{} exists; pass --overwrite to replace it, or --set output=... for another", place()),
+                (true, false) => bail!(
+                    "{} is not a run's folder ({RUN_FILE} is not in it); remove it yourself or choose another output",
+                    place()
+                ),
+                (false, _) => bail!(
+                    "{} exists; pass --overwrite to replace it, or --set output=... for another",
+                    place()
+                ),
             }
         }
         fs::create_dir_all(&path).with_context(place)?;
@@ -224,7 +241,10 @@ impl RunFolder {
             let lines = examples.over_long.join("\n") + "\n";
             fs::write(path.join("over_long.txt"), &lines).with_context(place)?;
             let count = examples.over_long.len();
-            eprintln!("{count} examples are over-long; they are listed in {}/over_long.txt", place());
+            eprintln!(
+                "{count} examples are over-long; they are listed in {}/over_long.txt",
+                place()
+            );
         }
         Ok(Self { path })
     }

@@ -6,10 +6,10 @@
 //! work, and so is the previous layer's gradient.
 
 use anyhow::Result;
-use c10d::aten::vjp;
 use c10d::Reduce;
-use model::qwen2::{self, DecoderLayer, attend_segments};
+use c10d::aten::vjp;
 use model::Rope;
+use model::qwen2::{self, DecoderLayer, attend_segments};
 use tch::{Kind, Tensor};
 
 use crate::config::Optimizer;

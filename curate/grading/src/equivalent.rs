@@ -16,10 +16,7 @@ impl Verdict {
     }
 
     fn different() -> Self {
-        Verdict {
-            equal: false,
-            rule: "different",
-        }
+        Verdict { equal: false, rule: "different" }
     }
 }
 

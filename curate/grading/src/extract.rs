@@ -19,9 +19,7 @@
 /// text of nothing but white space is `None`, not an answer of white space.
 pub fn extract(completion: &str) -> Option<String> {
     let text = after_delimiter(completion);
-    let answer = boxed(text)
-        .or_else(|| after_answer_word(text))
-        .unwrap_or(text);
+    let answer = boxed(text).or_else(|| after_answer_word(text)).unwrap_or(text);
     (!text.trim().is_empty()).then(|| answer.to_string())
 }
 
@@ -42,11 +40,7 @@ fn boxed(text: &str) -> Option<&str> {
         return Some(rest.split('$').next().unwrap_or(rest));
     }
     let start = text.rfind("\\boxed").or_else(|| text.rfind("\\fbox"))?;
-    let name_len = if text[start..].starts_with("\\boxed") {
-        6
-    } else {
-        5
-    };
+    let name_len = if text[start..].starts_with("\\boxed") { 6 } else { 5 };
     let content = text[start + name_len..].strip_prefix('{')?;
     let mut open = 1usize;
     for (at, byte) in content.bytes().enumerate() {

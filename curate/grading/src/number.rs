@@ -34,17 +34,10 @@ pub fn number(text: &str) -> Option<Number> {
     };
     if let Some(value) = fraction(magnitude) {
         let (numerator, denominator) = value?;
-        return Some(Number::Ratio(
-            if negative { -numerator } else { numerator },
-            denominator,
-        ));
+        return Some(Number::Ratio(if negative { -numerator } else { numerator }, denominator));
     }
     let (whole, decimals) = magnitude.split_once('.').unwrap_or((magnitude, ""));
-    let whole = if whole.is_empty() && !decimals.is_empty() {
-        "0".into()
-    } else {
-        digits(whole)?
-    };
+    let whole = if whole.is_empty() && !decimals.is_empty() { "0".into() } else { digits(whole)? };
     if !decimals.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
@@ -55,10 +48,7 @@ pub fn number(text: &str) -> Option<Number> {
     }
     let scaled = small(&format!("{whole}{decimals}"))?;
     let scale = 10i128.pow(decimals.len() as u32); // at most 18 digits, checked by `small`
-    Some(Number::Ratio(
-        if negative { -scaled } else { scaled },
-        scale,
-    ))
+    Some(Number::Ratio(if negative { -scaled } else { scaled }, scale))
 }
 
 /// `a/b`, `\frac{a}{b}` or `\fracab` (single digits): outer `None` when it is no fraction at all,
@@ -77,11 +67,7 @@ fn fraction(text: &str) -> Option<Option<(i128, i128)>> {
         None => small(&digits(part)?),
     };
     let value = signed(numerator).zip(signed(denominator));
-    Some(
-        value
-            .filter(|(_, d)| *d != 0)
-            .map(|(n, d)| (n * d.signum(), d.abs())),
-    )
+    Some(value.filter(|(_, d)| *d != 0).map(|(n, d)| (n * d.signum(), d.abs())))
 }
 
 /// Digits without thousands separators and leading zeros, or `None` for anything else.
@@ -98,18 +84,10 @@ fn digits(text: &str) -> Option<String> {
         return None;
     }
     let trimmed = joined.trim_start_matches('0');
-    Some(if trimmed.is_empty() {
-        "0".into()
-    } else {
-        trimmed.into()
-    })
+    Some(if trimmed.is_empty() { "0".into() } else { trimmed.into() })
 }
 
 /// The value of at most 18 digits: small enough for exact products in 128 bits.
 fn small(digits: &str) -> Option<i128> {
-    if digits.len() > 18 {
-        None
-    } else {
-        digits.parse().ok()
-    }
+    if digits.len() > 18 { None } else { digits.parse().ok() }
 }

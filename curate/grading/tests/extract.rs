@@ -4,34 +4,18 @@ use std::path::Path;
 
 #[track_caller]
 fn check(completion: &str, expected: Option<&str>) {
-    assert_eq!(
-        grading::extract(completion).as_deref(),
-        expected,
-        "{completion:?}"
-    );
+    assert_eq!(grading::extract(completion).as_deref(), expected, "{completion:?}");
 }
 
 #[test]
 fn rule_1_the_answer_part() {
-    check(
-        "x<|im_start|>answer\nFinal Answer: \\boxed{\\frac{1}{2}}",
-        Some("\\frac{1}{2}"),
-    );
+    check("x<|im_start|>answer\nFinal Answer: \\boxed{\\frac{1}{2}}", Some("\\frac{1}{2}"));
     check("…<|im_start|>answer\nAnswer: 042", Some("042"));
-    check(
-        "<|im_start|>answer\nAnswer: 1<|im_start|>answer\n2",
-        Some("2"),
-    );
+    check("<|im_start|>answer\nAnswer: 1<|im_start|>answer\n2", Some("2"));
     check("\\boxed{1}<|im_start|>answer\nAnswer: 2", Some("2"));
-    check(
-        "Answer: 1<|im_start|>reply\nsecond\nthird",
-        Some("second\nthird"),
-    );
+    check("Answer: 1<|im_start|>reply\nsecond\nthird", Some("second\nthird"));
     check("Answer: 1<|im_start|>only line", Some("only line"));
-    check(
-        "\\boxed{1}<|im_start|>think\nno box here",
-        Some("no box here"),
-    );
+    check("\\boxed{1}<|im_start|>think\nno box here", Some("no box here"));
 }
 
 #[test]
@@ -45,10 +29,7 @@ fn rule_2_boxes() {
     check("\\boxed{}", Some(""));
     // An unfinished box is none; the next rules go on.
     check("Answer: \\boxed{1", Some("\\boxed{1"));
-    check(
-        "\\boxed{1} then \\boxed{2",
-        Some("\\boxed{1} then \\boxed{2"),
-    );
+    check("\\boxed{1} then \\boxed{2", Some("\\boxed{1} then \\boxed{2"));
     check("\\boxedx{3}", Some("\\boxedx{3}"));
 }
 
@@ -81,10 +62,7 @@ fn agrees_with_s1_on_real_outputs() {
     };
     let mut rows = 0;
     for path in entries.map(|entry| entry.unwrap().path()) {
-        if path
-            .extension()
-            .is_none_or(|extension| extension != "jsonl")
-        {
+        if path.extension().is_none_or(|extension| extension != "jsonl") {
             continue;
         }
         for line in std::fs::read_to_string(&path).unwrap().lines() {
@@ -105,9 +83,5 @@ fn agrees_with_s1_on_real_outputs() {
         }
     }
     println!("extraction agrees with s1's on all {rows} real outputs");
-    assert!(
-        rows > 1000,
-        "only {rows} rows with s1's extraction in {}",
-        folder.display()
-    );
+    assert!(rows > 1000, "only {rows} rows with s1's extraction in {}", folder.display());
 }

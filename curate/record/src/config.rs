@@ -17,23 +17,14 @@ pub fn load<T: DeserializeOwned>(path: &Path, sets: &[String]) -> Result<(T, Tab
     let shown = path.display();
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
     let in_file = |error: toml::de::Error| match error.span() {
-        Some(span) => anyhow!(
-            "{shown}:{}: {}",
-            position(&text, span.start),
-            error.message()
-        ),
+        Some(span) => anyhow!("{shown}:{}: {}", position(&text, span.start), error.message()),
         None => anyhow!("{shown}: {}", error.message()),
     };
     let mut table: Table = toml::from_str(&text).map_err(in_file)?;
 
     // Both ways of reading are needed: the text knows positions, the table knows the overrides.
     let of_file: Result<T, _> = toml::from_str(&text);
-    let mut messages = vec![
-        of_file
-            .as_ref()
-            .err()
-            .map(|error| error.message().to_owned()),
-    ];
+    let mut messages = vec![of_file.as_ref().err().map(|error| error.message().to_owned())];
     let mut last: Result<T, _> = table.clone().try_into();
     for set in sets {
         apply(&mut table, set).with_context(|| format!("--set {set}"))?;
@@ -46,13 +37,8 @@ pub fn load<T: DeserializeOwned>(path: &Path, sets: &[String]) -> Result<(T, Tab
         Ok(config) => return Ok((config, table)),
         Err(error) => error.message().to_owned(),
     };
-    match messages
-        .iter()
-        .position(|message| message.as_deref() == Some(error.as_str()))
-    {
-        Some(0) => Err(of_file
-            .err()
-            .map_or_else(|| anyhow!("{shown}: {error}"), in_file)),
+    match messages.iter().position(|message| message.as_deref() == Some(error.as_str())) {
+        Some(0) => Err(of_file.err().map_or_else(|| anyhow!("{shown}: {error}"), in_file)),
         Some(set) => bail!("--set {}: {error}", sets[set - 1]),
         None => bail!("{shown}: {error}"),
     }
@@ -67,12 +53,8 @@ fn position(text: &str, byte: usize) -> String {
 }
 
 fn apply(table: &mut Table, set: &str) -> Result<()> {
-    let (key, value) = set
-        .split_once('=')
-        .context("wants the form section.key=value")?;
-    let value = value
-        .parse::<Value>()
-        .unwrap_or_else(|_| Value::from(value));
+    let (key, value) = set.split_once('=').context("wants the form section.key=value")?;
+    let value = value.parse::<Value>().unwrap_or_else(|_| Value::from(value));
     let mut keys: Vec<&str> = key.split('.').collect();
     if keys.iter().any(|key| key.is_empty()) {
         bail!("wants the form section.key=value");
@@ -80,9 +62,7 @@ fn apply(table: &mut Table, set: &str) -> Result<()> {
     let last = keys.pop().expect("split gives at least one part");
     let mut section = table;
     for key in keys {
-        let entry = section
-            .entry(key)
-            .or_insert_with(|| Value::Table(Table::new()));
+        let entry = section.entry(key).or_insert_with(|| Value::Table(Table::new()));
         section = match entry {
             Value::Table(inner) => inner,
             other => bail!("`{key}` is no section but a value, {other}"),

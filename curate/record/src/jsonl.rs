@@ -34,11 +34,7 @@ pub fn read_numbered<T: DeserializeOwned>(
     path: &Path,
 ) -> Result<impl Iterator<Item = Result<(u64, T)>> + use<T>> {
     let file = File::open(path).with_context(|| path.display().to_string())?;
-    let mut lines = Lines {
-        path: path.to_path_buf(),
-        file: BufReader::new(file),
-        line: 0,
-    };
+    let mut lines = Lines { path: path.to_path_buf(), file: BufReader::new(file), line: 0 };
     let mut failed = false;
     Ok(std::iter::from_fn(move || {
         if failed {

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -78,11 +78,7 @@ impl OutputFolder {
         check_free(dest, overwrite)?;
         let temp = parent.join(format!(".{name}.partial-{}", std::process::id()));
         fs::create_dir(&temp).with_context(|| format!("cannot create {}", temp.display()))?;
-        Ok(OutputFolder {
-            dest: dest.to_path_buf(),
-            overwrite,
-            temp,
-        })
+        Ok(OutputFolder { dest: dest.to_path_buf(), overwrite, temp })
     }
 
     /// The folder to write into until [`OutputFolder::finish`].
@@ -92,39 +88,64 @@ impl OutputFolder {
 
     /// Publishes the folder: fills in `manifest.files`, writes `manifest.json`, flushes all to
     /// disk, renames. An overwritten folder is moved aside first and removed last.
-    pub fn finish(self, mut manifest: Manifest) -> Result<()> {
-        let dest = &self.dest;
-        let (parent, name) = parent_and_name(dest)?;
-        let folder = files_of(&self.temp)?;
-        for file in &folder.files {
-            ensure!(file != MANIFEST, "{MANIFEST} is written by finish() alone");
-            manifest
-                .files
-                .insert(file.clone(), sync_and_digest(&self.temp.join(file))?);
+    ///
+    /// When the last step fails (somebody made a folder of that name meanwhile), the finished work
+    /// is kept under another name, and the error says which.
+    pub fn finish(self, manifest: Manifest) -> Result<()> {
+        let (parent, name) = parent_and_name(&self.dest)?;
+        self.seal(manifest)?;
+        self.publish(&parent, &name).or_else(|error| {
+            let kept = parent.join(format!("{name}.unpublished-{}", std::process::id()));
+            fs::rename(&self.temp, &kept)?;
+            Err(error.context(format!(
+                "cannot publish {}; the finished output is kept as {}",
+                self.dest.display(),
+                kept.display()
+            )))
+        })
+    }
+
+    /// Writes the manifest and flushes every file and folder to disk.
+    fn seal(&self, mut manifest: Manifest) -> Result<()> {
+        let contents = contents_of(&self.temp)?;
+        for file in contents.files {
+            assert!(file != MANIFEST, "{MANIFEST} is written by finish() alone");
+            let digest = sync_and_digest(&self.temp.join(&file))?;
+            manifest.files.insert(file, digest);
         }
-        let mut file = File::create(self.temp.join(MANIFEST))?;
-        serde_json::to_writer_pretty(&mut file, &manifest)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        for folder in folder.folders.iter().rev() {
+        let path = self.temp.join(MANIFEST);
+        let write = || -> Result<()> {
+            let mut file = File::create(&path)?;
+            serde_json::to_writer_pretty(&mut file, &manifest)?;
+            file.write_all(b"\n")?;
+            Ok(file.sync_all()?)
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))?;
+        for folder in contents.folders.iter().rev() {
             sync_folder(&self.temp.join(folder))?;
         }
-        sync_folder(&self.temp)?;
+        sync_folder(&self.temp)
+    }
 
-        check_free(dest, self.overwrite)?;
+    fn publish(&self, parent: &Path, name: &str) -> Result<()> {
+        check_free(&self.dest, self.overwrite)?;
         let replaced = parent.join(format!(".{name}.replaced-{}", std::process::id()));
-        let publish = || -> Result<()> {
-            if dest.exists() {
-                fs::rename(dest, &replaced)?;
+        let is_replacing = self.dest.exists();
+        if is_replacing {
+            fs::rename(&self.dest, &replaced)?;
+        }
+        if let Err(error) = fs::rename(&self.temp, &self.dest) {
+            if is_replacing {
+                fs::rename(&replaced, &self.dest)?;
             }
-            fs::rename(&self.temp, dest)?;
-            sync_folder(&parent)?;
-            if replaced.exists() {
-                fs::remove_dir_all(&replaced)?;
-            }
-            Ok(())
-        };
-        publish().with_context(|| format!("cannot publish {}", dest.display()))
+            return Err(error.into());
+        }
+        sync_folder(parent)?;
+        if is_replacing {
+            // The new folder stands; what cannot be removed of the old one the next run clears.
+            let _ = fs::remove_dir_all(&replaced);
+        }
+        Ok(())
     }
 }
 
@@ -141,25 +162,20 @@ impl Drop for OutputFolder {
 pub fn input(path: &Path, rows: Option<u64>) -> Result<Input> {
     let sha256 = if path.is_dir() {
         let mut lines = Sha256::new();
-        for file in files_of(path)?.files {
+        for file in contents_of(path)?.files {
             lines.update(format!("{}  {file}\n", digest(&path.join(&file))?.sha256));
         }
         hex(&lines.finalize())
     } else {
         digest(path)?.sha256
     };
-    Ok(Input {
-        path: path.display().to_string(),
-        sha256,
-        rows,
-    })
+    Ok(Input { path: path.display().to_string(), sha256, rows })
 }
 
 /// This process's command line for the manifest, the program by its name alone.
 pub fn command() -> Vec<String> {
-    let mut args: Vec<String> = std::env::args_os()
-        .map(|arg| arg.to_string_lossy().into_owned())
-        .collect();
+    let mut args: Vec<String> =
+        std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     if let Some(name) = args.first().map(Path::new).and_then(Path::file_name) {
         args[0] = name.to_string_lossy().into_owned();
     }
@@ -169,16 +185,10 @@ pub fn command() -> Vec<String> {
 fn parent_and_name(dest: &Path) -> Result<(PathBuf, String)> {
     let name = dest.file_name().and_then(|name| name.to_str());
     let name = name.with_context(|| {
-        format!(
-            "output `{}`: give the folder a name, such as runs/first",
-            dest.display()
-        )
+        format!("output `{}`: give the folder a name, such as runs/first", dest.display())
     })?;
     let parent = dest.parent().filter(|parent| *parent != Path::new(""));
-    Ok((
-        parent.unwrap_or(Path::new(".")).to_path_buf(),
-        name.to_owned(),
-    ))
+    Ok((parent.unwrap_or(Path::new(".")).to_path_buf(), name.to_owned()))
 }
 
 /// Refuses a destination that must not be replaced.
@@ -207,9 +217,7 @@ fn is_ours(folder: &Path) -> bool {
         return false;
     };
     let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-    ["tool", "version", "command", "files"]
-        .iter()
-        .all(|key| manifest.get(key).is_some())
+    ["tool", "version", "command", "files"].iter().all(|key| manifest.get(key).is_some())
 }
 
 /// Removes what dead runs with the same destination left beside it; one that died between the two
@@ -222,9 +230,7 @@ fn clear_leftovers(dest: &Path, parent: &Path, name: &str) -> Result<()> {
         let Some(file_name) = file_name.to_str() else {
             continue;
         };
-        let pid = file_name
-            .strip_prefix(&partial)
-            .or_else(|| file_name.strip_prefix(&replaced));
+        let pid = file_name.strip_prefix(&partial).or_else(|| file_name.strip_prefix(&replaced));
         let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else {
             continue;
         };
@@ -259,7 +265,7 @@ struct Contents {
     folders: Vec<String>,
 }
 
-fn files_of(root: &Path) -> Result<Contents> {
+fn contents_of(root: &Path) -> Result<Contents> {
     let mut contents = Contents::default();
     let mut waiting = vec![String::new()];
     while let Some(folder) = waiting.pop() {
@@ -267,14 +273,9 @@ fn files_of(root: &Path) -> Result<Contents> {
         for entry in fs::read_dir(&path).with_context(|| path.display().to_string())? {
             let entry = entry?;
             let name = entry.file_name();
-            let name = name
-                .to_str()
-                .with_context(|| format!("{name:?} is not UTF-8"))?;
-            let inside = if folder.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{folder}/{name}")
-            };
+            let name = name.to_str().with_context(|| format!("{name:?} is not UTF-8"))?;
+            let inside =
+                if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
             let kind = fs::metadata(entry.path())?;
             if kind.is_dir() {
                 waiting.push(inside.clone());
@@ -298,10 +299,7 @@ fn digest(path: &Path) -> Result<Digest> {
         loop {
             match file.read(&mut buffer)? {
                 0 => {
-                    return Ok(Digest {
-                        bytes,
-                        sha256: hex(&sha256.finalize()),
-                    });
+                    return Ok(Digest { bytes, sha256: hex(&sha256.finalize()) });
                 }
                 n => {
                     sha256.update(&buffer[..n]);

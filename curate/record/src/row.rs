@@ -52,6 +52,7 @@ impl Row {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Attempt {
+    /// The question's id.
     pub question_hash: String,
     /// The model that answered, by its Hugging Face or vendor's name.
     pub model: String,
@@ -67,7 +68,9 @@ pub struct Attempt {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Dropped {
+    /// The question's id.
     pub question_hash: String,
+    /// Data set and subset it came from.
     pub source_type: String,
     /// The stage that dropped it, such as `quality`.
     pub stage: String,

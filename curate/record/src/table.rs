@@ -171,10 +171,7 @@ fn format(path: &Path) -> Result<Format> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("parquet") => Ok(Format::Parquet),
         Some("jsonl") => Ok(Format::Jsonl),
-        _ => bail!(
-            "{}: a table's name ends in .parquet or .jsonl",
-            path.display()
-        ),
+        _ => bail!("{}: a table's name ends in .parquet or .jsonl", path.display()),
     }
 }
 
@@ -188,17 +185,10 @@ fn json_rows<R: Default>(
         let (line, object) = object?;
         let mut row = R::default();
         for column in &columns {
-            let value = column
-                .names()
-                .find_map(|name| object.get(name))
-                .unwrap_or(&Value::Null);
+            let value = column.names().find_map(|name| object.get(name)).unwrap_or(&Value::Null);
             let put = from_json(value, column.kind).and_then(|cell| column.put(&mut row, cell));
             if let Err(what) = put {
-                bail!(
-                    "{}: line {line}, column `{}`: {what}",
-                    path.display(),
-                    column.name
-                );
+                bail!("{}: line {line}, column `{}`: {what}", path.display(), column.name);
             }
         }
         Ok(row)
@@ -209,11 +199,9 @@ fn from_json(value: &Value, kind: Kind) -> Result<Cell<'_>, String> {
     let cell = match (value, kind) {
         (Value::Null, _) => Some(Cell::Null),
         (Value::String(text), Kind::Text | Kind::Texts) => Some(Cell::Text(text)),
-        (Value::Array(items), Kind::Texts) => items
-            .iter()
-            .map(Value::as_str)
-            .collect::<Option<_>>()
-            .map(Cell::Texts),
+        (Value::Array(items), Kind::Texts) => {
+            items.iter().map(Value::as_str).collect::<Option<_>>().map(Cell::Texts)
+        }
         (Value::Bool(value), Kind::Bool) => Some(Cell::Bool(*value)),
         (Value::Number(number), Kind::Int) => match number.as_i64() {
             Some(value) => Some(Cell::Int(value)),
@@ -239,10 +227,7 @@ fn to_json<R>(columns: &[&Column<R>], row: &R) -> serde_json::Map<String, Value>
         Cell::Bool(value) => Value::from(value),
         Cell::Int(value) => Value::from(value),
     };
-    columns
-        .iter()
-        .map(|column| (column.name.clone(), value((column.get)(row))))
-        .collect()
+    columns.iter().map(|column| (column.name.clone(), value((column.get)(row)))).collect()
 }
 
 /// A whole number that a file holds as a float: pandas has no other way to mix integers and nulls.

@@ -52,8 +52,7 @@ fn exercise(group: &Group) -> Result<()> {
     }
     // Two in flight at once, waited on in the other order.
     let (a, b) = (contribution(rank, 4), contribution(rank, 4));
-    let (first, second) =
-        (group.all_reduce(&a, Reduce::Sum)?, group.all_reduce(&b, Reduce::Max)?);
+    let (first, second) = (group.all_reduce(&a, Reduce::Sum)?, group.all_reduce(&b, Reduce::Max)?);
     second.wait()?;
     first.wait()?;
     assert_eq!(b, contribution(world - 1, 4));

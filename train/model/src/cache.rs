@@ -50,7 +50,13 @@ impl Cache {
 
     /// Stores the new tokens' keys and values (`[T, kv heads, D]`) of layer `n` behind those of
     /// the `len` tokens before, and attends from `query` (`[T, heads, D]`) to all of them.
-    pub(crate) fn attend(&mut self, n: usize, query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
+    pub(crate) fn attend(
+        &mut self,
+        n: usize,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+    ) -> Tensor {
         let heads_first = |t: &Tensor| t.transpose(0, 1).unsqueeze(0); // [1, heads, T, D]
         let new = query.size()[0];
         let all = self.len + new;
@@ -59,9 +65,8 @@ impl Cache {
         values.narrow(2, self.len, new).copy_(&heads_first(value));
         let (keys, values) = (keys.narrow(2, 0, all), values.narrow(2, 0, all));
         // SDPA's own causal mask counts from the first key, which is right only without a past.
-        let mask = (new > 1 && self.len > 0).then(|| {
-            Tensor::ones([new, all], (Kind::Bool, query.device())).tril(self.len)
-        });
+        let mask = (new > 1 && self.len > 0)
+            .then(|| Tensor::ones([new, all], (Kind::Bool, query.device())).tril(self.len));
         let attended =
             sdpa(&heads_first(query), &keys, &values, mask.as_ref(), new > 1 && self.len == 0);
         attended.squeeze_dim(0).transpose(0, 1)

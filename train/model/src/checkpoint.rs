@@ -131,7 +131,9 @@ impl Checkpoint {
                 Dtype::F32 => Kind::Float,
                 Dtype::F16 => Kind::Half,
                 Dtype::BF16 => Kind::BFloat16,
-                other => bail!("{}: tensor `{name}` is {other:?}; F32, F16, BF16 are read", place()),
+                other => {
+                    bail!("{}: tensor `{name}` is {other:?}; F32, F16, BF16 are read", place())
+                }
             };
             let shape = view.shape().iter().map(|&n| n as i64).collect();
             let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
@@ -150,7 +152,12 @@ impl Checkpoint {
         let layout = Layout::new(&self.config);
         for param in layout.params() {
             let Some(stored) = self.tensors.get(&param.name) else {
-                bail!("{}: tensor `{}` is missing", folder.display(), param.name);
+                bail!(
+                    "{}: no file holds tensor `{}`, which config.json demands; download or export \
+                     the folder again",
+                    folder.display(),
+                    param.name
+                );
             };
             let file = self.files[stored.file].path.display();
             ensure!(

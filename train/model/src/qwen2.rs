@@ -90,7 +90,13 @@ pub fn attend_segments(cu_seqlens: &[i64]) -> impl Fn(Tensor, Tensor, Tensor) ->
 }
 
 /// Scaled dot-product attention over `[1, heads, t, D]`, key/value heads shared by groups.
-pub(crate) fn sdpa(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool) -> Tensor {
+pub(crate) fn sdpa(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: Option<&Tensor>,
+    causal: bool,
+) -> Tensor {
     let shared = q.size()[1] != k.size()[1];
     Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal, None, shared)
 }
@@ -111,7 +117,8 @@ impl Qwen2 {
     pub fn load(folder: &std::path::Path, device: Device, kind: Kind) -> Result<Self> {
         let checkpoint = Checkpoint::open(folder)?;
         let read = |unit: &Unit| Ok(checkpoint.read_unit(unit, kind)?.to_device(device));
-        let flats = Layout::new(checkpoint.config()).units.iter().map(read).collect::<Result<_>>()?;
+        let flats =
+            Layout::new(checkpoint.config()).units.iter().map(read).collect::<Result<_>>()?;
         Ok(Self::from_flats(checkpoint.config().clone(), flats))
     }
 
@@ -153,7 +160,7 @@ impl Qwen2 {
         cache.reserve(ids.len() as i64);
         let x = self.hidden(ids, &positions, |n, q, k, v| cache.attend(n, &q, &k, &v));
         cache.advance(ids.len() as i64);
-        self.head(&x.i(-1..)).squeeze_dim(0)
+        self.head(&x.narrow(0, -1, 1)).squeeze_dim(0)
     }
 
     fn hidden(

@@ -5,13 +5,20 @@ use super::Presence::{Optional, Required, Reserved, Written};
 use super::{Cell, Column, Kind, Presence};
 use crate::row::{Attempt, Dropped, Row};
 
-/// s1's columns. Where the names differ between the authors' own releases:
+/// s1's columns, its features and its text. Where the names differ between the authors' releases:
 ///
 /// - older feature tables spell `genmini_length` and `isgenminicorrect`;
 /// - s1K-1.1 has two teachers and no `thinking_trajectories` or `attempt`: DeepSeek's are taken,
 ///   since its set was made for them, and Gemini's from a file without DeepSeek's;
 /// - question sets gathered elsewhere say `source` for `source_type`.
 pub(super) fn of_row() -> Vec<Column<Row>> {
+    let mut columns = of_example();
+    columns.extend(of_features());
+    columns
+}
+
+/// The eight columns of s1K.
+fn of_example() -> Vec<Column<Row>> {
     vec![
         Column {
             get: |row| Cell::opt_text(&row.solution),
@@ -46,14 +53,7 @@ pub(super) fn of_row() -> Vec<Column<Row>> {
         },
         Column {
             aliases: &["deepseek_thinking_trajectory", "gemini_thinking_trajectory"],
-            get: |row| {
-                Cell::Texts(
-                    row.thinking_trajectories
-                        .iter()
-                        .map(String::as_str)
-                        .collect(),
-                )
-            },
+            get: |row| Cell::Texts(row.thinking_trajectories.iter().map(String::as_str).collect()),
             set: |row, cell| row.thinking_trajectories = cell.into_texts(),
             ..column("thinking_trajectories", Texts, Optional)
         },
@@ -63,6 +63,12 @@ pub(super) fn of_row() -> Vec<Column<Row>> {
             set: |row, cell| row.attempt = cell.into_opt_text(),
             ..column("attempt", Text, Optional)
         },
+    ]
+}
+
+/// The columns of the feature table, and the text of s1K_tokenized.
+fn of_features() -> Vec<Column<Row>> {
+    vec![
         Column {
             get: |row| Cell::opt_text(&row.domain),
             set: |row, cell| row.domain = cell.into_opt_text(),
@@ -170,14 +176,7 @@ pub(super) fn of_text(name: &str) -> Column<String> {
 /// A column without its field: what is filled in beside `get` and `set`.
 fn column<R>(name: &str, kind: Kind, presence: Presence) -> Column<R> {
     let name = name.to_owned();
-    Column {
-        name,
-        aliases: &[],
-        kind,
-        presence,
-        get: |_| Cell::Null,
-        set: |_, _| {},
-    }
+    Column { name, aliases: &[], kind, presence, get: |_| Cell::Null, set: |_, _| {} }
 }
 
 impl<'a> Cell<'a> {

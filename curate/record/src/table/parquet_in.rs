@@ -48,12 +48,7 @@ pub(super) struct Rows<R> {
 impl<R: Default> Rows<R> {
     pub(super) fn open(path: &Path, columns: Vec<Column<R>>) -> Result<Self> {
         let file = File::open(path).with_context(|| path.display().to_string())?;
-        let place = || {
-            format!(
-                "{}: not a Parquet file this program can read",
-                path.display()
-            )
-        };
+        let place = || format!("{}: not a Parquet file this program can read", path.display());
         let options = || ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata =
             guard(|| Ok(ArrowReaderMetadata::load(&file, options())?)).with_context(place)?;
@@ -61,10 +56,7 @@ impl<R: Default> Rows<R> {
         let schema = Arc::new(as_views(metadata.schema(), &columns));
         let metadata = guard(|| {
             let options = options().with_schema(schema);
-            Ok(ArrowReaderMetadata::try_new(
-                metadata.metadata().clone(),
-                options,
-            )?)
+            Ok(ArrowReaderMetadata::try_new(metadata.metadata().clone(), options)?)
         })
         .with_context(place)?;
         Ok(Rows {
@@ -83,20 +75,19 @@ impl<R: Default> Rows<R> {
 
     fn next_row(&mut self) -> Result<Option<R>> {
         while self.taken == self.batch.num_rows() {
+            // The old batch goes first: two at a time would need twice the memory.
+            self.batch = RecordBatch::new_empty(self.batch.schema());
+            self.taken = 0;
             let path = self.path.display().to_string();
             let read = guard(|| self.next_batch());
             match read.with_context(|| format!("{path}: cannot read behind row {}", self.row))? {
                 Some(batch) => self.batch = batch,
                 None => return Ok(None),
             }
-            self.taken = 0;
         }
         let mut row = R::default();
         for (column, name) in &self.columns {
-            let array = self
-                .batch
-                .column_by_name(name)
-                .expect("open() projected this column");
+            let array = self.batch.column_by_name(name).expect("open() projected this column");
             let put = cell(array.as_ref(), self.taken).and_then(|cell| column.put(&mut row, cell));
             if let Err(what) = put {
                 let path = self.path.display();
@@ -161,12 +152,8 @@ impl<R: Default> Iterator for Rows<R> {
 fn guard<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
-        let message = message
-            .or(panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
-        Err(anyhow!(
-            "damaged file (the Parquet reader stopped with: {message})"
-        ))
+        let message = message.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(anyhow!("damaged file (the Parquet reader stopped with: {message})"))
     })
 }
 
@@ -203,10 +190,7 @@ fn find_columns<R>(
 /// there is one type for text, and one for lists.)
 fn is_readable(kind: Kind, data_type: &DataType) -> bool {
     let is_text = |data_type: &DataType| {
-        matches!(
-            data_type,
-            DataType::Utf8 | DataType::Binary | DataType::Null
-        )
+        matches!(data_type, DataType::Utf8 | DataType::Binary | DataType::Null)
     };
     match (kind, data_type) {
         (_, DataType::Null) => true,

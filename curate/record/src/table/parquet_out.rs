@@ -50,11 +50,7 @@ fn row_group_end<R>(columns: &[&Column<R>], rows: &[R], start: usize) -> Result<
     let mut bytes = 0;
     for (index, row) in rows.iter().enumerate().skip(start) {
         let row_bytes: usize = columns.iter().map(|column| size((column.get)(row))).sum();
-        ensure!(
-            row_bytes <= ROW_BYTES_MAX,
-            "row {}: {row_bytes} bytes are too many",
-            index + 1
-        );
+        ensure!(row_bytes <= ROW_BYTES_MAX, "row {}: {row_bytes} bytes are too many", index + 1);
         bytes += row_bytes;
         if bytes >= ROW_GROUP_BYTES {
             return Ok(index + 1);

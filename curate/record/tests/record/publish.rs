@@ -1,0 +1,244 @@
+//! Output folders: whole or not at all, and nobody's folder lost.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, id};
+
+use record::publish::{Manifest, OutputFolder, command, input};
+
+use crate::error_text;
+
+fn manifest() -> Manifest {
+    Manifest {
+        tool: "curate".into(),
+        version: "0.0.0".into(),
+        command: vec!["curate".into(), "run".into()],
+        config: "output = 'out'\n[select]\nn = 1000\n".parse().unwrap(),
+        seeds: [("select".to_owned(), 42)].into(),
+        ..Manifest::default()
+    }
+}
+
+/// Publishes a folder with one file.
+fn publish(dest: &Path, overwrite: bool, text: &str) -> anyhow::Result<()> {
+    let folder = OutputFolder::create(dest, overwrite)?;
+    fs::write(folder.path().join("summary.txt"), text)?;
+    folder.finish(manifest())
+}
+
+/// Names in a folder, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A process id that ran and runs no more.
+fn dead_pid() -> u32 {
+    let mut child = Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    child.id()
+}
+
+#[test]
+fn the_manifest_says_what_was_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let dest = folder.path().join("runs/out");
+    let output = OutputFolder::create(&dest, false).unwrap();
+    assert!(!dest.exists());
+    fs::create_dir_all(output.path().join("a/b")).unwrap();
+    fs::write(output.path().join("a/b/c.txt"), "abc").unwrap();
+    fs::write(output.path().join("summary.txt"), "").unwrap();
+    output.finish(manifest()).unwrap();
+
+    assert_eq!(names(&folder.path().join("runs")), ["out"]);
+    assert_eq!(names(&dest), ["a", "manifest.json", "summary.txt"]);
+    // Digests as sha256sum prints them for `abc` and for nothing.
+    let expected = r#"{
+  "tool": "curate",
+  "version": "0.0.0",
+  "command": [
+    "curate",
+    "run"
+  ],
+  "config": {
+    "output": "out",
+    "select": {
+      "n": 1000
+    }
+  },
+  "inputs": [],
+  "seeds": {
+    "select": 42
+  },
+  "files": {
+    "a/b/c.txt": {
+      "bytes": 3,
+      "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    },
+    "summary.txt": {
+      "bytes": 0,
+      "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    }
+  }
+}
+"#;
+    assert_eq!(fs::read_to_string(dest.join("manifest.json")).unwrap(), expected);
+}
+
+#[test]
+fn an_output_folder_is_replaced_only_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let dest = folder.path().join("out");
+    publish(&dest, false, "one").unwrap();
+    assert_eq!(
+        error_text(publish(&dest, false, "two"), folder.path()),
+        "out exists; pass --overwrite to replace it when the new run is complete, or choose \
+         another `output`"
+    );
+    assert_eq!(fs::read_to_string(dest.join("summary.txt")).unwrap(), "one");
+    publish(&dest, true, "two").unwrap();
+    assert_eq!(fs::read_to_string(dest.join("summary.txt")).unwrap(), "two");
+    assert_eq!(names(folder.path()), ["out"]);
+}
+
+/// Whatever stands at the destination and is not ours stays, `overwrite` or not.
+#[test]
+fn a_strangers_folder_is_never_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let dest = folder.path().join("thesis");
+    let refusal = "thesis exists and is no output folder of this program (it has no manifest.json \
+                   of ours), so it is left alone; choose another `output`, or move it away \
+                   yourself";
+    let check = |what: &str| {
+        for overwrite in [false, true] {
+            let error = error_text(publish(&dest, overwrite, "new"), folder.path());
+            assert_eq!(error, refusal, "{what}");
+        }
+    };
+    fs::write(&dest, "a file").unwrap();
+    check("a file");
+    fs::remove_file(&dest).unwrap();
+    fs::create_dir(&dest).unwrap();
+    check("an empty folder");
+    fs::write(dest.join("chapter.txt"), "text").unwrap();
+    check("a folder");
+    fs::write(dest.join("manifest.json"), "{\"name\": \"a web app\"}").unwrap();
+    check("a folder with another program's manifest");
+    assert_eq!(names(&dest), ["chapter.txt", "manifest.json"]);
+    assert_eq!(names(folder.path()), ["thesis"]);
+
+    let error = |dest: &str| error_text(publish(Path::new(dest), true, ""), folder.path());
+    assert_eq!(error("/"), "output `/`: give the folder a name, such as runs/first");
+    assert_eq!(error(".."), "output `..`: give the folder a name, such as runs/first");
+}
+
+#[test]
+fn a_failed_run_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dest = folder.path().join("out");
+    publish(&dest, false, "one").unwrap();
+    let output = OutputFolder::create(&dest, true).unwrap();
+    fs::write(output.path().join("summary.txt"), "half").unwrap();
+    drop(output);
+    assert_eq!(names(folder.path()), ["out"]);
+    assert_eq!(fs::read_to_string(dest.join("summary.txt")).unwrap(), "one");
+}
+
+#[test]
+fn finished_work_is_kept_when_the_place_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let dest = folder.path().join("out");
+    let output = OutputFolder::create(&dest, false).unwrap();
+    fs::write(output.path().join("summary.txt"), "hours of work").unwrap();
+    fs::create_dir(&dest).unwrap();
+    let kept = format!("out.unpublished-{}", id());
+    assert_eq!(
+        error_text(output.finish(manifest()), folder.path()),
+        format!(
+            "cannot publish out; the finished output is kept as {kept}: out exists and is no \
+             output folder of this program (it has no manifest.json of ours), so it is left \
+             alone; choose another `output`, or move it away yourself"
+        )
+    );
+    assert_eq!(names(folder.path()), ["out", &kept]);
+    assert_eq!(names(&folder.path().join(&kept)), ["manifest.json", "summary.txt"]);
+}
+
+#[test]
+fn leftovers_of_dead_runs_are_cleared() {
+    let folder = tempfile::tempdir().unwrap();
+    let dest = folder.path().join("out");
+    let leave = |name: String| {
+        fs::create_dir(folder.path().join(&name)).unwrap();
+        fs::write(folder.path().join(&name).join("half"), "").unwrap();
+    };
+    leave(format!(".out.partial-{}", dead_pid()));
+    leave(format!(".out.partial-{}", id()));
+    leave(".other.partial-1".into());
+    leave(".out.partial-notes".into());
+    publish(&dest, false, "one").unwrap();
+    assert_eq!(names(folder.path()), [".other.partial-1", ".out.partial-notes", "out"]);
+}
+
+/// Killed between the two renames of an overwrite, a run leaves the old folder aside.
+#[test]
+fn a_folder_moved_aside_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let dest = folder.path().join("out");
+    publish(&dest, false, "one").unwrap();
+    fs::rename(&dest, folder.path().join(format!(".out.replaced-{}", dead_pid()))).unwrap();
+    assert!(publish(&dest, false, "two").is_err());
+    assert_eq!(fs::read_to_string(dest.join("summary.txt")).unwrap(), "one");
+    assert_eq!(names(folder.path()), ["out"]);
+}
+
+#[test]
+fn a_folder_that_is_being_written_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+    let partial = format!(".out.partial-{}", other.id());
+    fs::create_dir(folder.path().join(&partial)).unwrap();
+    let error = error_text(publish(&folder.path().join("out"), true, ""), folder.path());
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let pid = other.id();
+    assert_eq!(
+        error,
+        format!(
+            "process {pid} is writing out right now; wait for it or choose another `output` \
+             (if {pid} is another program by now, remove {partial})"
+        )
+    );
+    publish(&folder.path().join("out"), false, "").expect("the other one is dead now");
+}
+
+#[test]
+fn digests_of_inputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pool.jsonl");
+    fs::write(&file, "abc").unwrap();
+    let of_file = input(&file, Some(3)).unwrap();
+    assert_eq!(of_file.path, file.display().to_string());
+    assert_eq!(of_file.rows, Some(3));
+    assert_eq!(of_file.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    // (cd model && sha256sum a/c.txt b.txt) | sha256sum, both files holding `abc`.
+    let model = folder.path().join("model");
+    fs::create_dir_all(model.join("a")).unwrap();
+    fs::write(model.join("b.txt"), "abc").unwrap();
+    fs::write(model.join("a/c.txt"), "abc").unwrap();
+    let of_folder = input(&model, None).unwrap();
+    assert_eq!(
+        of_folder.sha256,
+        "dc11f1d4f7f06cbba754f902979b518b37459877967bc93169b5cce1faf438b3"
+    );
+    let missing = error_text(input(&folder.path().join("no"), None), folder.path());
+    assert_eq!(missing, "cannot read no: No such file or directory (os error 2)");
+}
+
+#[test]
+fn the_command_line_names_no_folder() {
+    assert!(!command()[0].contains('/'), "{:?}", command());
+}

@@ -1,0 +1,216 @@
+//! `infer eval` end to end on a tiny model with random weights: every file, the same bytes whatever
+//! the number of threads, and errors that say what to mend.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use model::{Config, Layout, Qwen2};
+use serde_json::{Value, json};
+use tch::{Kind, Tensor};
+
+const CONTROL: [&str; 2] = ["<|im_start|>", "<|im_end|>"];
+
+/// A checkpoint folder: one byte-like token for each character of ASCII, the control tokens behind
+/// them, two layers of random weights, and ten rows of vocabulary that no token has.
+fn write_checkpoint(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    let characters: Vec<char> = (' '..='~').chain(['\n']).collect();
+    let vocab: BTreeMap<String, usize> =
+        characters.iter().enumerate().map(|(id, c)| (c.to_string(), id)).collect();
+    let added = |(n, name): (usize, &&str)| {
+        json!({
+            "id": characters.len() + n, "content": name, "special": true, "single_word": false,
+            "lstrip": false, "rstrip": false, "normalized": false,
+        })
+    };
+    let added: Vec<Value> = CONTROL.iter().enumerate().map(added).collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+        "normalizer": null, "pre_tokenizer": null, "post_processor": null,
+        "decoder": {"type": "Fuse"},
+        "model": {"type": "BPE", "dropout": null, "unk_token": null,
+            "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
+            "byte_fallback": false, "vocab": vocab, "merges": []},
+    });
+    let write = |name: &str, value: &Value| {
+        fs::write(folder.join(name), value.to_string()).unwrap();
+    };
+    write("tokenizer.json", &tokenizer);
+    let template = "{{'<|im_start|>user\\n' + messages[0].content + '<|im_end|>\\n'}}";
+    write("tokenizer_config.json", &json!({"chat_template": template}));
+    let config = json!({
+        "model_type": "qwen2", "vocab_size": characters.len() + CONTROL.len() + 10,
+        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true,
+        "hidden_act": "silu",
+    });
+    write("config.json", &config);
+    let config = Config::parse(&config.to_string()).unwrap();
+    tch::manual_seed(1);
+    let layout = Layout::new(&config);
+    let draw = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, tch::Device::Cpu));
+    let tensors: Vec<(&str, Tensor)> =
+        layout.params().map(|param| (param.name.as_str(), draw(&param.shape))).collect();
+    Tensor::write_safetensors(&tensors, folder.join("model.safetensors")).unwrap();
+}
+
+const CONFIG: &str = r#"
+output = "OUT"
+seed = 3
+[model]
+path = "DIR/checkpoint"
+device = "cpu"
+dtype = "float32"
+max_model_len = 160
+threads = 1
+[task]
+name = "tiny"
+path = "DIR/task.jsonl"
+question = "question"
+answer = "answer"
+grading = "equivalent"
+[generation]
+max_gen_toks = 12
+temperature = 0.0
+[[budget]]
+name = "plain"
+[[budget]]
+name = "0"
+max_tokens_thinking = 0
+[[budget]]
+name = "20"
+max_tokens_thinking = 20
+temperature = 1.5
+[[budget]]
+name = "wait"
+max_tokens_thinking = 40
+thinking_n_ignore = 2
+thinking_n_ignore_str = "Wait"
+"#;
+
+/// The checkpoint, a task of five questions and the config with `change` made, in `folder`.
+fn set_up(folder: &Path, change: impl Fn(String) -> String) -> std::path::PathBuf {
+    write_checkpoint(&folder.join("checkpoint"));
+    let row = |n: usize| format!("{{\"question\": \"What is {n}+{n}?\", \"answer\": {}}}\n", 2 * n);
+    fs::write(folder.join("task.jsonl"), (1..6).map(row).collect::<String>()).unwrap();
+    let text = CONFIG.replace("DIR", &folder.display().to_string());
+    let path = folder.join("infer.toml");
+    fs::write(&path, change(text.replace("OUT", &folder.join("out").display().to_string())))
+        .unwrap();
+    path
+}
+
+#[test]
+fn a_whole_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = set_up(folder.path(), |text| text);
+    let output = folder.path().join("out");
+    let read = |name: &str| fs::read_to_string(output.join(name)).unwrap();
+    let names = ["results.json", "summary.txt", "samples_plain.jsonl", "samples_0.jsonl"];
+    let names = [&names[..], &["samples_20.jsonl", "samples_wait.jsonl"]].concat();
+
+    infer::run::eval(&config, &[], false).unwrap();
+    let first: Vec<String> = names.iter().map(|name| read(name)).collect();
+    let manifest: Value = serde_json::from_str(&read("manifest.json")).unwrap();
+    assert_eq!(manifest["seeds"]["sampling"], 3);
+    assert_eq!(manifest["inputs"][1]["rows"], 5);
+
+    let refused = infer::run::eval(&config, &[], false).unwrap_err();
+    assert!(format!("{refused:#}").contains("overwrite"), "{refused:#}");
+    infer::run::eval(&config, &["model.threads=3".into()], true).unwrap();
+    for (name, first) in names.iter().zip(&first) {
+        assert_eq!(*first, read(name), "{name} depends on the number of threads");
+    }
+
+    let results: Value = serde_json::from_str(&first[0]).unwrap();
+    assert_eq!(results["questions"], 5);
+    assert_eq!(results["budgets"].as_array().unwrap().len(), 4);
+    assert_eq!(results["budgets"][1]["mean_thinking_tokens"], 0.0);
+    let samples: Vec<Value> =
+        first[4].lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(samples.len(), 5);
+    for (n, sample) in samples.iter().enumerate() {
+        assert_eq!(sample["doc_id"], n);
+        assert!(sample["thinking_tokens"].as_u64().unwrap() <= 20);
+        let completion = sample["completion"].as_str().unwrap();
+        assert!(completion.starts_with("<|im_start|>think"), "{completion:?}");
+        let ids = sample["token_ids"].as_array().unwrap();
+        assert!(ids.iter().all(|id| id.as_u64().unwrap() < 98), "an id without a token");
+    }
+}
+
+/// Continuing with forced ids in a cache is the same as reading the whole sequence at once: each
+/// sampled id is what greedy decoding of everything before it gives.
+#[test]
+fn forced_continuations_equal_a_full_forward() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = set_up(folder.path(), |text| text);
+    infer::run::eval(&config, &[], false).unwrap();
+    let checkpoint = folder.path().join("checkpoint");
+    let qwen2 = Qwen2::load(&checkpoint, tch::Device::Cpu, Kind::Float).unwrap();
+    let tokenizer = model::Tokenizer::read(&checkpoint).unwrap();
+    let samples = fs::read_to_string(folder.path().join("out/samples_wait.jsonl")).unwrap();
+    let mut sampled = 0;
+    for line in samples.lines() {
+        let sample: Value = serde_json::from_str(line).unwrap();
+        let prompt = tokenizer.encode_fixed(sample["prompt"].as_str().unwrap()).unwrap();
+        let new: Vec<i64> = serde_json::from_value(sample["token_ids"].clone()).unwrap();
+        let all = [prompt.as_slice(), &new].concat();
+        let logits = qwen2.logits(&all, &[0, all.len() as i64]); // [T, V]
+        let known = logits.narrow(1, 0, tokenizer.vocab_size());
+        let greedy = Vec::<i64>::try_from(known.argmax(-1, false)).unwrap();
+        // The answer at the end is all sampled, and no stop is banned in it.
+        let answer = sample["answer_tokens"].as_u64().unwrap() as usize;
+        for at in all.len() - answer..all.len() {
+            assert_eq!(all[at], greedy[at - 1], "position {at} of {line}");
+            sampled += 1;
+        }
+    }
+    assert!(sampled > 20, "only {sampled} ids of answers were compared");
+}
+
+#[track_caller]
+fn check_error(change: impl Fn(String) -> String, parts: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = set_up(folder.path(), change);
+    let error = format!("{:#}", infer::run::eval(&config, &[], false).unwrap_err());
+    for part in parts {
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
+    assert!(!folder.path().join("out").exists(), "something was published");
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let with = |from: &'static str, to: &'static str| move |text: String| text.replace(from, to);
+    check_error(with("/checkpoint", "/nowhere"), &["nowhere"]);
+    check_error(with("float32", "float16"), &["infer.toml", "float16"]);
+    check_error(with("max_model_len = 160", "max_model_len = 1000"), &["1000", "256 positions"]);
+    check_error(with("answer = ", "gold = \"\"\nanswer = "), &["infer.toml", "gold"]);
+    check_error(with("\"20\"", "\"a/b\""), &["budget name \"a/b\""]);
+    check_error(with("\"20\"", "\"0\""), &["two budgets are named \"0\""]);
+    check_error(with("= 20", "= -1"), &["budget \"20\"", "max_tokens_thinking = -1"]);
+    check_error(with("= 20", "= \"all\""), &["budget \"20\"", "max_tokens_thinking = \"all\""]);
+    check_error(with("= 20", "= \"auto\""), &["budget \"20\"", "auto leaves no thinking"]);
+    check_error(with("_ignore = 2", "_ignore = 2\nmin_tokens_thinking = 2"), &["wait", "drop one"]);
+    check_error(with("thinking_n_ignore = 2", ""), &["wait", "without thinking_n_ignore"]);
+    check_error(
+        with("temperature = 0.0", "temperature = 0.0\nuntil_thinking = [\"stop\"]"),
+        &["generation.until_thinking", "\"stop\" is 4 tokens"],
+    );
+}
+
+/// Every config that the repository ships loads and passes its checks.
+#[test]
+fn shipped_configs_are_sound() {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    let mut checked = 0;
+    for path in fs::read_dir(configs.join("infer")).unwrap().map(|entry| entry.unwrap().path()) {
+        let (config, _) = record::config::load::<infer::config::Config>(&path, &[]).unwrap();
+        config.check().unwrap();
+        checked += 1;
+    }
+    assert!(checked >= 3, "only {checked} configs");
+}
