@@ -157,49 +157,6 @@ fn many_ranks_equal_torch() {
     check("tiny-untied-gqa4", &[&[&[0]], &[&[1]], &[&[2]]]); // slices that need padding
 }
 
-/// The step's loop of separate layers gives autograd's gradient over the whole graph, bit by bit.
-#[track_caller]
-fn check_whole_graph(folder: &str) {
-    let expected = read_tensors(&golden(folder).join("expected.safetensors"));
-    let examples = examples(&expected);
-    let batch = MicroBatch::pack(&examples.iter().collect::<Vec<_>>(), 3, Device::Cpu);
-    let trainer = trainer(folder, Group::solo());
-    let loss = {
-        let _guard = tch::no_grad_guard();
-        trainer.accumulate(&batch).unwrap()
-    };
-
-    let shards = &trainer.shards;
-    let (config, last) = (&shards.config, shards.last());
-    let leaf = |n: usize| shards.shards[n].master.detach().copy().set_requires_grad(true);
-    let flats: Vec<Tensor> = (0..=last).map(leaf).collect();
-    let rotation = Rope::new(config, 64, Device::Cpu).at(&batch.positions, Kind::Float);
-    let embedding = qwen2::embedding(config, &flats[0]);
-    let mut x = qwen2::embed(&embedding, &batch.ids);
-    for flat in &flats[1..last] {
-        let layer = DecoderLayer::from_flat(config, flat);
-        x = layer.forward(config, &x, &rotation, attend_segments(&batch.cu_seqlens));
-    }
-    let (norm, head) = qwen2::final_unit(config, &flats[last]);
-    let rows = x.index_select(0, &batch.predicts);
-    let normed = qwen2::rms_norm(&rows, &norm, config.rms_norm_eps);
-    let head = head.unwrap_or(embedding);
-    let whole = weighted_nll(&normed, &head, &batch.targets, &batch.weights);
-    whole.backward();
-
-    assert_eq!(loss.double_value(&[]), whole.double_value(&[]), "{folder}: loss");
-    for (flat, shard) in flats.iter().zip(&shards.shards) {
-        let name = &shard.unit.name;
-        assert!(flat.grad().equal(&shard.grad), "{folder}: gradient of unit {name}");
-    }
-}
-
-#[test]
-fn layer_by_layer_equals_the_whole_graph_bit_by_bit() {
-    check_whole_graph("tiny-tied-gqa4");
-    check_whole_graph("tiny-untied-gqa1");
-}
-
 #[test]
 fn schedule_equals_transformers() {
     #[derive(Deserialize)]

@@ -136,6 +136,7 @@ impl Config {
         ensure!(!self.budgets.is_empty(), "there is no [[budget]]: add at least one, with a name");
         ensure!(self.model.threads != Some(0), "model.threads is 0; leave it out for all cores");
         ensure!(self.generation.max_gen_toks > 0, "generation.max_gen_toks is 0: no answer fits");
+        ensure!(!self.generation.until.is_empty(), "generation.until is empty: nothing would stop");
         let mut names = BTreeSet::new();
         for budget in &self.budgets {
             let name = &budget.name;

@@ -1,6 +1,6 @@
 //! Decoding: one sequence at a time over a key/value cache, each id computed exactly once.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 use record::seed::Rng;
 
 use crate::budget::{Action, Forcing, Outcome, Spec};
@@ -42,12 +42,12 @@ impl Sampler {
                 best = Some((id, logit));
             }
         }
-        let finite = best.filter(|(_, logit)| logit.is_finite());
-        ensure!(
-            finite.is_some(),
-            "the model's logits hold no finite number; is the checkpoint whole, and dtype float32?"
-        );
-        let (best, highest) = finite.expect("checked above");
+        let Some((best, highest)) = best.filter(|(_, logit)| logit.is_finite()) else {
+            bail!(
+                "the model's logits hold no finite number; is the checkpoint whole, and dtype \
+                 float32?"
+            )
+        };
         if self.temperature == 0.0 {
             return Ok(best as i64);
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use c10d::{Backend, Group, Rank};
 use model::chat::Chat;
 use model::{Checkpoint, Config as ModelConfig, Unit};
@@ -40,16 +40,15 @@ pub fn run(request: &Request, rank: &Rank) -> Result<()> {
     let base = model::hub::model_folder(&config.model.path)?;
     let chat = Chat::read(&base)?;
     let examples = Examples::read(&config.data, &chat)?;
-    let lead = match rank.rank {
-        0 => Some(RunFolder::create(&config, &table, request.overwrite, &examples)?),
-        _ => None,
-    };
+    let lead = (rank.rank == 0).then(|| RunFolder { path: PathBuf::from(&config.output) });
+    lead.as_ref().map_or(Ok(()), |lead| lead.check(request.overwrite))?;
     let (device, backend) = choose_device(rank);
     let timeout = Duration::from_secs(config.distributed.timeout_seconds);
     let group = Group::connect(rank, backend, timeout)?;
     let shards = load_shards(&config, &base, group, device)?;
     let order = Order::new(&config, examples.examples.len());
-    if lead.is_some() {
+    if let Some(lead) = &lead {
+        lead.create(&table, &examples)?;
         describe(&config, &shards, &examples, &order);
     }
     let positions = config.data.block_size as i64;
@@ -213,40 +212,42 @@ struct RunFolder {
 const RUN_FILE: &str = "run.toml";
 
 impl RunFolder {
-    fn create(
-        config: &Config,
-        table: &toml::Table,
-        overwrite: bool,
-        examples: &Examples,
-    ) -> Result<Self> {
-        let path = PathBuf::from(&config.output);
-        let place = || path.display().to_string();
-        if path.exists() && fs::read_dir(&path).with_context(place)?.next().is_some() {
-            match (overwrite, path.join(RUN_FILE).exists()) {
-                (true, true) => fs::remove_dir_all(&path).with_context(place)?,
-                (true, false) => bail!(
-                    "{} is not a run's folder ({RUN_FILE} is not in it); remove it yourself or choose another output",
-                    place()
-                ),
-                (false, _) => bail!(
-                    "{} exists; pass --overwrite to replace it, or --set output=... for another",
-                    place()
-                ),
-            }
+    /// Refuses a folder that holds something, unless it is an earlier run's and to be replaced.
+    fn check(&self, overwrite: bool) -> Result<()> {
+        let place = self.path.display();
+        let filled = |mut entries: fs::ReadDir| entries.next().is_some();
+        if !fs::read_dir(&self.path).is_ok_and(filled) {
+            return Ok(());
         }
-        fs::create_dir_all(&path).with_context(place)?;
+        ensure!(
+            overwrite,
+            "{place} exists; pass --overwrite to replace it, or --set output=... for another"
+        );
+        ensure!(
+            self.path.join(RUN_FILE).exists(),
+            "{place} is not a run's folder ({RUN_FILE} is not in it); remove it yourself or choose \
+             another output"
+        );
+        Ok(())
+    }
+
+    /// Starts the folder anew. Called when everything that can be checked has been, so that a
+    /// wrong config costs no earlier run.
+    fn create(&self, table: &toml::Table, examples: &Examples) -> Result<()> {
+        let place = || self.path.display().to_string();
+        if self.path.exists() {
+            fs::remove_dir_all(&self.path).with_context(place)?;
+        }
+        fs::create_dir_all(&self.path).with_context(place)?;
         let text = format!("# The effective config of this run.\n{}", toml::to_string(table)?);
-        fs::write(path.join(RUN_FILE), text).with_context(place)?;
+        fs::write(self.path.join(RUN_FILE), text).with_context(place)?;
         if !examples.over_long.is_empty() {
             let lines = examples.over_long.join("\n") + "\n";
-            fs::write(path.join("over_long.txt"), &lines).with_context(place)?;
+            fs::write(self.path.join("over_long.txt"), &lines).with_context(place)?;
             let count = examples.over_long.len();
-            eprintln!(
-                "{count} examples are over-long; they are listed in {}/over_long.txt",
-                place()
-            );
+            eprintln!("{count} examples are over-long: see {}/over_long.txt", place());
         }
-        Ok(Self { path })
+        Ok(())
     }
 
     fn checkpoint(&self) -> Result<OutputFolder> {

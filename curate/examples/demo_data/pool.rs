@@ -14,15 +14,15 @@ use crate::world::{Question, WORLDS, chars, pick};
 
 const SEED: u64 = 1;
 const STEPS: RangeInclusive<usize> = 2..=8;
-const POOL_PER_WORLD: usize = 800;
+const POOL_PER_WORLD: usize = 1300;
 const EVAL_PER_WORLD: usize = 20;
 
 /// How often the teacher slips in the last step of its trace.
 const TEACHER_SLIPS: f64 = 0.04;
-/// How often the two students get one step right. They solve a question when they get all its
-/// steps right; so says a rule, no model was asked.
-const SMALL_STUDENT: f64 = 0.80;
-const LARGE_STUDENT: f64 = 0.88;
+/// How likely the two students solve a question of no steps, and how much less each step makes it.
+/// A rule says so; no model was asked.
+const SMALL_STUDENT: (f64, f64) = (0.5, 0.05);
+const LARGE_STUDENT: (f64, f64) = (0.7, 0.05);
 
 /// Flaws of single rows, and in how many rows each is planted.
 const FLAWS: [(usize, fn(&mut Row)); 8] = [
@@ -91,7 +91,8 @@ fn row(question: &Question, draws: &mut Rng) -> Row {
     let right = question.walk(None).answer;
     let slip = (draws.uniform() < TEACHER_SLIPS).then(|| another(right, question, draws));
     let teacher = question.walk(slip);
-    let mut solves = |step: f64| Some(draws.uniform() < step.powi(question.steps() as i32));
+    let steps = question.steps() as f64;
+    let mut solves = |(start, less): (f64, f64)| Some(draws.uniform() < start - less * steps);
     Row {
         solution: Some(right.to_string()),
         question: question.text.clone(),

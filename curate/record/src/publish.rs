@@ -172,10 +172,12 @@ pub fn input(path: &Path, rows: Option<u64>) -> Result<Input> {
     Ok(Input { path: path.display().to_string(), sha256, rows })
 }
 
-/// This process's command line for the manifest, the program by its name alone.
+/// This process's command line for the manifest, the program by its name alone. `--overwrite`
+/// stays out: it says nothing about what was made.
 pub fn command() -> Vec<String> {
     let mut args: Vec<String> =
         std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    args.retain(|arg| arg != "--overwrite");
     if let Some(name) = args.first().map(Path::new).and_then(Path::file_name) {
         args[0] = name.to_string_lossy().into_owned();
     }

@@ -170,7 +170,8 @@ fn ranks_from_the_launchers_variables() {
     let torchrun = "RANK=3 LOCAL_RANK=1 WORLD_SIZE=4 MASTER_ADDR=node0 MASTER_PORT=29500";
     let slurm = "SLURM_PROCID=9 SLURM_LOCALID=1 SLURM_NTASKS=16 SLURM_JOB_ID=4100007 \
                  SLURM_LAUNCH_NODE_IPADDR=10.0.0.7";
-    let rows: [(&str, Result<(usize, usize, usize, &str, u16), &str>); 7] = [
+    type Place<'a> = (usize, usize, usize, &'a str, u16);
+    let rows: [(&str, Result<Place, &str>); 7] = [
         ("", Ok((0, 0, 1, "127.0.0.1", 0))),
         (torchrun, Ok((3, 1, 4, "node0", 29500))),
         (slurm, Ok((9, 1, 16, "10.0.0.7", 20_007))),

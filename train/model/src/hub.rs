@@ -29,7 +29,7 @@ pub fn model_folder(place: &str) -> Result<PathBuf> {
         let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         !part.is_empty() && !part.starts_with('.') && part.chars().all(known)
     };
-    if parts.len() != 2 || !parts.iter().all(|part| legal(part)) {
+    if parts.len() != 2 || !parts.iter().all(legal) {
         bail!("`{place}` is neither a folder here nor a hub repository (owner/name)");
     }
     let context = || format!("downloading {name}@{revision} from the Hugging Face hub");

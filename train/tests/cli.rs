@@ -1,0 +1,152 @@
+//! The program itself: a run on one and two processes, what it leaves, and its refusals.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use model::{Checkpoint, Config, Layout};
+use tch::{Kind, Tensor};
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A folder with twelve examples and the config of a run on them: a tiny Qwen2 with the demo's
+/// tokenizer, from random weights.
+fn prepare() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("base");
+    fs::create_dir(&base).unwrap();
+    for file in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        fs::copy(workspace().join("data/demo/model").join(file), base.join(file)).unwrap();
+    }
+    let demo = fs::read_to_string(workspace().join("data/demo/model/config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&demo).unwrap();
+    for (key, value) in [("hidden_size", 32), ("intermediate_size", 48), ("num_hidden_layers", 2)] {
+        config[key] = value.into();
+    }
+    fs::write(base.join("config.json"), config.to_string()).unwrap();
+    let row = |n: usize| {
+        format!(
+            r#"{{"question": "What follows {n}?", "cot_type": "math", "source_type": "t",
+                "metadata": "", "thinking_trajectories": ["{n} and one."], "attempt": "{}"}}"#,
+            n + 1
+        )
+        .replace('\n', " ")
+    };
+    let rows: Vec<String> = (0..12).map(row).collect();
+    fs::write(folder.path().join("examples.jsonl"), rows.join("\n")).unwrap();
+    let config = "seed = 42\noutput = \"out\"\n\
+        [data]\nexamples = \"examples.jsonl\"\nblock_size = 128\nover_long = \"error\"\n\
+        [model]\npath = \"base\"\ninit = \"random\"\n\
+        [batch]\nglobal_batch = 4\nmicro_batch = 2\n\
+        [optimizer]\nlearning_rate = 1e-2\nbeta1 = 0.9\nbeta2 = 0.95\neps = 1e-8\n\
+        weight_decay = 1e-4\nmax_grad_norm = 1.0\n\
+        [schedule]\nepochs = 3\nwarmup_ratio = 0.1\n";
+    fs::write(folder.path().join("train.toml"), config).unwrap();
+    folder
+}
+
+fn train(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_train"))
+        .current_dir(folder)
+        .args(["run", "train.toml"])
+        .args(arguments)
+        .env_remove("RANK")
+        .env("OMP_NUM_THREADS", "1")
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn check_success(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn losses(folder: &Path) -> Vec<f64> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    text.lines().map(|text| line(text)["loss"].as_f64().unwrap()).collect()
+}
+
+/// All parameters of a checkpoint behind one another.
+fn weights(folder: &Path) -> Tensor {
+    let checkpoint = Checkpoint::open(folder).unwrap();
+    let layout = Layout::new(checkpoint.config());
+    let flat = |unit| checkpoint.read_unit(unit, Kind::Float).unwrap();
+    Tensor::cat(&layout.units.iter().map(flat).collect::<Vec<_>>(), 0)
+}
+
+#[test]
+fn the_same_run_gives_the_same_bytes_and_two_ranks_the_same_losses() {
+    let folder = prepare();
+    let path = folder.path();
+    check_success(&train(path, &["--set", "output=one"]));
+    check_success(&train(path, &["--set", "output=again"]));
+    check_success(&train(path, &["--set", "output=two", "--ranks", "2"]));
+    for file in ["metrics.jsonl", "checkpoint/model.safetensors", "checkpoint/config.json"] {
+        let read = |run: &str| fs::read(path.join(run).join(file)).unwrap();
+        assert_eq!(read("one"), read("again"), "{file}");
+    }
+    let (one, two) = (losses(&path.join("one")), losses(&path.join("two")));
+    assert_eq!(one.len(), 9, "12 examples by 4, three times");
+    assert!(one[8] < 0.8 * one[0], "the loss falls: {one:?}");
+    let worst = one.iter().zip(&two).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max);
+    println!("largest relative difference of a loss, 1 against 2 processes: {worst:.1e}");
+    assert!(worst < 1e-4);
+    let (one, two) = (weights(&path.join("one/checkpoint")), weights(&path.join("two/checkpoint")));
+    let apart = (&one - two).abs().max().double_value(&[]) / one.abs().max().double_value(&[]);
+    println!("largest difference of a weight, relative to the largest weight: {apart:.1e}");
+    assert!(apart < 1e-2);
+}
+
+#[test]
+fn a_run_goes_on_from_a_checkpoint_it_wrote() {
+    let folder = prepare();
+    let path = folder.path();
+    check_success(&train(path, &[]));
+    let config = Config::read(&path.join("out/checkpoint")).unwrap();
+    assert_eq!(config.hidden_size, 32);
+    let sets = ["--set", "model.path=out/checkpoint", "--set", "model.init=checkpoint"];
+    check_success(&train(path, &[&sets[..], &["--set", "output=more"]].concat()));
+    let (first, more) = (losses(&path.join("out")), losses(&path.join("more")));
+    assert!(more[0] < 0.8 * first[0], "it starts where the other ended: {first:?}, {more:?}");
+}
+
+#[test]
+fn refusals_name_the_place_and_the_cure() {
+    let folder = prepare();
+    let path = folder.path();
+    fs::create_dir(path.join("mine")).unwrap();
+    fs::write(path.join("mine/thesis.txt"), "years of work").unwrap();
+    fs::create_dir(path.join("out")).unwrap();
+    fs::write(path.join("out/run.toml"), "").unwrap();
+    let rows: [(&[&str], &str); 8] = [
+        (&[], "out exists; pass --overwrite to replace it"),
+        (&["--set", "output=mine", "--overwrite"], "mine is not a run's folder"),
+        (&["--set", "batch.size=4"], "unknown field `size`"),
+        (&["--set", "batch.micro_batch=3"], "must be a multiple of ranks x micro_batch = 1 x 3"),
+        (&["--set", "data.block_size=20"], "row 1, question"),
+        (&["--set", "model.path=none"], "`none` is neither a folder here nor a hub repository"),
+        (&["--set", "model.init=checkpoint", "--overwrite"], "neither model.safetensors nor"),
+        (&["--set", "data.block_size=99999", "--overwrite"], "max_position_embeddings"),
+    ];
+    for (arguments, expected) in rows {
+        let output = train(path, arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
+        assert!(text.contains(expected), "{arguments:?}: {text:?} lacks {expected:?}");
+        assert!(path.join("out/run.toml").exists(), "{arguments:?}: it cost the earlier run");
+    }
+    let thesis = fs::read_to_string(path.join("mine/thesis.txt")).unwrap();
+    assert_eq!(thesis, "years of work");
+}
+
+#[test]
+fn a_failed_rank_ends_the_run_and_is_named() {
+    let folder = prepare();
+    let output = train(folder.path(), &["--ranks", "2", "--set", "data.block_size=20"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("failed (exit status: 1)"), "{text}");
+}
