@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use c10d::{Backend, Group, Rank};
 use model::chat::Example;
-use model::qwen2::{self, DecoderLayer, attend_segments};
-use model::{Checkpoint, Rope};
+use model::Checkpoint;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 use train::config::Optimizer;
 use train::data::MicroBatch;
-use train::loss::weighted_nll;
 use train::optimizer::learning_rate;
 use train::shards::Shards;
 use train::step::Trainer;

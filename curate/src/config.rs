@@ -50,6 +50,9 @@ pub struct BenchmarkFile {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quality {
+    /// Whether a row without its three grades is incomplete, as in s1. Without them phase 1 finds
+    /// nothing, and no question is known to be too easy.
+    pub grades_required: bool,
     /// A question with an `[asy]` diagram stays when its `source_type` contains one of these.
     pub diagrams_allowed_from: Vec<String>,
 }

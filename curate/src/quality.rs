@@ -17,18 +17,25 @@ const ANSWER: [Needed; 2] = [
     ("attempt", |row| row.attempt.is_some()),
 ];
 
-const FEATURES: [Needed; 5] = [
-    ("domain", |row| row.domain.is_some()),
+/// What the selection itself reads.
+const FEATURES: [Needed; 2] =
+    [("domain", |row| row.domain.is_some()), ("gemini_length", |row| row.gemini_length.is_some())];
+
+const GRADES: [Needed; 3] = [
     ("isgeminicorrect", |row| row.isgeminicorrect.is_some()),
     ("isqwen7bcorrect", |row| row.isqwen7bcorrect.is_some()),
     ("isqwen32bcorrect", |row| row.isqwen32bcorrect.is_some()),
-    ("gemini_length", |row| row.gemini_length.is_some()),
 ];
 
+fn features(grades_required: bool) -> impl Iterator<Item = &'static Needed> {
+    let grades = if grades_required { &GRADES[..] } else { &[] };
+    FEATURES.iter().chain(grades)
+}
+
 /// Fails when no row at all has some column that the stages need: the pool was never given it.
-pub fn columns_present(rows: &[Row]) -> Result<()> {
+pub fn columns_present(rows: &[Row], grades_required: bool) -> Result<()> {
     ensure!(!rows.is_empty(), "the pool has no rows: is pool.files right?");
-    for (column, has) in ANSWER.iter().chain(&FEATURES) {
+    for (column, has) in ANSWER.iter().chain(features(grades_required)) {
         ensure!(
             rows.iter().any(has),
             "no row has `{column}`: curate selects from questions that already have a trace, \
@@ -41,18 +48,18 @@ pub fn columns_present(rows: &[Row]) -> Result<()> {
 
 /// Did the teacher answer ("Gemini answered")?
 pub fn answered(row: &Row) -> Option<Reason> {
-    missing(row, &ANSWER)
+    missing(row, ANSWER.iter())
 }
 
 /// Is every feature known? The original's "API errors" stage: a question without a solution has
 /// no grades, so it goes here too.
-pub fn complete(row: &Row) -> Option<Reason> {
-    missing(row, &FEATURES)
+pub fn complete(row: &Row, grades_required: bool) -> Option<Reason> {
+    missing(row, features(grades_required))
 }
 
-fn missing(row: &Row, needed: &[Needed]) -> Option<Reason> {
+fn missing<'a>(row: &Row, needed: impl Iterator<Item = &'a Needed>) -> Option<Reason> {
     let missing: Vec<&str> =
-        needed.iter().filter(|(_, has)| !has(row)).map(|(column, _)| *column).collect();
+        needed.filter(|(_, has)| !has(row)).map(|(column, _)| *column).collect();
     (!missing.is_empty()).then(|| Reason::new(format!("no {}", missing.join(", ")), ""))
 }
 

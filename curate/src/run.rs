@@ -29,7 +29,7 @@ pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<String> {
     let mut inputs = Vec::new();
     let pool = read_pool(&config, &mut inputs)?;
     let benchmarks = read_benchmarks(&config, &mut inputs)?;
-    quality::columns_present(&pool)?;
+    quality::columns_present(&pool, config.quality.grades_required)?;
 
     let mut funnel = Funnel::new(pool.len());
     sift(&config, &pool, &benchmarks, &mut funnel);
@@ -111,7 +111,8 @@ fn sift(config: &Config, pool: &[Row], benchmarks: &[Benchmark], funnel: &mut Fu
     funnel.apply(Stage::Decontaminate, verdicts);
 
     judge(Stage::Answered, pool, funnel, quality::answered);
-    judge(Stage::Complete, pool, funnel, quality::complete);
+    let grades = config.quality.grades_required;
+    judge(Stage::Complete, pool, funnel, |row| quality::complete(row, grades));
     let allowed = &config.quality.diagrams_allowed_from;
     judge(Stage::Patterns, pool, funnel, |row| quality::patterns(row, allowed));
     let rules = &config.difficulty.too_easy_if;
@@ -134,7 +135,7 @@ fn choose(config: &Config, rows: &[&Row]) -> Result<Picks> {
             domain: row.domain.as_deref().expect(known),
             source_type: &row.source_type,
             length: row.gemini_length.expect(known),
-            correct: row.isgeminicorrect.expect(known),
+            correct: row.isgeminicorrect == Some(true),
         })
         .collect();
     progress(&format!("selecting from {} candidates", candidates.len()));

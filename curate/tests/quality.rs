@@ -73,7 +73,7 @@ fn whole() -> Row {
 fn check_missing(change: fn(&mut Row), expected: Option<&str>) {
     let mut row = whole();
     change(&mut row);
-    let reason = answered(&row).or_else(|| complete(&row)).map(|reason| reason.text());
+    let reason = answered(&row).or_else(|| complete(&row, true)).map(|reason| reason.text());
     assert_eq!(reason.as_deref(), expected);
 }
 
@@ -89,11 +89,15 @@ fn missing_answers_and_features() {
     check_missing(|row| row.gemini_length = None, Some("no gemini_length"));
     let ungraded = |row: &mut Row| (row.isqwen7bcorrect, row.isqwen32bcorrect) = (None, None);
     check_missing(ungraded, Some("no isqwen7bcorrect, isqwen32bcorrect"));
+    let mut row = whole();
+    ungraded(&mut row);
+    assert!(complete(&row, false).is_none(), "grades are not required");
+    assert!(columns_present(&[row], false).is_ok());
 }
 
 #[test]
 fn a_column_that_no_row_has_is_an_error() {
-    let message = |rows: &[Row]| columns_present(rows).map_err(|error| error.to_string());
+    let message = |rows: &[Row]| columns_present(rows, true).map_err(|error| error.to_string());
     let without_domain = Row { domain: None, ..whole() };
     assert_eq!(message(&[whole(), without_domain.clone()]), Ok(()));
     assert!(message(&[without_domain]).unwrap_err().starts_with("no row has `domain`"));

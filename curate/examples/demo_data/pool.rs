@@ -19,6 +19,8 @@ const EVAL_PER_WORLD: usize = 20;
 
 /// How often the teacher slips in the last step of its trace.
 const TEACHER_SLIPS: f64 = 0.04;
+/// How often it then says "Wait" and walks again, without slipping.
+const TEACHER_CHECKS: f64 = 0.5;
 /// How likely the two students solve a question of no steps, and how much less each step makes it.
 /// A rule says so; no model was asked.
 const SMALL_STUDENT: (f64, f64) = (0.5, 0.05);
@@ -90,7 +92,12 @@ fn held_out(question: &Question) -> Value {
 fn row(question: &Question, draws: &mut Rng) -> Row {
     let right = question.walk(None).answer;
     let slip = (draws.uniform() < TEACHER_SLIPS).then(|| another(right, question, draws));
-    let teacher = question.walk(slip);
+    let mut teacher = question.walk(slip);
+    if draws.uniform() < TEACHER_CHECKS {
+        let again = question.walk(None);
+        teacher.trace = format!("{}\nWait\n{}", teacher.trace, again.trace);
+        teacher.answer = again.answer;
+    }
     let steps = question.steps() as f64;
     let mut solves = |(start, less): (f64, f64)| Some(draws.uniform() < start - less * steps);
     Row {

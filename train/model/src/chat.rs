@@ -106,11 +106,12 @@ fn read_template(folder: &Path) -> Result<(std::path::PathBuf, String)> {
     Ok((path, template.to_string()))
 }
 
-/// The system text written out in a Qwen2.5 template: what stands between `<|im_start|>system\n`
-/// (with the Jinja escape) and `<|im_end|>` inside one string literal.
+/// The system text written out in a ChatML template: what stands between `<|im_start|>system`
+/// with its new line (as itself or as Jinja's escape) and `<|im_end|>` inside one string literal.
 fn default_system(template: &str) -> Option<String> {
-    let opening = format!("{IM_START}system\\n");
-    let literals = template.split(&opening).skip(1);
+    let unescaped = template.replace("\\n", "\n");
+    let opening = format!("{IM_START}system\n");
+    let literals = unescaped.split(&opening).skip(1);
     let mut texts = literals.filter_map(|rest| rest.split_once(IM_END)).map(|(text, _)| text);
     texts.find(|text| !text.is_empty() && !text.contains(['\'', '{'])).map(str::to_string)
 }
