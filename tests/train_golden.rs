@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use c10d::{Backend, Group, Rank};
-use model::chat::Example;
 use model::Checkpoint;
+use model::chat::Example;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 use train::config::Optimizer;

@@ -85,7 +85,7 @@ fn config() -> Value {
         "num_hidden_layers": 4,
         "num_key_value_heads": 4,
         "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0,
+        "rope_theta": 30.0,
         "sliding_window": null,
         "tie_word_embeddings": true,
         "torch_dtype": "float32",

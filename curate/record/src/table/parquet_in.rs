@@ -5,11 +5,12 @@
 //! is read as a view into the decoded page: no column can overflow 2 GiB, and a value that a
 //! dictionary repeats a million times is held once, so the sizes in the footer bound the memory.
 
+use std::cell;
 use std::fs::File;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, anyhow, bail};
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -148,9 +149,27 @@ impl<R: Default> Iterator for Rows<R> {
     }
 }
 
-/// The parquet crate panics on some damaged files; here that is one more error.
+thread_local! {
+    /// This thread is inside [`guard`], whose caller reports the panic as an error.
+    static GUARDED: cell::Cell<bool> = const { cell::Cell::new(false) };
+}
+
+/// The parquet crate panics on some damaged files; here that is one more error, without the
+/// panic's own lines on stderr.
 fn guard<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let loud = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !GUARDED.get() {
+                loud(info);
+            }
+        }));
+    });
+    GUARDED.set(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(read));
+    GUARDED.set(false);
+    outcome.unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
         Err(anyhow!("damaged file (the Parquet reader stopped with: {message})"))
