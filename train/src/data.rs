@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use model::chat::{Chat, Example};
 use tch::{Device, Tensor};
 
-use crate::config::{Batch, Config, Data, OverLong};
+use crate::config::{Config, Data, OverLong};
 
 /// The tokenised training set.
 #[derive(Debug)]
@@ -26,15 +26,15 @@ impl Examples {
     /// "error"`; a row that would have no trained token. The text names file, row and question.
     pub fn read(data: &Data, chat: &Chat) -> Result<Self> {
         let path = Path::new(&data.examples);
-        let rows = record::table::read_rows(path)?;
+        let rows = record::table::read_rows(path)
+            .context("data.examples: the table that `curate run` writes, or one like it")?;
         ensure!(!rows.is_empty(), "{}: the table has no rows to train on", path.display());
         let mut found = Self { examples: Vec::new(), rows: rows.len(), over_long: Vec::new() };
         for (number, row) in rows.iter().enumerate() {
-            let place =
-                || format!("{}: row {}, question {}", data.examples, number + 1, row.hash());
+            let place = || format!("{}: row {}", data.examples, number + 1);
             let (thinking, answer) = record::example::parts(row).with_context(place)?;
             let example = chat.example(&row.question, &thinking, &answer).with_context(place)?;
-            found.push(example, data, place())?;
+            found.push(example, data, format!("{}, question {}", place(), row.hash()))?;
         }
         ensure!(!found.examples.is_empty(), "{}: every row was dropped", path.display());
         Ok(found)
@@ -69,6 +69,7 @@ impl Examples {
         self.examples.iter().map(|example| example.ids.len() - example.trained_from).sum()
     }
 
+    /// Tokens in one epoch.
     pub fn tokens(&self) -> usize {
         self.examples.iter().map(|example| example.ids.len()).sum()
     }
@@ -89,10 +90,17 @@ impl Order {
         Self { seed: config.seed, examples, global_batch, epochs }
     }
 
+    /// Examples in a step.
+    pub fn global_batch(&self) -> usize {
+        self.global_batch
+    }
+
+    /// Steps in which every example is seen once.
     pub fn steps_per_epoch(&self) -> usize {
         self.examples.div_ceil(self.global_batch)
     }
 
+    /// Steps of the whole run.
     pub fn steps(&self) -> usize {
         self.steps_per_epoch() * self.epochs
     }
@@ -150,19 +158,6 @@ impl MicroBatch {
         let (predicts, targets) = (to(&predicts), to(&targets));
         Self { ids: to(&ids), positions: to(&positions), cu_seqlens, predicts, targets, weights }
     }
-}
-
-/// Checks that a global batch divides over ranks and passes.
-pub fn check_division(batch: &Batch, world_size: usize) -> Result<()> {
-    let Batch { global_batch, micro_batch } = *batch;
-    ensure!(
-        global_batch > 0
-            && micro_batch > 0
-            && global_batch.is_multiple_of(world_size * micro_batch),
-        "global_batch {global_batch} must be a multiple of ranks x micro_batch = {world_size} x \
-         {micro_batch}: change [batch] or --ranks"
-    );
-    Ok(())
 }
 
 /// The micro-batches of `rank`: the global batch is dealt from longest to shortest, back and

@@ -1,4 +1,4 @@
-//! The finished model as a Hugging Face folder, one unit in memory at a time.
+//! The finished model as a Hugging Face folder, one file of it in memory at a time.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -71,6 +71,7 @@ pub fn export(
     }
     let mut pending: BTreeMap<String, Saved> = BTreeMap::new();
     for (number, shard) in shards.shards.iter().enumerate() {
+        // On every rank: the copy is what keeps the others from running ahead of rank 0's disk.
         let flat = shards.gather_as(number, kind)?.wait()?.to_device(Device::Cpu);
         let Some(folder) = folder else { continue };
         for param in &shard.unit.params {

@@ -54,8 +54,10 @@ pub fn head_and_loss(
         let one = nll.ones_like();
         let mut gradients = vjp(&[&nll], &[&one], &[&part, &head])?;
         let of_head = gradients.pop().expect("two gradients");
+        // Summed in fp32: in bf16 the chunks' sum would lose what the single products kept.
         head_gradient = Some(match head_gradient {
             Some(sum) => sum + of_head,
+            None if rows > chunk => of_head.to_kind(Kind::Float),
             None => of_head,
         });
         normed_gradients.extend(gradients);
@@ -64,11 +66,11 @@ pub fn head_and_loss(
     let cotangent = Tensor::cat(&normed_gradients, 0);
     let mut gradients = vjp(&[&normed], &[&cotangent], &[&hidden, &norm])?;
     let (norm, hidden) = (gradients.pop().expect("two"), gradients.pop().expect("two"));
-    let head = head_gradient.expect("a micro-batch has targets");
+    let head = head_gradient.expect("a micro-batch has targets").to_kind(head.kind());
     Ok(Gradients { loss, hidden, norm, head })
 }
 
-/// Sum over rows of weight x -log p(target), logits and softmax in fp32.
+/// Sum over rows of weight x -log p(target), the softmax in fp32.
 ///
 /// `normed` `[N, H]`, `head` `[V, H]`, `targets` and `weights` `[N]`.
 pub fn weighted_nll(normed: &Tensor, head: &Tensor, targets: &Tensor, weights: &Tensor) -> Tensor {

@@ -8,13 +8,14 @@ use anyhow::{Context, Result, ensure};
 use c10d::{Backend, Group, Rank};
 use model::chat::Chat;
 use model::{Checkpoint, Config as ModelConfig, Unit};
-use record::publish::{self, Manifest, OutputFolder};
+use record::publish::{self, Input, Manifest, OutputFolder};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{Config, Init};
 use crate::data::{self, Examples, MicroBatch, Order};
 use crate::export::export;
 use crate::init::random_unit;
+use crate::launch::is_launched;
 use crate::optimizer::{learning_rate, warmup_steps};
 use crate::progress::{Metrics, Progress};
 use crate::shards::Shards;
@@ -30,26 +31,53 @@ pub struct Request {
     pub overwrite: bool,
 }
 
+/// Everything that can be said against a run before any work is done; its config and the table of
+/// effective values.
+///
+/// # Errors
+/// An unreadable or contradictory config, or an output that must not be replaced.
+pub fn prepare(request: &Request, world_size: usize) -> Result<(Config, toml::Table)> {
+    let (config, table) = record::config::load::<Config>(&request.config, &request.sets)?;
+    config.check(world_size).with_context(|| request.config.display().to_string())?;
+    RunFolder::new(&config.output).check(request.overwrite)?;
+    for (key, input) in
+        [("model.path", &config.model.path), ("data.examples", &config.data.examples)]
+    {
+        ensure!(
+            !lies_in(Path::new(input), Path::new(&config.output)),
+            "{key} = {input} lies in the output {}, which this run replaces; choose another output",
+            config.output
+        );
+    }
+    Ok((config, table))
+}
+
+/// Whether `path` exists inside `folder`, links resolved.
+fn lies_in(path: &Path, folder: &Path) -> bool {
+    let (path, folder) = (fs::canonicalize(path), fs::canonicalize(folder));
+    matches!((path, folder), (Ok(path), Ok(folder)) if path.starts_with(&folder))
+}
+
 /// Runs this rank's part. Rank 0 prints and writes.
 ///
 /// # Errors
 /// See the stages; nothing is left half-written: `checkpoint/` appears whole or not at all.
 pub fn run(request: &Request, rank: &Rank) -> Result<()> {
-    let (config, table) = record::config::load::<Config>(&request.config, &request.sets)?;
-    data::check_division(&config.batch, rank.world_size)?;
+    let (config, table) = prepare(request, rank.world_size)?;
     let base = model::hub::model_folder(&config.model.path)?;
     let chat = Chat::read(&base)?;
     let examples = Examples::read(&config.data, &chat)?;
-    let lead = (rank.rank == 0).then(|| RunFolder { path: PathBuf::from(&config.output) });
-    lead.as_ref().map_or(Ok(()), |lead| lead.check(request.overwrite))?;
-    let (device, backend) = choose_device(rank);
+    let lead = (rank.rank == 0).then(|| RunFolder::new(&config.output));
+    let (device, backend) = choose_device(rank)?;
     let timeout = Duration::from_secs(config.distributed.timeout_seconds);
     let group = Group::connect(rank, backend, timeout)?;
     let shards = load_shards(&config, &base, group, device)?;
     let order = Order::new(&config, examples.examples.len());
+    let mut manifest_of_run = None;
     if let Some(lead) = &lead {
         lead.create(&table, &examples)?;
         describe(&config, &shards, &examples, &order);
+        manifest_of_run = Some(manifest(&config, table, &base, &examples)?);
     }
     let positions = config.data.block_size as i64;
     let mut trainer = Trainer::new(shards, &config.optimizer, positions);
@@ -60,23 +88,36 @@ pub fn run(request: &Request, rank: &Rank) -> Result<()> {
     let folder = lead.as_ref().map(RunFolder::checkpoint).transpose()?;
     let path = folder.as_ref().map(OutputFolder::path);
     export(&trainer.shards, config.model.save_dtype, &base, path, None)?;
-    if let (Some(lead), Some(folder), Some(progress)) = (lead, folder, progress) {
-        let base = publish::input(&base, None)?;
-        let examples_file =
-            publish::input(Path::new(&config.data.examples), Some(examples.rows as u64))?;
-        folder.finish(Manifest {
-            tool: "train".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            command: publish::command(),
-            config: table,
-            inputs: vec![examples_file, base],
-            seeds: [("run".to_string(), config.seed)].into(),
-            ..Manifest::default()
-        })?;
+    if let (Some(lead), Some(folder), Some(progress), Some(manifest)) =
+        (lead, folder, progress, manifest_of_run)
+    {
+        folder.finish(manifest)?;
         let (history, time) = progress.finish()?;
         lead.summarise(&trainer, &examples, &order, &history, time)?;
     }
     Ok(())
+}
+
+/// What the checkpoint will say it was made from; reckoned before the first step, of the files
+/// that were read.
+fn manifest(
+    config: &Config,
+    table: toml::Table,
+    base: &Path,
+    examples: &Examples,
+) -> Result<Manifest> {
+    // By its name in the config: a model of the hub lies in somebody's cache.
+    let base = Input { path: config.model.path.clone(), ..publish::input(base, None)? };
+    let table_path = Path::new(&config.data.examples);
+    Ok(Manifest {
+        tool: "train".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        command: publish::command(),
+        config: table,
+        inputs: vec![publish::input(table_path, Some(examples.rows as u64))?, base],
+        seeds: [("run".to_string(), config.seed)].into(),
+        ..Manifest::default()
+    })
 }
 
 /// The loop over optimizer steps. What a step measured is read while the next one runs.
@@ -143,11 +184,22 @@ fn note(
 }
 
 /// CUDA when libtorch has it and a device is there, one a local rank; else the CPU.
-fn choose_device(rank: &Rank) -> (Device, Backend) {
-    if c10d::aten::load_cuda() && tch::Cuda::is_available() {
-        return (Device::Cuda(rank.local_rank), Backend::Nccl);
+///
+/// # Errors
+/// Fewer devices than local ranks (a launcher that shows each rank one device is fine).
+fn choose_device(rank: &Rank) -> Result<(Device, Backend)> {
+    if !c10d::aten::load_cuda() || !tch::Cuda::is_available() {
+        return Ok((Device::Cpu, Backend::Gloo));
     }
-    (Device::Cpu, Backend::Gloo)
+    let devices = tch::Cuda::device_count() as usize;
+    let device = if devices == 1 && rank.world_size > 1 { 0 } else { rank.local_rank };
+    ensure!(
+        device < devices && (devices > 1 || rank.local_rank == 0 || !is_launched()),
+        "local rank {} has no GPU of its own: {devices} are visible; start as many ranks, or set \
+         CUDA_VISIBLE_DEVICES= to train on the CPU",
+        rank.local_rank
+    );
+    Ok((Device::Cuda(device), Backend::Nccl))
 }
 
 fn load_shards(config: &Config, base: &Path, group: Group, device: Device) -> Result<Shards> {
@@ -172,17 +224,25 @@ fn load_shards(config: &Config, base: &Path, group: Group, device: Device) -> Re
     }
 }
 
+fn ranks(count: usize) -> String {
+    if count == 1 { "1 rank".to_string() } else { format!("{count} ranks") }
+}
+
 /// The derived quantities, so that a wrong config is seen in the first lines.
 fn describe(config: &Config, shards: &Shards, examples: &Examples, order: &Order) {
     let world = shards.group.world_size();
     let passes = config.batch.global_batch / (config.batch.micro_batch * world);
+    let weights = match config.model.init {
+        Init::Checkpoint => "its weights",
+        Init::Random => "fresh random weights",
+    };
+    let kind = if shards.compute == Kind::BFloat16 { "bfloat16" } else { "float32" };
+    let device = if shards.device.is_cuda() { "GPU" } else { "CPU" };
     eprintln!(
-        "model     {} parameters from {} ({:?} weights), {:?} on {:?}",
-        shards.config.num_parameters(),
+        "model     {} with {weights}, {} parameters, computed in {kind} on {} of a {device}",
         config.model.path,
-        config.model.init,
-        shards.compute,
-        shards.device
+        shards.config.num_parameters(),
+        ranks(world)
     );
     eprintln!(
         "examples  {} of {} rows, {} tokens, {} of them trained",
@@ -192,8 +252,8 @@ fn describe(config: &Config, shards: &Shards, examples: &Examples, order: &Order
         examples.trained_tokens()
     );
     eprintln!(
-        "steps     {} = {} epochs x {}, {} with a rising rate; {} examples a step = {world} ranks x \
-         {passes} passes x {}",
+        "steps     {} = {} epochs x {}, {} with a rising rate; {} examples a step = {world} x \
+         {passes} x {} (ranks x passes x micro_batch)",
         order.steps(),
         config.schedule.epochs,
         order.steps_per_epoch(),
@@ -203,18 +263,32 @@ fn describe(config: &Config, shards: &Shards, examples: &Examples, order: &Order
     );
 }
 
-/// A run's folder: logs grow in it while training, `checkpoint/` appears whole at the end.
+/// A run's folder: logs grow in it while training, `checkpoint/` appears whole at the end, and the
+/// summary last.
 struct RunFolder {
     path: PathBuf,
 }
 
 /// Marks a run's folder and says what it runs.
 const RUN_FILE: &str = "run.toml";
+/// Marks a run that reached its end.
+const SUMMARY: &str = "summary.txt";
 
 impl RunFolder {
+    fn new(output: &str) -> Self {
+        Self { path: PathBuf::from(output) }
+    }
+
+    /// Where an earlier run waits until the new one has reached its end.
+    fn aside(&self) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        self.path.with_file_name(format!("{name}.replaced"))
+    }
+
     /// Refuses a folder that holds something, unless it is an earlier run's and to be replaced.
     fn check(&self, overwrite: bool) -> Result<()> {
         let place = self.path.display();
+        ensure!(!self.path.is_file(), "output {place} is a file; name a folder");
         let filled = |mut entries: fs::ReadDir| entries.next().is_some();
         if !fs::read_dir(&self.path).is_ok_and(filled) {
             return Ok(());
@@ -231,11 +305,17 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Starts the folder anew. Called when everything that can be checked has been, so that a
-    /// wrong config costs no earlier run.
+    /// Starts the folder anew. An earlier run that reached its end is only moved aside, until this
+    /// one has reached its own; one that did not is removed.
     fn create(&self, table: &toml::Table, examples: &Examples) -> Result<()> {
         let place = || self.path.display().to_string();
-        if self.path.exists() {
+        if self.path.join(SUMMARY).exists() {
+            if self.aside().exists() {
+                fs::remove_dir_all(self.aside()).with_context(place)?;
+            }
+            fs::rename(&self.path, self.aside()).with_context(place)?;
+            eprintln!("replaces  the run that waits in {} until the end", self.aside().display());
+        } else if self.path.exists() {
             fs::remove_dir_all(&self.path).with_context(place)?;
         }
         fs::create_dir_all(&self.path).with_context(place)?;
@@ -245,7 +325,7 @@ impl RunFolder {
             let lines = examples.over_long.join("\n") + "\n";
             fs::write(self.path.join("over_long.txt"), &lines).with_context(place)?;
             let count = examples.over_long.len();
-            eprintln!("{count} examples are over-long: see {}/over_long.txt", place());
+            eprintln!("over-long {count} examples, listed in {}/over_long.txt", place());
         }
         Ok(())
     }
@@ -268,7 +348,7 @@ impl RunFolder {
         let text = format!(
             "parameters       {}\n\
              examples         {} ({} tokens, {} trained)\n\
-             steps            {} on {} ranks\n\
+             steps            {} of {} examples, on {}\n\
              loss             first step {:.4}, mean of the last {} steps {last:.4}\n\
              checkpoint       {place}/checkpoint\n\
              metrics          {place}/metrics.jsonl, {place}/tensorboard\n",
@@ -277,11 +357,15 @@ impl RunFolder {
             examples.tokens(),
             examples.trained_tokens(),
             order.steps(),
-            trainer.shards.group.world_size(),
+            order.global_batch(),
+            ranks(trainer.shards.group.world_size()),
             history[0].loss,
             tail.len()
         );
-        fs::write(self.path.join("summary.txt"), &text).context("writing summary.txt")?;
+        fs::write(self.path.join(SUMMARY), &text).context("writing summary.txt")?;
+        if self.aside().exists() {
+            fs::remove_dir_all(self.aside()).context("removing the replaced run")?;
+        }
         let seconds = time.as_secs_f64();
         let tokens = history.last().map_or(0, |metrics| metrics.tokens);
         println!("{text}time             {seconds:.1} s, {:.0} tokens/s", tokens as f64 / seconds);

@@ -57,9 +57,12 @@ impl Shards {
             let padded = (unit.numel() + world - 1) / world * world;
             let whole = flat(&unit)?;
             ensure!(whole.numel() as i64 == unit.numel(), "unit {} has another size", unit.name);
-            let whole = whole.constant_pad_nd([0, padded - unit.numel()]);
             let part = padded / world;
-            let mine = whole.narrow(0, part * group.rank() as i64, part).copy();
+            // The last ranks' slices may reach into the padding, or lie in it.
+            let start = (part * group.rank() as i64).min(unit.numel());
+            let filled = part.min(unit.numel() - start);
+            let mine = Tensor::zeros([part], (Kind::Float, Device::Cpu));
+            mine.narrow(0, 0, filled).copy_(&whole.narrow(0, start, filled));
             let master = mine.to_device(device);
             let grad = master.zeros_like();
             shards.push(Shard { unit, padded, master, grad });
@@ -109,11 +112,15 @@ impl Shards {
 
     /// Lays gradients of a unit's leading tensors behind one another, padded to the flat buffer.
     pub fn flatten(&self, unit: usize, gradients: &[Tensor]) -> Tensor {
-        let rows: Vec<Tensor> = gradients.iter().map(|gradient| gradient.reshape([-1])).collect();
+        let mut rows: Vec<Tensor> =
+            gradients.iter().map(|gradient| gradient.reshape([-1])).collect();
         let padding = self.shards[unit].padded - self.shards[unit].unit.numel();
-        match (&rows[..], padding) {
-            ([one], 0) => one.shallow_clone(),
-            (rows, _) => Tensor::cat(rows, 0).constant_pad_nd([0, padding]),
+        if padding > 0 {
+            rows.push(Tensor::zeros([padding], (rows[0].kind(), self.device)));
+        }
+        match &rows[..] {
+            [one] => one.shallow_clone(),
+            several => Tensor::cat(several, 0),
         }
     }
 }

@@ -58,6 +58,7 @@ impl Trainer {
     /// Forward and backward of one micro-batch: adds its gradients to the shards and returns its
     /// part of the loss on this rank.
     pub fn accumulate(&self, batch: &MicroBatch) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
         let (shards, config) = (&self.shards, &self.shards.config);
         let last = shards.last();
         let rotation = self.rope.at(&batch.positions, shards.compute);
@@ -71,6 +72,7 @@ impl Trainer {
         // Forward: no graph, keep each layer's input.
         let embedding = qwen2::embedding(config, &gathered.next()?);
         let mut x = qwen2::embed(&embedding, &batch.ids);
+        let tied_head = config.tie_word_embeddings.then_some(embedding);
         let mut inputs = Vec::with_capacity(last - 1);
         for _ in 1..last {
             let y = layer(&gathered.next()?, &x);
@@ -79,7 +81,7 @@ impl Trainer {
 
         // Head and loss, with their gradients.
         let (norm, head) = qwen2::final_unit(config, &gathered.next()?);
-        let head = head.unwrap_or(embedding);
+        let head = head.or(tied_head).expect("a head of its own or the embedding");
         let Gradients { loss, hidden: mut dx, norm: dnorm, head: dhead } =
             loss::head_and_loss(config, &x, &norm, &head, batch, loss::CHUNK)?;
         drop((x, norm, head));

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use model::{Checkpoint, Config, Layout};
 use tch::{Kind, Tensor};
@@ -22,7 +23,13 @@ fn prepare() -> tempfile::TempDir {
     }
     let demo = fs::read_to_string(workspace().join("data/demo/model/config.json")).unwrap();
     let mut config: serde_json::Value = serde_json::from_str(&demo).unwrap();
-    for (key, value) in [("hidden_size", 32), ("intermediate_size", 48), ("num_hidden_layers", 2)] {
+    for (key, value) in [
+        ("hidden_size", 32),
+        ("intermediate_size", 48),
+        ("num_hidden_layers", 2),
+        ("num_attention_heads", 4),
+        ("num_key_value_heads", 2),
+    ] {
         config[key] = value.into();
     }
     fs::write(base.join("config.json"), config.to_string()).unwrap();
@@ -121,13 +128,25 @@ fn refusals_name_the_place_and_the_cure() {
     fs::write(path.join("mine/thesis.txt"), "years of work").unwrap();
     fs::create_dir(path.join("out")).unwrap();
     fs::write(path.join("out/run.toml"), "").unwrap();
-    let rows: [(&[&str], &str); 8] = [
+    let rows: [(&[&str], &str); 14] = [
         (&[], "out exists; pass --overwrite to replace it"),
         (&["--set", "output=mine", "--overwrite"], "mine is not a run's folder"),
         (&["--set", "batch.size=4"], "unknown field `size`"),
-        (&["--set", "batch.micro_batch=3"], "must be a multiple of ranks x micro_batch = 1 x 3"),
-        (&["--set", "data.block_size=20"], "row 1, question"),
-        (&["--set", "model.path=none"], "`none` is neither a folder here nor a hub repository"),
+        (&["--set", "batch.micro_batch=3"], "multiple of ranks x batch.micro_batch = 1 x 3"),
+        (&["--set", "schedule.epochs=0"], "schedule.epochs = 0"),
+        (
+            &["--set", "schedule.warmup_ratio=7"],
+            "schedule.warmup_ratio = 7: it must be from 0 to 1",
+        ),
+        (&["--set", "optimizer.learning_rate=-1"], "optimizer.learning_rate = -1"),
+        (&["--overwrite", "--set", "data.examples=out/run.toml"], "lies in the output out"),
+        (&["--overwrite", "--set", "data.examples=none.jsonl"], "data.examples: the table that"),
+        (&["--set", "output=train.toml"], "train.toml is a file; name a folder"),
+        (&["--overwrite", "--set", "data.block_size=20"], "row 1, question"),
+        (
+            &["--overwrite", "--set", "model.path=none"],
+            "`none` is neither a folder here nor a hub repository",
+        ),
         (&["--set", "model.init=checkpoint", "--overwrite"], "neither model.safetensors nor"),
         (&["--set", "data.block_size=99999", "--overwrite"], "max_position_embeddings"),
     ];
@@ -143,10 +162,50 @@ fn refusals_name_the_place_and_the_cure() {
 }
 
 #[test]
+fn a_finished_run_stays_until_its_replacement_has_finished() {
+    let folder = prepare();
+    let path = folder.path();
+    check_success(&train(path, &[]));
+    let nan = ["--overwrite", "--set", "optimizer.learning_rate=1e30"];
+    let output = train(path, &nan);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("are not finite; lower learning_rate"), "{text}");
+    assert!(path.join("out.replaced/checkpoint/model.safetensors").exists());
+    check_success(&train(path, &["--overwrite"]));
+    assert!(path.join("out/checkpoint/model.safetensors").exists());
+    assert!(!path.join("out.replaced").exists());
+}
+
+#[test]
 fn a_failed_rank_ends_the_run_and_is_named() {
     let folder = prepare();
     let output = train(folder.path(), &["--ranks", "2", "--set", "data.block_size=20"]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("failed (exit status: 1)"), "{text}");
+    assert!(text.contains("rank 0 ended with exit status: 1; the others were stopped"), "{text}");
+    assert_eq!(text.matches("row 1, question").count(), 1, "said once: {text}");
+}
+
+#[test]
+fn no_rank_outlives_the_launcher() {
+    let folder = prepare();
+    let mut launcher = Command::new(env!("CARGO_BIN_EXE_train"))
+        .current_dir(folder.path())
+        .args(["run", "train.toml", "--ranks", "2", "--set", "schedule.epochs=100000"])
+        .env_remove("RANK")
+        .spawn()
+        .unwrap();
+    let metrics = folder.path().join("out/metrics.jsonl");
+    let steps = || fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
+    let start = Instant::now();
+    while steps() < 3 {
+        assert!(start.elapsed() < Duration::from_secs(60), "no step in a minute");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    launcher.kill().unwrap();
+    launcher.wait().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    let then = steps();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(steps(), then, "somebody still trains");
 }

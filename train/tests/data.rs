@@ -4,8 +4,8 @@ use std::fs;
 
 use model::chat::{Chat, Example};
 use tch::{Device, Tensor};
-use train::config::{Batch, Config, Data, OverLong};
-use train::data::{Examples, MicroBatch, Order, check_division};
+use train::config::{Config, Data, OverLong};
+use train::data::{Examples, MicroBatch, Order};
 use train::optimizer::{learning_rate, warmup_steps};
 
 fn order(examples: usize, global_batch: usize, epochs: usize, seed: u64) -> Order {
@@ -93,20 +93,6 @@ fn packing_restarts_positions_and_weighs_every_example_the_same() {
     same(&batch.targets, &[7, 8, 10, 3]);
     // 1 / (trained tokens x global batch); a first token has nothing that could predict it.
     assert_eq!(batch.weights, Tensor::from_slice(&[0.125f32, 0.125, 0.25, 0.25]));
-}
-
-#[test]
-fn a_global_batch_must_divide() {
-    for (global_batch, micro_batch, ranks, fits) in [
-        (16, 8, 2, true),
-        (16, 1, 16, true),
-        (16, 8, 4, false),
-        (0, 1, 1, false),
-        (16, 3, 1, false),
-    ] {
-        let found = check_division(&Batch { global_batch, micro_batch }, ranks);
-        assert_eq!(found.is_ok(), fits, "{global_batch} over {ranks} x {micro_batch}: {found:?}");
-    }
 }
 
 /// A word-level tokenizer with ChatML's control tokens, in `folder`.

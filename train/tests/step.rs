@@ -11,7 +11,7 @@ use record::seed;
 use tch::{Device, Kind, Tensor};
 use train::config::Optimizer;
 use train::data::{MicroBatch, share};
-use train::loss::weighted_nll;
+use train::loss::{head_and_loss, weighted_nll};
 use train::shards::Shards;
 use train::step::Trainer;
 
@@ -103,6 +103,33 @@ fn one_rank_equals_whole_graph_autograd_bit_for_bit() {
             let worst = difference(&shard.grad, expected);
             assert_eq!(shard.grad, *expected, "{name}, tied {tied}: differs by {worst:e}");
         }
+    }
+}
+
+#[test]
+fn chunks_of_the_head_add_up() {
+    tch::set_num_threads(1);
+    let config = config(false, 2);
+    let examples = examples(5);
+    let batch = MicroBatch::pack(&examples.iter().collect::<Vec<_>>(), 5, Device::Cpu);
+    let units = Layout::new(&config).units;
+    let (norm, head) = qwen2::final_unit(&config, &weights(units.last().unwrap()));
+    let tokens = batch.ids.size()[0];
+    let hidden = weights(&units[1]).narrow(0, 0, tokens * config.hidden_size);
+    let hidden = hidden.view([tokens, config.hidden_size]);
+    let of = |chunk| head_and_loss(&config, &hidden, &norm, head.as_ref().unwrap(), &batch, chunk);
+    let whole = of(1024).unwrap();
+    for chunk in [1, 3, 7] {
+        let parts = of(chunk).unwrap();
+        let pairs = [
+            (&parts.loss, &whole.loss),
+            (&parts.hidden, &whole.hidden),
+            (&parts.norm, &whole.norm),
+            (&parts.head, &whole.head),
+        ];
+        let worst = pairs.map(|(a, b)| difference(a, b)).into_iter().fold(0.0, f64::max);
+        println!("chunks of {chunk}: largest relative difference {worst:.1e}");
+        assert!(worst < 2e-6);
     }
 }
 

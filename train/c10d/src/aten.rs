@@ -37,19 +37,28 @@ pub fn vjp(outputs: &[&Tensor], cotangents: &[&Tensor], inputs: &[&Tensor]) -> R
 pub struct AdamWStep {
     /// Which step this is, from 1: it corrects the moments' bias.
     pub step: u64,
+    /// This step's rate, after any schedule.
     pub learning_rate: f64,
+    /// Decay of the first moment.
     pub beta1: f64,
+    /// Decay of the second moment.
     pub beta2: f64,
+    /// Decoupled: times the rate, off the parameter itself.
     pub weight_decay: f64,
+    /// Added to the square root of the second moment.
     pub eps: f64,
 }
 
 /// One parameter with its gradient and moments, all of one shape and kind; updated in place.
 #[derive(Debug)]
 pub struct AdamWSlot {
+    /// The parameter, moved by the step.
     pub param: Tensor,
+    /// Its gradient, only read.
     pub grad: Tensor,
+    /// First moment: the running mean of the gradients.
     pub m: Tensor,
+    /// Second moment: the running mean of their squares.
     pub v: Tensor,
 }
 
@@ -84,4 +93,11 @@ pub fn fused_adamw(slots: &[AdamWSlot], numbers: AdamWStep) -> Result<()> {
 pub fn load_cuda() -> bool {
     // SAFETY: dlopen of a library of the same libtorch; it has no other precondition.
     unsafe { ffi::s1_load_cuda() }
+}
+
+/// Ends the process from any thread while others compute. Unlike [`std::process::exit`] it runs no
+/// C++ destructors, which would pull libtorch from under them.
+pub fn exit_at_once(code: i32) -> ! {
+    // SAFETY: it takes no pointers and does not return.
+    unsafe { ffi::s1_exit_at_once(code) }
 }

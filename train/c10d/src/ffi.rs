@@ -66,6 +66,7 @@ unsafe extern "C" {
         weight_decay: f64,
         eps: f64,
     ) -> *mut c_char;
+    pub fn s1_exit_at_once(code: c_int) -> !;
     pub fn s1_load_cuda() -> bool;
 }
 

@@ -30,7 +30,9 @@ impl Backend {
 /// How `all_reduce` combines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reduce {
+    /// Element by element, the sum over the ranks.
     Sum,
+    /// Element by element, the largest of the ranks' values.
     Max,
 }
 
@@ -81,8 +83,8 @@ impl Group {
         }
         let place = || {
             format!(
-                "rank {} of {} could not join the {} group at {}:{} within {} s: check that all ranks \
-                 started and that this address is reachable from every node",
+                "rank {} of {} could not join the {} group at {}:{} within {} s: check that all \
+                 ranks started and that this address is reachable from every node",
                 rank.rank,
                 rank.world_size,
                 backend.name(),
@@ -95,11 +97,13 @@ impl Group {
         let kind = CString::new(backend.name()).expect("no NUL in a backend's name");
         let timeout_ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
         let world = rank.world_size as i32;
+        // torchrun's agent serves the store itself.
+        let agent_serves = std::env::var("TORCHELASTIC_USE_AGENT_STORE").is_ok_and(|v| v == "True");
         let mut native = Native { group: std::ptr::null_mut(), store: std::ptr::null_mut() };
         // SAFETY: strings are NUL-terminated and live through the call; `store` receives a handle
         // that `native` owns from then on.
         let error = unsafe {
-            let serve = rank.rank == 0;
+            let serve = rank.rank == 0 && !agent_serves;
             let port = rank.master_port;
             ffi::s1_store_open(host.as_ptr(), port, world, serve, timeout_ms, &mut native.store)
         };
@@ -120,10 +124,12 @@ impl Group {
         Ok(Self { rank: rank.rank, world_size: rank.world_size, native: Some(native) })
     }
 
+    /// This process's rank, 0 to `world_size` - 1.
     pub fn rank(&self) -> usize {
         self.rank
     }
 
+    /// How many ranks the group has.
     pub fn world_size(&self) -> usize {
         self.world_size
     }
@@ -176,8 +182,8 @@ impl Group {
     fn check_sizes(&self, operation: &str, whole: &Tensor, part: &Tensor) -> Result<()> {
         if whole.numel() != part.numel() * self.world_size || whole.kind() != part.kind() {
             bail!(
-                "{operation} on rank {} of {}: the whole is {:?} {:?}, the part {:?} {:?}; the whole \
-                 must have {} times the part's elements in the same kind",
+                "{operation} on rank {} of {}: the whole is {:?} {:?}, the part {:?} {:?}; the \
+                 whole must have {} times the part's elements in the same kind",
                 self.rank,
                 self.world_size,
                 whole.kind(),

@@ -11,9 +11,11 @@ pub struct Rank {
     pub rank: usize,
     /// 0 to the node's processes - 1; the CUDA device's index.
     pub local_rank: usize,
+    /// The processes over all nodes.
     pub world_size: usize,
     /// Where rank 0 serves the rendezvous store.
     pub master_addr: String,
+    /// The store's port on `master_addr`.
     pub master_port: u16,
 }
 
@@ -46,14 +48,17 @@ impl Rank {
     }
 
     /// torchrun's RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT if RANK is set; else
-    /// Slurm's SLURM_PROCID, SLURM_LOCALID, SLURM_NTASKS with the launch node's address (inside
-    /// a job step of several tasks); else a process on its own.
+    /// Slurm's SLURM_PROCID, SLURM_LOCALID, SLURM_STEP_NUM_TASKS with the launch node's address
+    /// (under srun with several tasks, not in the batch script itself); else a process on its own.
     ///
     /// Errors name the variable that is missing or malformed.
     pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let number = |name: &str| -> Result<usize> {
             let text = var(name).with_context(|| {
-                format!("{name} is not set although other launcher variables are; start through torchrun, srun or --ranks")
+                format!(
+                    "{name} is not set although other launcher variables are; start through \
+                     torchrun, srun or --ranks"
+                )
             })?;
             text.parse().with_context(|| format!("{name}={text} is not a whole number"))
         };
@@ -65,14 +70,14 @@ impl Rank {
                 master_addr: var("MASTER_ADDR").context("MASTER_ADDR is not set")?,
                 master_port: port(number("MASTER_PORT")?, "MASTER_PORT")?,
             }
-        } else if var("SLURM_PROCID").is_some() && number("SLURM_NTASKS").unwrap_or(1) > 1 {
+        } else if number("SLURM_STEP_NUM_TASKS").unwrap_or(1) > 1 {
             Self {
                 rank: number("SLURM_PROCID")?,
                 local_rank: number("SLURM_LOCALID")?,
-                world_size: number("SLURM_NTASKS")?,
+                world_size: number("SLURM_STEP_NUM_TASKS")?,
                 master_addr: var("MASTER_ADDR")
                     .or_else(|| var("SLURM_LAUNCH_NODE_IPADDR"))
-                    .context("neither MASTER_ADDR nor SLURM_LAUNCH_NODE_IPADDR is set")?,
+                    .context("set MASTER_ADDR to the address of the node that rank 0 runs on")?,
                 master_port: match var("MASTER_PORT") {
                     Some(_) => port(number("MASTER_PORT")?, "MASTER_PORT")?,
                     // Jobs that share a node must not share a port.

@@ -80,7 +80,7 @@ fn spawn(role: &str, rank: &Rank) -> std::process::Child {
         .args(["--exact", "child", "--nocapture"])
         .env("C10D_TEST_ROLE", role)
         .envs(rank.to_env())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
@@ -104,8 +104,11 @@ fn processes() {
             .collect();
         for (rank, child) in children.into_iter().enumerate() {
             let output = child.wait_with_output().unwrap();
-            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            let stderr = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "rank {rank} of {world_size}: {stderr}");
+            // A filter that fits no test is a success too.
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            assert!(stdout.contains("1 passed"), "rank {rank} of {world_size}: {stdout}");
         }
     }
 }
@@ -168,14 +171,14 @@ fn misuse_is_an_error_that_names_the_sizes() {
 #[test]
 fn ranks_from_the_launchers_variables() {
     let torchrun = "RANK=3 LOCAL_RANK=1 WORLD_SIZE=4 MASTER_ADDR=node0 MASTER_PORT=29500";
-    let slurm = "SLURM_PROCID=9 SLURM_LOCALID=1 SLURM_NTASKS=16 SLURM_JOB_ID=4100007 \
+    let slurm = "SLURM_PROCID=9 SLURM_LOCALID=1 SLURM_STEP_NUM_TASKS=16 SLURM_JOB_ID=4100007 \
                  SLURM_LAUNCH_NODE_IPADDR=10.0.0.7";
     type Place<'a> = (usize, usize, usize, &'a str, u16);
     let rows: [(&str, Result<Place, &str>); 7] = [
         ("", Ok((0, 0, 1, "127.0.0.1", 0))),
         (torchrun, Ok((3, 1, 4, "node0", 29500))),
         (slurm, Ok((9, 1, 16, "10.0.0.7", 20_007))),
-        ("SLURM_PROCID=0 SLURM_NTASKS=1", Ok((0, 0, 1, "127.0.0.1", 0))),
+        ("SLURM_PROCID=0 SLURM_NTASKS=16", Ok((0, 0, 1, "127.0.0.1", 0))),
         ("RANK=0 WORLD_SIZE=2", Err("LOCAL_RANK is not set")),
         ("RANK=x LOCAL_RANK=0 WORLD_SIZE=2", Err("RANK=x is not a whole number")),
         (

@@ -98,7 +98,9 @@ fn read_template(folder: &Path) -> Result<(std::path::PathBuf, String)> {
         return Ok((path, text));
     }
     let path = folder.join("tokenizer_config.json");
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let text = fs::read_to_string(&path).with_context(|| {
+        format!("{}: a whole Hugging Face model folder has this file", path.display())
+    })?;
     let json: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
     let template = json["chat_template"].as_str().with_context(|| {
         format!("{}: it has no `chat_template`; copy the base model's file", path.display())
@@ -108,10 +110,12 @@ fn read_template(folder: &Path) -> Result<(std::path::PathBuf, String)> {
 
 /// The system text written out in a ChatML template: what stands between `<|im_start|>system`
 /// with its new line (as itself or as Jinja's escape) and `<|im_end|>` inside one string literal.
+/// What is put together from several literals (a caller's own system text) is none.
 fn default_system(template: &str) -> Option<String> {
-    let unescaped = template.replace("\\n", "\n");
+    let unescaped = template.replace("\\n", "\n").replace("\\\\", "\\").replace("\\'", "\u{2}");
     let opening = format!("{IM_START}system\n");
     let literals = unescaped.split(&opening).skip(1);
     let mut texts = literals.filter_map(|rest| rest.split_once(IM_END)).map(|(text, _)| text);
-    texts.find(|text| !text.is_empty() && !text.contains(['\'', '{'])).map(str::to_string)
+    let text = texts.find(|text| !text.is_empty() && !text.contains(['\'', '{']))?;
+    Some(text.replace('\u{2}', "'"))
 }

@@ -36,12 +36,27 @@ pub fn model_folder(place: &str) -> Result<PathBuf> {
     let api = ApiBuilder::from_env().build().with_context(context)?;
     let repo = Repo::with_revision(name.to_string(), RepoType::Model, revision.to_string());
     let repo = api.repo(repo);
+    let listing = match repo.info() {
+        Ok(listing) => listing,
+        // Without a network the cached snapshot serves.
+        Err(error) => match cached(name, revision) {
+            Some(folder) => return Ok(folder),
+            None => return Err(error).with_context(context),
+        },
+    };
     let mut folder = None;
-    for file in repo.info().with_context(context)?.siblings {
+    for file in listing.siblings {
         if is_wanted(&file.rfilename) {
             let path = repo.get(&file.rfilename).with_context(context)?;
             folder = path.parent().map(Path::to_path_buf);
         }
     }
     folder.with_context(|| format!("{name}@{revision} holds no model files"))
+}
+
+/// The folder of an earlier download, if it has a config.
+fn cached(name: &str, revision: &str) -> Option<PathBuf> {
+    let repo = Repo::with_revision(name.to_string(), RepoType::Model, revision.to_string());
+    let config = hf_hub::Cache::from_env().repo(repo).get("config.json")?;
+    config.parent().map(Path::to_path_buf)
 }

@@ -29,11 +29,6 @@ impl Rope {
         Self { cos: angles.cos(), sin: angles.sin() }
     }
 
-    /// How many positions the tables hold.
-    pub fn positions(&self) -> i64 {
-        self.cos.size()[0]
-    }
-
     /// The rows of `positions` (`[T]`, int64): cosines and sines, `[T, 1, D]` each, in `kind`.
     pub fn at(&self, positions: &Tensor, kind: Kind) -> (Tensor, Tensor) {
         let rows = |table: &Tensor| table.index_select(0, positions).unsqueeze(1).to_kind(kind);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 /// A part of a conversation's text.
@@ -33,15 +33,21 @@ impl Tokenizer {
     /// Reads `tokenizer.json` in `folder`.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
-        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+        let bytes = fs::read(&path).with_context(|| {
+            format!("{}: a whole Hugging Face model folder has this file", path.display())
+        })?;
         Self::parse(&bytes).with_context(|| path.display().to_string())
     }
 
     /// Parses the content of a `tokenizer.json`.
     pub fn parse(json: &[u8]) -> Result<Self> {
         let mut json: Value = serde_json::from_slice(json).context("not JSON")?;
+        ensure!(json.is_object(), "not a Hugging Face tokenizer: a JSON object is expected");
         let added = json.get_mut("added_tokens").map(Value::take).unwrap_or_default();
         json["added_tokens"] = Value::Array(Vec::new());
+        // State that a tokenizer saved after training may carry; it would cut texts silently.
+        json["truncation"] = Value::Null;
+        json["padding"] = Value::Null;
         let bytes = serde_json::to_vec(&json)?;
         let text = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|e| anyhow!("not a Hugging Face tokenizer: {e}"))?;

@@ -3,8 +3,10 @@
 // Every function returns NULL on success or an error text that the caller frees with
 // s1_free_text; no C++ exception crosses this border. Tensors are tch's `at::Tensor*`.
 #include <dlfcn.h>
+#include <unistd.h>
 #include <cstdlib>
 #include <cstring>
+#include <sstream>
 #include <string>
 
 #include <ATen/ATen.h>
@@ -46,7 +48,10 @@ auto gloo_options(const std::string& master, milliseconds timeout) {
   auto options = c10d::ProcessGroupGloo::Options::create(timeout);
   const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
   if (interface != nullptr && *interface != '\0') {
-    options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForInterface(interface));
+    std::istringstream names(interface);
+    for (std::string name; std::getline(names, name, ',');) {
+      options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForInterface(name));
+    }
   } else if (master == "127.0.0.1" || master == "localhost") {
     options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1"));
   } else {
@@ -120,14 +125,15 @@ void s1_group_free(void* group) {
 
 char* s1_all_gather_into(void* group, void* output, void* input, void** work) {
   return guarded([&] {
-    *work = new Work((*static_cast<Backend*>(group))->_allgather_base(tensor(output), tensor(input)));
+    Backend& backend = *static_cast<Backend*>(group);
+    *work = new Work(backend->_allgather_base(tensor(output), tensor(input)));
   });
 }
 
 char* s1_reduce_scatter(void* group, void* output, void* input, void** work) {
   return guarded([&] {
-    *work =
-        new Work((*static_cast<Backend*>(group))->_reduce_scatter_base(tensor(output), tensor(input)));
+    Backend& backend = *static_cast<Backend*>(group);
+    *work = new Work(backend->_reduce_scatter_base(tensor(output), tensor(input)));
   });
 }
 
@@ -203,6 +209,12 @@ char* s1_fused_adamw(
     at::_fused_adamw_(
         ps, gs, ms, vs, {}, steps, learning_rate, beta1, beta2, weight_decay, eps, false, false);
   });
+}
+
+// Ends the process without static destructors, which would pull libtorch from under threads that
+// still compute.
+void s1_exit_at_once(int code) {
+  _exit(code);
 }
 
 // The linker drops libtorch_cuda.so since nothing names its symbols; opening the one beside
