@@ -22,14 +22,15 @@ _python:
 doctor: _python
     @python3 train/c10d/doctor.py
 
-# the whole chain on the bundled questions: curate, train on two ranks, evaluate three budgets
+# the whole chain on the bundled questions: curate, train on two ranks, evaluate five budgets
 demo: build
-    target/debug/curate run configs/demo/curate.toml --overwrite
-    target/debug/train run configs/demo/train.toml --ranks 2 --overwrite
-    target/debug/infer eval configs/demo/infer.toml --overwrite
-    @printf '\n'
-    @tail -n +1 runs/demo/curate/summary.txt runs/demo/train/summary.txt runs/demo/infer/summary.txt
-    @printf '\nEverything is in runs/demo/{curate,train,infer}; each manifest.json says how it was made.\n'
+    @target/debug/curate run configs/demo/curate.toml --overwrite > /dev/null
+    @target/debug/train run configs/demo/train.toml --ranks 2 --overwrite > /dev/null
+    @target/debug/infer eval configs/demo/infer.toml --overwrite > /dev/null
+    @printf '\n== curate: which questions became examples\n\n' && cat runs/demo/curate/summary.txt
+    @printf '\n== train: the model that learned them\n\n' && cat runs/demo/train/summary.txt
+    @printf '\n== infer: what more thinking brings\n\n' && cat runs/demo/infer/summary.txt
+    @printf '\nEverything is in runs/demo/{curate,train,infer}; README.md says what each holds.\n'
 
 # everything that is built for the demo and the tests
 build: setup
@@ -50,14 +51,29 @@ oracle: build
     .venv/bin/python -m pip install --quiet --requirement tests/oracle/requirements.txt
     S1_ORACLE=1 S1_ORACLE_PYTHON="$PWD/.venv/bin/python" cargo test --workspace -- --nocapture
 
-# the chain's curation on real questions, where the folder of real data is there
+# Its folder of real data is ../shared, as in configs/real/*.toml, whatever S1_SHARED says.
+
+# the whole chain on real questions with a real small model (about 20 minutes on two cores)
 real-data: build
-    @[ -d "$S1_SHARED/data" ] || { echo "error: no folder $S1_SHARED/data: let S1_SHARED name the folder of real data" >&2; exit 1; }
+    @[ -d ../shared ] || { echo 'error: there is no folder of real data, ../shared' >&2; exit 1; }
+    cargo run -q -p curate --example real_pool -- ../shared runs/real/pool.parquet
+    [ -f runs/models/smollm2-135m-instruct-qwen2/config.json ] || \
+        python3 ../shared/models/get_model.py smollm2-135m-instruct --as-qwen2 --suffix=-qwen2 \
+        --out runs/models
     target/debug/curate run configs/real/curate.toml --overwrite
+    target/debug/train run configs/real/train.toml --ranks 2 --overwrite
+    target/debug/infer eval configs/real/infer.toml --overwrite
 
 # the model's numbers on real Qwen2.5 weights, made by the folder of real data (0.5 GB to fetch)
-real-model: build
-    [ -d runs/models ] || python3 "$S1_SHARED/models/get_model.py" --out runs/models
+real-model: setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    model=qwen2.5-coder-0.5b-instruct
+    if [ ! -f "runs/models/$model/config.json" ]; then
+        maker="$S1_SHARED/models/get_model.py"
+        [ -f "$maker" ] || { echo "skipped: no runs/models/$model, and no $maker"; exit 0; }
+        python3 "$maker" "$model" --out runs/models
+    fi
     S1_MODELS="$PWD/runs/models" cargo test -p tests real_model -- --nocapture
 
 # what runs before a change is accepted

@@ -1,5 +1,6 @@
 //! The integration tests: one binary over the public entry points, and the shape of the repository.
 
+mod chain;
 mod chat_golden;
 mod compare;
 mod export_golden;

@@ -30,6 +30,11 @@ wheels.time.sleep = lambda seconds: None
 libtorch.main(sys.argv[1:])
 """
 NO_TORCH = "libtorch.from_python = lambda kind: None"
+# A pip that does not tell which files its indexes list.
+SILENT_PIP = """
+pip = wheels.pip
+wheels.pip = lambda words, *rest, **named: pip([w for w in words if w != "-vv"], *rest, **named)
+"""
 
 
 class Index(http.server.BaseHTTPRequestHandler):
@@ -164,7 +169,11 @@ class Setup(unittest.TestCase):
 
     def test_index_that_only_pip_may_read(self):
         self.server.habit = "password"
-        self.succeeds("only pip may fetch")
+        self.succeeds("to pip, which downloads all of it")
+
+    def test_pip_that_does_not_say_where(self):
+        self.succeeds("to pip, which downloads all of it", patch=NO_TORCH + SILENT_PIP)
+        self.assertEqual(self.server.sent, 0)
 
     def test_other_file(self):
         self.server.habit = "other file"
@@ -173,7 +182,7 @@ class Setup(unittest.TestCase):
 
     def test_no_network(self):
         self.index = "http://127.0.0.1:9/simple"
-        self.fails(WHEEL, "refused", "check the network")
+        self.fails("pip could not download", WHEEL, "check the network", PIP_RETRIES="0")
 
     def test_missing_things(self):
         tools = self.folder / "tools"

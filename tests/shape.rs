@@ -30,7 +30,7 @@ const GRAPH: [(&str, &[&str]); 8] = [
     ("c10d", &[]),
     ("model", &[]),
     ("train", &["c10d", "model", "record"]),
-    ("infer", &["grading", "model", "record"]),
+    ("infer", &["c10d", "grading", "model", "record"]),
     ("tests", &["c10d", "curate", "grading", "infer", "model", "record", "train"]),
 ];
 

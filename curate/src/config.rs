@@ -13,13 +13,19 @@ pub struct Config {
     pub output: PathBuf,
     /// Seed of the selection's draws; no other stage draws.
     pub seed: u64,
+    /// `[pool]`
     pub pool: Pool,
+    /// `[decontaminate]`
     pub decontaminate: Decontaminate,
+    /// `[quality]`
     pub quality: Quality,
+    /// `[difficulty]`
     pub difficulty: Difficulty,
+    /// `[selection]`
     pub selection: Selection,
 }
 
+/// The questions to begin with.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
@@ -27,6 +33,7 @@ pub struct Pool {
     pub files: Vec<PathBuf>,
 }
 
+/// What was held out: questions that share a passage with it are dropped.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decontaminate {
@@ -34,19 +41,23 @@ pub struct Decontaminate {
     pub ngram: usize,
     /// Whether the questions kept from a source count as held out for the sources after it.
     pub earlier_sources: bool,
+    /// The held-out sets.
     pub benchmarks: Vec<BenchmarkFile>,
 }
 
+/// One held-out set.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BenchmarkFile {
     /// What the report calls it.
     pub name: String,
+    /// Parquet or JSONL.
     pub file: PathBuf,
     /// The column that holds the question text.
     pub column: String,
 }
 
+/// Which questions are whole and clean.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quality {
@@ -57,6 +68,7 @@ pub struct Quality {
     pub diagrams_allowed_from: Vec<String>,
 }
 
+/// Which questions teach nothing.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Difficulty {
@@ -68,13 +80,17 @@ pub struct Difficulty {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grade {
+    /// Qwen2.5-7B-Instruct solves it.
     IsQwen7bCorrect,
+    /// Qwen2.5-32B-Instruct solves it.
     IsQwen32bCorrect,
 }
 
+/// How the examples are drawn from what is left.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
+    /// Which of s1's two descriptions to follow.
     pub algorithm: Algorithm,
     /// Examples to select.
     pub target: usize,
@@ -88,6 +104,7 @@ pub struct Selection {
     pub benchmark: Benchmark,
 }
 
+/// s1 describes its selection twice, and differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {

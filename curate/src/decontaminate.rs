@@ -14,7 +14,9 @@ use crate::funnel::Reason;
 /// A held-out set: no question sharing an n-gram with it may train a model.
 #[derive(Debug, Clone)]
 pub struct Benchmark {
+    /// What the reasons call it.
     pub name: String,
+    /// Their texts, as they are.
     pub questions: Vec<String>,
 }
 
@@ -23,7 +25,9 @@ pub struct Benchmark {
 pub struct Question<'a> {
     /// Its row in the pool, from 0.
     pub row: usize,
+    /// The question as it is.
     pub text: &'a str,
+    /// Data set and subset it comes from.
     pub source_type: &'a str,
 }
 

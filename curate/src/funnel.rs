@@ -6,12 +6,19 @@ use serde::Serialize;
 /// The stages a row passes, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
+    /// The same question is there already.
     Deduplicate,
+    /// It shares a passage with a held-out question.
     Decontaminate,
+    /// The teacher gave no answer.
     Answered,
+    /// A feature is missing.
     Complete,
+    /// Its text is broken or needs a picture.
     Patterns,
+    /// A graded model solves it.
     Difficulty,
+    /// The selection did not draw it.
     Diversity,
 }
 
@@ -40,6 +47,7 @@ pub struct Reason {
 }
 
 impl Reason {
+    /// A reason with its detail, which may be empty.
     pub fn new(cause: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { cause: cause.into(), detail: detail.into() }
     }
@@ -58,31 +66,40 @@ impl Reason {
 pub struct Dropped {
     /// Number of the row in the pool, from 0 through all its files (people are shown it from 1).
     pub row: usize,
+    /// The stage that dropped it.
     pub stage: Stage,
+    /// That stage's reason.
     pub reason: Reason,
 }
 
 /// What one stage did.
 #[derive(Debug, Clone, Serialize)]
 pub struct Count {
+    /// Its name.
     pub stage: &'static str,
+    /// Rows that reached it.
     pub rows_in: usize,
+    /// Rows that it dropped.
     pub dropped: usize,
+    /// Rows that it let through.
     pub kept: usize,
 }
 
 /// The rows still in the funnel, the rows that left it, and what each stage did.
 #[derive(Debug, Clone)]
 pub struct Funnel {
+    /// Rows of the pool.
     pub rows_in: usize,
     /// Pool row numbers, ascending.
     pub kept: Vec<usize>,
     /// In the order they left.
     pub dropped: Vec<Dropped>,
+    /// One a stage, in order.
     pub counts: Vec<Count>,
 }
 
 impl Funnel {
+    /// With every row of a pool of `rows_in` still in it.
     pub fn new(rows_in: usize) -> Self {
         Self { rows_in, kept: (0..rows_in).collect(), dropped: Vec::new(), counts: Vec::new() }
     }

@@ -12,8 +12,11 @@ use crate::selection::{Phase, Picks};
 /// The contents of `funnel.json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
+    /// Questions of the pool.
     pub rows_in: usize,
+    /// Questions that were selected.
     pub selected: usize,
+    /// What each stage did, in order.
     pub stages: Vec<Count>,
     /// Dropped rows by stage and cause.
     pub causes: BTreeMap<&'static str, BTreeMap<String, usize>>,
@@ -23,19 +26,27 @@ pub struct Report {
     pub domains: BTreeMap<String, Domain>,
     /// Tokens of the selected traces.
     pub tokens: i64,
+    /// What a reader must know beside the numbers, in whole sentences.
     pub notes: Vec<String>,
 }
 
+/// Selected rows by phase.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Phases {
+    /// Taken at once, by source.
     pub seeded: usize,
+    /// Drawn from domains uniformly.
     pub uniform: usize,
+    /// Drawn from domains in the benchmarks' proportions.
     pub benchmark: usize,
 }
 
+/// One domain in the selection.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Domain {
+    /// Rows that reached the selection.
     pub candidates: usize,
+    /// Rows that were selected.
     pub chosen: usize,
     /// Tokens of the chosen traces.
     pub tokens: i64,

@@ -153,7 +153,8 @@ fn write_tables(pool: &[Row], funnel: &Funnel, folder: &Path) -> Result<()> {
     let (selected_path, dropped_path) =
         (folder.join("selected.parquet"), folder.join("dropped.parquet"));
     let with_text = |&row: &usize| {
-        let text = Some(example::text(&pool[row])?);
+        let place = || format!("row {} of the pool, question {}", row + 1, pool[row].hash());
+        let text = Some(example::text(&pool[row]).with_context(place)?);
         Ok(Row { text, ..pool[row].clone() })
     };
     let selected = funnel.kept.iter().map(with_text).collect::<Result<Vec<Row>>>()?;

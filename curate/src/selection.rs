@@ -15,7 +15,9 @@ use crate::config::{Algorithm, Benchmark, Seeded, Selection};
 pub struct Candidate<'a> {
     /// Unique; breaks ties of `length`, so that the order of the candidates does not matter.
     pub hash: &'a str,
+    /// Title of its MSC class.
     pub domain: &'a str,
+    /// Data set and subset it comes from.
     pub source_type: &'a str,
     /// Tokens of the teacher's trace.
     pub length: i64,
@@ -26,8 +28,11 @@ pub struct Candidate<'a> {
 /// What a row was picked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
+    /// Phase 1: taken at once, by its source.
     Seeded,
+    /// Phase 2: its domain was drawn uniformly.
     Uniform,
+    /// Phase 3: its domain was drawn in the benchmarks' proportions.
     Benchmark,
 }
 

@@ -1,6 +1,7 @@
 //! The stages of `curate` over its public entry points, as tables of cases.
 
 mod contamination;
+mod demo_data;
 mod funnel;
 mod quality;
 mod run;

@@ -43,6 +43,7 @@ pub struct Spec {
 /// The forced stage of thinking.
 #[derive(Debug, Clone)]
 pub struct Thinking {
+    /// The budget.
     pub max_tokens: MaxTokens,
     /// The ids of [`Thinking::until`] are banned for so many ids after the start and after every
     /// ignored end.
@@ -64,6 +65,7 @@ pub struct Thinking {
 /// The limit on thinking, forced ids in it included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaxTokens {
+    /// So many ids.
     Count(usize),
     /// What `max_gen_toks` leaves when the prompt, the delimiters and 100 ids of answer are taken
     /// off.
@@ -99,8 +101,9 @@ pub struct Outcome {
     pub thinking: Range<usize>,
     /// Which of `ids` are the answer that was sampled.
     pub answer: Range<usize>,
-    /// `None` in plain generation.
+    /// How thinking ended; `None` in plain generation.
     pub thinking_ending: Option<Ending>,
+    /// How the sequence ended.
     pub ending: Ending,
 }
 
@@ -116,6 +119,15 @@ impl Spec {
                 self.max_gen_toks.saturating_sub(prompt_len + delimiters + LEFT_FOR_ANSWER)
             }
         })
+    }
+
+    /// The ids of prompt and delimiters when nothing is thought: any answer makes it more
+    /// (thinking that ends by itself is closed with fewer).
+    pub fn least_len(&self, prompt_len: usize) -> usize {
+        let closing = |thinking: &Thinking| {
+            self.thinking_start.len() + thinking.newline.len() + thinking.thinking_end_max.len()
+        };
+        prompt_len + self.thinking.as_ref().map_or(0, closing)
     }
 }
 

@@ -17,20 +17,26 @@ pub struct Config {
     pub output: PathBuf,
     /// For sampling at a temperature above 0.
     pub seed: u64,
+    /// Who answers.
     pub model: Model,
+    /// What is asked.
     pub task: Task,
+    /// What holds for every budget.
     pub generation: Generation,
     /// One evaluation each, in this order.
     #[serde(rename = "budget")]
     pub budgets: Vec<Budget>,
 }
 
+/// `[model]`: the weights, and where and how they run.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// A folder in Hugging Face layout, or a repository of the hub (`owner/name`).
     pub path: String,
+    /// Where the model runs.
     pub device: Device,
+    /// The kind that weights and activations have, whatever the checkpoint stores.
     pub dtype: Dtype,
     /// Ids of prompt, thinking and answer together at most (vLLM's name).
     pub max_model_len: usize,
@@ -39,20 +45,27 @@ pub struct Model {
     pub threads: Option<usize>,
 }
 
+/// `model.device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
+    /// All cores, see [`Model::threads`].
     Cpu,
+    /// The first GPU; an error where libtorch sees none.
     Cuda,
 }
 
+/// `model.dtype`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
+    /// IEEE single precision, s1's own choice for its scores.
     Float32,
+    /// Half the memory; some greedy answers differ.
     BFloat16,
 }
 
+/// `[task]`: questions with expected answers.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
@@ -68,9 +81,11 @@ pub struct Task {
     pub id: Option<String>,
     /// Only the first rows of the file.
     pub limit: Option<usize>,
+    /// Which answers count as right.
     pub grading: Grading,
 }
 
+/// `task.grading`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grading {
@@ -80,6 +95,7 @@ pub enum Grading {
     Equivalent,
 }
 
+/// `[generation]`: limits, sampling and the strings of the format.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generation {
@@ -90,8 +106,10 @@ pub struct Generation {
     /// Single tokens that end the answer, and thinking too.
     #[serde(default = "default_until")]
     pub until: Vec<String>,
+    /// Opens thinking.
     #[serde(default = "default_thinking_start")]
     pub thinking_start: String,
+    /// Opens the answer.
     #[serde(default = "default_thinking_end")]
     pub thinking_end: String,
     /// Single tokens that end thinking.
@@ -107,8 +125,11 @@ pub struct Budget {
     pub name: String,
     /// An integer or "auto".
     pub max_tokens_thinking: Option<toml::Value>,
+    /// Thinking cannot end before so many ids.
     pub min_tokens_thinking: Option<usize>,
+    /// Ends of thinking that are ignored.
     pub thinking_n_ignore: Option<usize>,
+    /// What stands in the place of each; nothing by default.
     pub thinking_n_ignore_str: Option<String>,
     /// Instead of the temperature of `[generation]`.
     pub temperature: Option<f64>,
@@ -156,6 +177,7 @@ impl Config {
         Ok(())
     }
 
+    /// The temperature that a budget is sampled at.
     pub fn temperature(&self, budget: &Budget) -> f64 {
         budget.temperature.unwrap_or(self.generation.temperature)
     }

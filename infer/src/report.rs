@@ -17,6 +17,7 @@ pub struct Sample {
     pub doc_id: usize,
     /// The row's own name, if the task has such a column.
     pub id: Option<String>,
+    /// The user message.
     pub question: String,
     /// The expected answer.
     pub target: String,
@@ -24,6 +25,7 @@ pub struct Sample {
     pub prompt: String,
     /// The text behind the prompt, forced parts included, without the final stop.
     pub completion: String,
+    /// Ids of `prompt`.
     pub prompt_tokens: usize,
     /// Ids of thinking without the delimiters, ignore strings included.
     ///
@@ -34,9 +36,11 @@ pub struct Sample {
     pub answer_tokens: usize,
     /// `stop`, `length` or `context`; null in plain generation.
     pub thinking_ending: Option<Ending>,
+    /// As `thinking_ending`, of the whole sequence.
     pub ending: Ending,
     /// [`grading::extract()`] of the completion.
     pub extracted: Option<String>,
+    /// Is `extracted` the target, under the task's grading?
     pub correct: bool,
     /// Which rule decided.
     pub rule: &'static str,
@@ -57,24 +61,34 @@ impl Serialize for Ending {
 /// All of `results.json`.
 #[derive(Debug, Serialize)]
 pub struct Results {
+    /// `task.name` of the config.
     pub task: String,
+    /// `model.path` of the config.
     pub model: String,
+    /// How many there are.
     pub questions: usize,
+    /// In the config's order.
     pub budgets: Vec<BudgetResult>,
+    /// What they say together.
     pub curve: Curve,
 }
 
 /// One budget's row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BudgetResult {
+    /// The budget's.
     pub name: String,
+    /// Questions answered.
     pub n: usize,
+    /// Of these, right.
     pub correct: usize,
     /// `correct / n`.
     pub accuracy: f64,
     /// 95% Wilson interval of the accuracy.
     pub interval: [f64; 2],
+    /// Of [`Sample::thinking_tokens`].
     pub mean_thinking_tokens: f64,
+    /// Of [`Sample::answer_tokens`].
     pub mean_answer_tokens: f64,
     /// Thinking that the model ended, after all ignored ends.
     pub thinking_stopped: usize,
@@ -159,16 +173,25 @@ pub fn curve(budgets: &[Budget], rows: &[BudgetResult]) -> Result<Curve> {
 const HEADER: [&str; 11] = [
     "budget",
     "limit",
-    "ignore",
+    "ends ignored",
     "right",
     "accuracy",
     "95% interval",
     "thinking",
     "answer",
-    "stopped",
-    "cut",
+    "finished",
+    "cut off",
     "no answer",
 ];
+
+/// What the columns mean; the one for ignored ends stands only under a table that has them.
+const LEGEND: &str = "\
+limit: tokens of thinking at most; thinking, answer: mean tokens written
+finished, cut off: answers whose thinking the model ended, or that reached the limit
+no answer: texts with neither \"Answer:\" nor \\boxed; they are graded whole
+";
+const IGNORED: &str =
+    "ends ignored: times that an end of thinking is replaced, and by which text\n";
 
 /// The content of `summary.txt`.
 pub fn summary(config: &Config, results: &Results) -> String {
@@ -208,31 +231,41 @@ pub fn summary(config: &Config, results: &Results) -> String {
         aligned(&rows)
     );
     let overlong: usize = results.budgets.iter().map(|row| row.overlong).sum();
-    text += "thinking and answer are mean tokens; stopped and cut say how thinking ended: by the\n\
-             model, or at its limit.\n";
+    text += LEGEND;
+    if config.budgets.iter().any(|budget| budget.thinking_n_ignore.is_some()) {
+        text += IGNORED;
+    }
     if overlong > 0 {
         let limit = config.model.max_model_len;
-        let _ = writeln!(text, "{overlong} sequences filled the context of {limit} tokens.");
+        let _ = writeln!(text, "{overlong} answers ended where the context of {limit} was full");
     }
-    let shown = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.1}"));
-    let Curve { control, scaling, performance } = &results.curve;
-    let _ = writeln!(
-        text,
-        "over the forced budgets: control {}%, scaling {} points a doubling, performance {}%",
-        shown(*control),
-        shown(*scaling),
-        shown(*performance)
-    );
+    if results.curve != Curve::default() {
+        text.push('\n');
+    }
+    let mut line = |value: Option<f64>, name: &str, meaning: &str| {
+        if let Some(value) = value {
+            let _ = writeln!(text, "{name} {value:.1}{meaning}");
+        }
+    };
+    let Curve { control, scaling, performance } = results.curve;
+    line(control, "control     ", "% of the limits were kept");
+    line(scaling, "scaling     ", " points of accuracy for each doubling of thinking");
+    line(performance, "performance ", "% is the best accuracy");
     text
 }
 
-/// Columns side by side: the first to the left, the others to the right.
+/// Columns side by side: the first to the left, the others to the right; without those that hold
+/// nothing but `-`.
 fn aligned(rows: &[[String; HEADER.len()]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let says_nothing = |column: usize| rows[1..].iter().all(|row| row[column] == "-");
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
+            if says_nothing(column) {
+                continue;
+            }
             let width = width(column).unwrap_or(0);
             let _ = match column {
                 0 => write!(line, "{cell:<width$}"),

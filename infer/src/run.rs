@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::chat::Chat;
-use model::{Checkpoint, Layout, Qwen2};
+use model::{Checkpoint, Config as ModelConfig, Layout, Qwen2};
 use record::publish::{self, Manifest, OutputFolder};
 use tch::{Kind, Tensor};
 
@@ -24,19 +24,27 @@ use crate::task::{self, Question};
 pub fn eval(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
     let (config, table) = record::config::load::<Config>(path, sets)?;
     config.check().with_context(|| path.display().to_string())?;
-    let model = || format!("model.path {:?}", config.model.path);
+    let device = device(config.model.device)?;
     let folder = model::hub::model_folder(&config.model.path)
-        .with_context(|| format!("{}: no such folder here, nor on the hub", model()))?;
+        .context("no model to evaluate (train first, or name its folder in model.path)")?;
     let output = OutputFolder::create(&config.output, overwrite)?;
     let questions = task::load(&config.task)?;
+    let model = || format!("model.path {:?}", config.model.path);
     let chat = Chat::read(&folder).with_context(model)?;
+    let positions = ModelConfig::read(&folder).with_context(model)?.max_position_embeddings;
+    ensure!(
+        config.model.max_model_len as i64 <= positions,
+        "model.max_model_len is {}, but this model has {positions} positions; lower it",
+        config.model.max_model_len
+    );
     let specs =
         config::specs(&config, &chat.tokenizer).with_context(|| path.display().to_string())?;
     let evaluation = Evaluation::new(&config, &chat, &specs, &questions)?;
     let mut weights = publish::input(&folder, None)?;
     weights.path = config.model.path.clone(); // not the place of a hub model in this cache
     let inputs = vec![weights, publish::input(&config.task.path, Some(questions.len() as u64))?];
-    let samples = evaluation.answer_all(load_models(&config, &folder).with_context(model)?)?;
+    let models = load_models(&config, &folder, device).with_context(model)?;
+    let samples = evaluation.answer_all(models)?;
 
     let per_budget: Vec<&[Sample]> = samples.chunks(questions.len()).collect();
     let mut rows = Vec::new();
@@ -74,33 +82,33 @@ fn write(output: &OutputFolder, name: &str, text: &str) -> Result<()> {
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// One model for each thread, all over the same weights.
-fn load_models(config: &Config, folder: &Path) -> Result<Vec<Qwen2>> {
-    let (device, default_threads) = match config.model.device {
-        Device::Cpu => (tch::Device::Cpu, std::thread::available_parallelism()?.get()),
-        Device::Cuda => (tch::Device::Cuda(0), 1),
-    };
+/// libtorch's device. Its CUDA half must be loaded by hand: linkers leave out what no symbol needs.
+fn device(asked: Device) -> Result<tch::Device> {
+    if asked == Device::Cpu {
+        return Ok(tch::Device::Cpu);
+    }
     ensure!(
-        device == tch::Device::Cpu || tch::Cuda::is_available(),
-        "model.device is cuda, but this libtorch sees no GPU; use cpu or set up a CUDA libtorch"
+        c10d::aten::load_cuda() && tch::Cuda::is_available(),
+        "model.device is cuda, but this libtorch sees no GPU; use cpu, or `just setup cuda`"
     );
+    Ok(tch::Device::Cuda(0))
+}
+
+/// One model for each thread, all over the same weights.
+fn load_models(config: &Config, folder: &Path, device: tch::Device) -> Result<Vec<Qwen2>> {
     let kind = match config.model.dtype {
         Dtype::Float32 => Kind::Float,
         Dtype::BFloat16 => Kind::BFloat16,
     };
     let checkpoint = Checkpoint::open(folder)?;
     let shape = checkpoint.config();
-    ensure!(
-        config.model.max_model_len as i64 <= shape.max_position_embeddings,
-        "model.max_model_len is {}, but this model has {} positions",
-        config.model.max_model_len,
-        shape.max_position_embeddings
-    );
     let mut flats = Vec::new();
     for unit in &Layout::new(shape).units {
         flats.push(checkpoint.read_unit(unit, kind)?.to_device(device));
     }
     let clone = || flats.iter().map(Tensor::shallow_clone).collect();
+    let default_threads =
+        if device.is_cuda() { 1 } else { std::thread::available_parallelism()?.get() };
     let threads = config.model.threads.unwrap_or(default_threads);
     Ok((0..threads).map(|_| Qwen2::from_flats(shape.clone(), clone())).collect())
 }
@@ -124,17 +132,29 @@ impl<'a> Evaluation<'a> {
     ) -> Result<Self> {
         let prompts = questions.iter().map(|q| chat.prompt(&q.question)).collect::<Result<_>>()?;
         let evaluation = Evaluation { config, chat, specs, questions, prompts };
-        evaluation.check_auto_budgets()?;
+        evaluation.check_room()?;
         Ok(evaluation)
     }
 
-    /// An `auto` that leaves no thinking at all is a mistake in the config, not a budget of 0.
-    fn check_auto_budgets(&self) -> Result<()> {
+    /// A context that holds no answer, and an `auto` that leaves no thinking at all, are mistakes
+    /// in the config: wrong answers and a budget of 0 would hide them.
+    fn check_room(&self) -> Result<()> {
         for (budget, spec) in self.config.budgets.iter().zip(self.specs) {
             let auto = matches!(&budget.max_tokens_thinking, Some(toml::Value::String(_)));
-            for (question, prompt) in self.questions.iter().zip(&self.prompts).filter(|_| auto) {
+            for (question, prompt) in self.questions.iter().zip(&self.prompts) {
+                let taken = spec.least_len(prompt.len());
                 ensure!(
-                    spec.max_tokens_thinking(prompt.len()) > Some(0),
+                    taken < spec.max_model_len,
+                    "budget {:?}: no answer to question {} fits: model.max_model_len is {}, of \
+                     which its prompt and the delimiters take {taken}; raise model.max_model_len \
+                     or leave this question out of {}",
+                    budget.name,
+                    question.doc_id,
+                    spec.max_model_len,
+                    self.config.task.path.display()
+                );
+                ensure!(
+                    !auto || spec.max_tokens_thinking(prompt.len()) > Some(0),
                     "budget {:?}: auto leaves no thinking for question {}: max_gen_toks is {}, of \
                      which its prompt takes {}, the answer 100 and the delimiters a few; raise \
                      generation.max_gen_toks or give a number",

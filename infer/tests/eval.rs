@@ -185,7 +185,12 @@ fn check_error(change: impl Fn(String) -> String, parts: &[&str]) {
 #[test]
 fn mistakes_are_explained() {
     let with = |from: &'static str, to: &'static str| move |text: String| text.replace(from, to);
-    check_error(with("/checkpoint", "/nowhere"), &["nowhere"]);
+    check_error(with("/checkpoint", "/nowhere"), &["nowhere", "train first"]);
+    check_error(with("/checkpoint", ""), &["tokenizer.json", "whole Hugging Face model folder"]);
+    check_error(
+        with("max_model_len = 160", "max_model_len = 59"),
+        &["budget \"0\"", "question 0", "max_model_len is 59", "take 59", "task.jsonl"],
+    );
     check_error(with("float32", "float16"), &["infer.toml", "float16"]);
     check_error(with("max_model_len = 160", "max_model_len = 1000"), &["1000", "256 positions"]);
     check_error(with("answer = ", "gold = \"\"\nanswer = "), &["infer.toml", "gold"]);
@@ -207,10 +212,11 @@ fn mistakes_are_explained() {
 fn shipped_configs_are_sound() {
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
     let mut checked = 0;
-    for path in fs::read_dir(configs.join("infer")).unwrap().map(|entry| entry.unwrap().path()) {
+    let own = fs::read_dir(configs.join("infer")).unwrap().map(|entry| entry.unwrap().path());
+    for path in own.chain(["demo/infer.toml", "real/infer.toml"].map(|name| configs.join(name))) {
         let (config, _) = record::config::load::<infer::config::Config>(&path, &[]).unwrap();
-        config.check().unwrap();
+        config.check().unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
         checked += 1;
     }
-    assert!(checked >= 3, "only {checked} configs");
+    assert!(checked >= 5, "only {checked} configs");
 }

@@ -2,9 +2,10 @@
 
     python tests/oracle/checkpoint_loads.py CHECKPOINT OURS.safetensors
 
-OURS holds, for examples I = 0, 1, …, ids.I (int64 [T]) and logits.I (fp32 [T, V]). Prints one JSON
-object: missing and unexpected tensors, whether head and embedding are tied, the tokenizer's class
-(null without one), largest_difference, and largest_relative (to the largest logit of its example).
+OURS holds, for examples I = 0, 1, …, ids.I (int64 [T]) and logits.I (fp32 [T, V]). Prints one
+JSON object: missing and unexpected tensors, whether head and embedding are tied, the tokenizer's
+class (null without one), largest_difference, and largest_relative (to the largest logit of its
+example).
 """
 
 import json

@@ -11,6 +11,7 @@ use crate::config::{Config, Data, OverLong};
 /// The tokenised training set.
 #[derive(Debug)]
 pub struct Examples {
+    /// In the table's order.
     pub examples: Vec<Example>,
     /// Rows of the table, before any was dropped.
     pub rows: usize,
@@ -85,6 +86,7 @@ pub struct Order {
 }
 
 impl Order {
+    /// The order of a run over so many examples.
     pub fn new(config: &Config, examples: usize) -> Self {
         let (global_batch, epochs) = (config.batch.global_batch, config.schedule.epochs);
         Self { seed: config.seed, examples, global_batch, epochs }

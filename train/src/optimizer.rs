@@ -23,6 +23,7 @@ pub struct AdamW {
 }
 
 impl AdamW {
+    /// No steps taken, all moments 0.
     pub fn new(shards: &Shards, settings: &Optimizer) -> Self {
         let zeros = |shard: &Shard| (shard.master.zeros_like(), shard.master.zeros_like());
         let moments = shards.shards.iter().map(zeros).collect();

@@ -24,6 +24,7 @@ pub struct Metrics {
     pub loss: f64,
     /// Before clipping.
     pub grad_norm: f64,
+    /// Of this step.
     pub learning_rate: f64,
     /// Tokens seen so far, prompts included.
     pub tokens: usize,

@@ -24,6 +24,7 @@ use crate::step::{Measured, Trainer};
 /// What `train run` was asked for.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// The run's TOML file.
     pub config: PathBuf,
     /// `section.key=value` overrides.
     pub sets: Vec<String>,

@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 /// A unit's slice on this rank: fp32 master weights and the gradient collected so far.
 #[derive(Debug)]
 pub struct Shard {
+    /// Which tensors, and where they lie.
     pub unit: Unit,
     /// Elements of the whole flat buffer, a multiple of the world size.
     padded: i64,
@@ -19,8 +20,11 @@ pub struct Shard {
 
 /// The sharded parameters of a model.
 pub struct Shards {
+    /// The model's shape.
     pub config: Config,
+    /// The ranks that hold the other slices.
     pub group: Group,
+    /// Where this rank's slices are and its layers compute.
     pub device: Device,
     /// The kind that layers compute in, and that gathers and reductions travel in.
     pub compute: Kind,

@@ -20,7 +20,9 @@ use crate::shards::{Gathering, Reducing, Shards};
 
 /// Everything a training step reads and writes.
 pub struct Trainer {
+    /// The parameters.
     pub shards: Shards,
+    /// The optimizer and its moments.
     pub adamw: AdamW,
     rope: Rope,
     max_grad_norm: f64,

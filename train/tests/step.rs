@@ -175,9 +175,8 @@ fn ranks_and_micro_batches_change_nothing_but_the_order_of_sums() {
         let norm = pairs().map(|(a, b)| (a.1 / b.1 - 1.0).abs()).fold(0.0, f64::max);
         let weight = found_weights.iter().zip(&weights).map(|(a, b)| difference(a, b));
         let weight = weight.fold(0.0, f64::max);
-        println!(
-            "{world_size} ranks x {micro_batch}: loss {loss:.1e}, norm {norm:.1e}, weights {weight:.1e}"
-        );
+        let layout = format!("{world_size} ranks x {micro_batch}");
+        println!("{layout}: loss {loss:.1e}, norm {norm:.1e}, weights {weight:.1e}");
         assert!(loss < 1e-5 && norm < 1e-4 && weight < 1e-3, "see the line above");
     }
 }

@@ -13,18 +13,16 @@ use crate::tokenizer;
 use crate::world::{Question, WORLDS, chars, pick};
 
 const SEED: u64 = 1;
-const STEPS: RangeInclusive<usize> = 2..=8;
-const POOL_PER_WORLD: usize = 1300;
+const STEPS: RangeInclusive<usize> = 1..=8;
+const POOL_PER_WORLD: usize = 1600;
 const EVAL_PER_WORLD: usize = 20;
 
 /// How often the teacher slips in the last step of its trace.
 const TEACHER_SLIPS: f64 = 0.04;
-/// How often it then says "Wait" and walks again, without slipping.
-const TEACHER_CHECKS: f64 = 0.5;
 /// How likely the two students solve a question of no steps, and how much less each step makes it.
 /// A rule says so; no model was asked.
-const SMALL_STUDENT: (f64, f64) = (0.5, 0.05);
-const LARGE_STUDENT: (f64, f64) = (0.7, 0.05);
+const SMALL_STUDENT: (f64, f64) = (0.35, 0.02);
+const LARGE_STUDENT: (f64, f64) = (0.45, 0.02);
 
 /// Flaws of single rows, and in how many rows each is planted.
 const FLAWS: [(usize, fn(&mut Row)); 8] = [
@@ -50,8 +48,8 @@ pub struct Tables {
 /// Draws both tables.
 pub fn tables() -> Tables {
     let mut seen = BTreeSet::new();
-    let eval = questions("eval", EVAL_PER_WORLD, &mut seen);
-    let pool = questions("pool", POOL_PER_WORLD, &mut seen);
+    let eval = questions("eval", EVAL_PER_WORLD, 1, &mut seen);
+    let pool = questions("pool", POOL_PER_WORLD, 2, &mut seen);
     let mut draws = rng(SEED, &["rows"]);
     let mut rows: Vec<Row> = pool.iter().map(|q| row(q, &mut draws)).collect();
     plant_flaws(&mut rows);
@@ -62,13 +60,18 @@ pub fn tables() -> Tables {
 }
 
 /// `per_world` new questions of every world in turn; none is in `seen` already.
-fn questions(purpose: &str, per_world: usize, seen: &mut BTreeSet<String>) -> Vec<Question> {
+fn questions(
+    purpose: &str,
+    per_world: usize,
+    likes: usize,
+    seen: &mut BTreeSet<String>,
+) -> Vec<Question> {
     let mut draws = rng(SEED, &["questions", purpose]);
     let lengths: Vec<usize> = STEPS.collect();
     let mut questions = Vec::new();
     for world in WORLDS.iter().cycle().take(per_world * WORLDS.len()) {
         let question = loop {
-            let steps = *pick(&mut draws, &lengths);
+            let steps = (0..likes).map(|_| *pick(&mut draws, &lengths)).min().expect("a length");
             let question = world.ask(&mut draws, steps);
             if seen.insert(question.text.clone()) {
                 break question;
@@ -92,12 +95,7 @@ fn held_out(question: &Question) -> Value {
 fn row(question: &Question, draws: &mut Rng) -> Row {
     let right = question.walk(None).answer;
     let slip = (draws.uniform() < TEACHER_SLIPS).then(|| another(right, question, draws));
-    let mut teacher = question.walk(slip);
-    if draws.uniform() < TEACHER_CHECKS {
-        let again = question.walk(None);
-        teacher.trace = format!("{}\nWait\n{}", teacher.trace, again.trace);
-        teacher.answer = again.answer;
-    }
+    let teacher = question.walk(slip);
     let steps = question.steps() as f64;
     let mut solves = |(start, less): (f64, f64)| Some(draws.uniform() < start - less * steps);
     Row {

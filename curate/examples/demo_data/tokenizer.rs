@@ -34,8 +34,8 @@ const WORDS: [&str; 30] = [
     " with",
     " ball",
     " at",
+    " to",
     "Follow",
-    " Last",
     "->",
     "Problem",
     " Show",
@@ -63,9 +63,9 @@ pub fn files() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Tokens of a trace: `Wait`, `->`, keys with their space, and single signs are one each.
+/// Tokens of a trace: `->`, keys with their space, and single letters and digits are one each.
 pub fn tokens(trace: &str) -> i64 {
-    trace.replace("Wait", "W").chars().filter(|c| !matches!(c, ' ' | '-')).count() as i64
+    trace.chars().filter(|c| !matches!(c, ' ' | '-')).count() as i64
 }
 
 fn config() -> Value {
@@ -75,9 +75,9 @@ fn config() -> Value {
         "bos_token_id": id("<|endoftext|>"),
         "eos_token_id": id("<|im_end|>"),
         "hidden_act": "silu",
-        "hidden_size": 128,
-        "initializer_range": 0.05,
-        "intermediate_size": 320,
+        "hidden_size": 160,
+        "initializer_range": 0.08,
+        "intermediate_size": 448,
         "max_position_embeddings": 1024,
         "max_window_layers": 4,
         "model_type": "qwen2",

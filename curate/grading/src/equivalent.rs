@@ -5,6 +5,7 @@ use crate::number::{Number, number};
 /// What was decided, and by which rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
+    /// Do both say the same?
     pub equal: bool,
     /// `identical`, `integer`, `normalised` or `number` when equal, else `different`.
     pub rule: &'static str,

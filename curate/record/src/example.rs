@@ -10,9 +10,9 @@ pub const SYSTEM: &str = "You are Qwen, created by Alibaba Cloud. You are a help
 /// The reasoning and the answer of a row as s1 trains them: trajectories joined by newlines and
 /// stripped; an `attempt` that nowhere says `Answer:` gets it as a prefix, then is stripped.
 ///
-/// Errors when the row has no reasoning or no attempt.
+/// Errors when the row has no reasoning or no attempt; the caller adds which row that is.
 pub fn parts(row: &Row) -> Result<(String, String)> {
-    let missing = |column| format!("question {}: no {column}, so no training example", row.hash());
+    let missing = |column| format!("no {column}, so no training example");
     ensure!(!row.thinking_trajectories.is_empty(), missing("thinking_trajectories"));
     let attempt = row.attempt.as_deref().with_context(|| missing("attempt"))?;
     let trace = row.thinking_trajectories.join("\n");
@@ -28,7 +28,7 @@ pub fn parts(row: &Row) -> Result<(String, String)> {
 /// This is text for people and for s1's own `text` column. Text inside a question that spells a
 /// control token looks like one here; so tokens for training are made from [`parts`] instead.
 ///
-/// Errors when the row has no reasoning or no attempt.
+/// Errors as [`parts`].
 pub fn text(row: &Row) -> Result<String> {
     let (trace, answer) = parts(row)?;
     Ok(format!(

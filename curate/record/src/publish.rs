@@ -53,7 +53,9 @@ pub struct Input {
 /// Size in bytes and SHA-256 of a file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Digest {
+    /// The file's length.
     pub bytes: u64,
+    /// 64 lower-case hexadecimal digits.
     pub sha256: String,
 }
 
@@ -63,6 +65,8 @@ pub struct OutputFolder {
     dest: PathBuf,
     overwrite: bool,
     temp: PathBuf,
+    /// The parents that were not there before, the innermost first.
+    made: Vec<PathBuf>,
 }
 
 impl OutputFolder {
@@ -72,13 +76,15 @@ impl OutputFolder {
     /// (it has our manifest); and a `dest` that another running process is writing.
     pub fn create(dest: &Path, overwrite: bool) -> Result<Self> {
         let (parent, name) = parent_and_name(dest)?;
+        let made = parent.ancestors().take_while(|folder| !folder.exists());
+        let made = made.map(Path::to_path_buf).collect();
         fs::create_dir_all(&parent)
             .with_context(|| format!("cannot create {}", parent.display()))?;
         clear_leftovers(dest, &parent, &name)?;
         check_free(dest, overwrite)?;
         let temp = parent.join(format!(".{name}.partial-{}", std::process::id()));
         fs::create_dir(&temp).with_context(|| format!("cannot create {}", temp.display()))?;
-        Ok(OutputFolder { dest: dest.to_path_buf(), overwrite, temp })
+        Ok(OutputFolder { dest: dest.to_path_buf(), overwrite, temp, made })
     }
 
     /// The folder to write into until [`OutputFolder::finish`].
@@ -154,6 +160,10 @@ impl Drop for OutputFolder {
         // After finish() there is nothing to remove; otherwise the run has failed already, and its
         // own error says more than this one would.
         let _ = fs::remove_dir_all(&self.temp);
+        // Parents of ours that hold something, such as the published folder, stay.
+        for folder in &self.made {
+            let _ = fs::remove_dir(folder);
+        }
     }
 }
 

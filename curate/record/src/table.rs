@@ -185,7 +185,13 @@ fn json_rows<R: Default>(
         let (line, object) = object?;
         let mut row = R::default();
         for column in &columns {
-            let value = column.names().find_map(|name| object.get(name)).unwrap_or(&Value::Null);
+            let value = column.names().find_map(|name| object.get(name));
+            if value.is_none() && column.presence == Presence::Required {
+                let has: Vec<&str> = object.keys().map(String::as_str).collect();
+                let (path, name, has) = (path.display(), &column.name, has.join(", "));
+                bail!("{path}: line {line}: no column `{name}`; it has: {has}");
+            }
+            let value = value.unwrap_or(&Value::Null);
             let put = from_json(value, column.kind).and_then(|cell| column.put(&mut row, cell));
             if let Err(what) = put {
                 bail!("{}: line {line}, column `{}`: {what}", path.display(), column.name);

@@ -25,6 +25,7 @@ impl Cache {
         self.len
     }
 
+    /// Whether nothing has been seen yet.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

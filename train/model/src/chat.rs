@@ -11,12 +11,15 @@ use serde_json::Value;
 
 use crate::tokenizer::{Piece, Tokenizer};
 
+/// Opens a turn, and in s1 also thinking and answer.
 pub const IM_START: &str = "<|im_start|>";
+/// Closes a turn.
 pub const IM_END: &str = "<|im_end|>";
 
 /// Turns questions and examples into ids for one model.
 #[derive(Debug, Clone)]
 pub struct Chat {
+    /// The model's tokenizer.
     pub tokenizer: Tokenizer,
     /// The system text that the model's template inserts when a conversation has none.
     system: Option<String>,
@@ -25,6 +28,7 @@ pub struct Chat {
 /// The ids of one training example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
+    /// The whole conversation.
     pub ids: Vec<i64>,
     /// The first trained position: just after `<|im_start|>assistant\n`. Everything from here to
     /// the end is trained, the closing `<|im_end|>` and its newline included.

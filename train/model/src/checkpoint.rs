@@ -65,6 +65,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// What `config.json` says.
     pub fn config(&self) -> &Config {
         &self.config
     }

@@ -10,18 +10,27 @@ use serde::Deserialize;
 /// that would change the forward in a way that is not built are errors.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Config {
+    /// Rows of the embedding; at least the tokenizer's ids.
     pub vocab_size: i64,
+    /// Width of the residual stream.
     pub hidden_size: i64,
+    /// Width inside an MLP.
     pub intermediate_size: i64,
+    /// Decoder layers.
     pub num_hidden_layers: i64,
+    /// Query heads.
     pub num_attention_heads: i64,
+    /// Key and value heads, each shared by a group of query heads.
     pub num_key_value_heads: i64,
+    /// The longest sequence the model was made for.
     pub max_position_embeddings: i64,
+    /// Added to the mean square in every norm.
     pub rms_norm_eps: f64,
     #[serde(default)]
     rope_theta: Option<f64>,
     #[serde(default)]
     rope_parameters: Option<RopeParameters>,
+    /// Whether the head is the embedding.
     #[serde(default)]
     pub tie_word_embeddings: bool,
     /// Standard deviation of freshly drawn matrices.
@@ -86,10 +95,12 @@ impl Config {
         Ok(config)
     }
 
+    /// Width of one head.
     pub fn head_dim(&self) -> i64 {
         self.hidden_size / self.num_attention_heads
     }
 
+    /// The base of RoPE's frequencies.
     pub fn rope_theta(&self) -> f64 {
         let nested = self.rope_parameters.as_ref().map(|parameters| parameters.rope_theta);
         nested.or(self.rope_theta).unwrap_or(10_000.0)

@@ -14,12 +14,14 @@ use crate::Config;
 pub struct Param {
     /// The checkpoint's key.
     pub name: String,
+    /// As in the checkpoint.
     pub shape: Vec<i64>,
     /// Elements before it in the flat buffer.
     pub offset: i64,
 }
 
 impl Param {
+    /// Elements of the tensor.
     pub fn numel(&self) -> i64 {
         self.shape.iter().product()
     }
@@ -30,6 +32,7 @@ impl Param {
 pub struct Unit {
     /// `embed`, `layers.N` or `final`.
     pub name: String,
+    /// In the order of their offsets, without gaps.
     pub params: Vec<Param>,
 }
 
@@ -45,6 +48,7 @@ impl Unit {
         Self { name, params: tensors.iter().map(place).collect() }
     }
 
+    /// Elements of the flat buffer.
     pub fn numel(&self) -> i64 {
         self.params.iter().map(Param::numel).sum()
     }
@@ -64,6 +68,7 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The layout of a model of this shape.
     pub fn new(config: &Config) -> Self {
         let (hidden, vocab) = (config.hidden_size, config.vocab_size);
         let embed = ("model.embed_tokens.weight", vec![vocab, hidden]);
@@ -77,6 +82,7 @@ impl Layout {
         Self { units }
     }
 
+    /// All tensors of the checkpoint.
     pub fn params(&self) -> impl Iterator<Item = &Param> {
         self.units.iter().flat_map(|unit| &unit.params)
     }

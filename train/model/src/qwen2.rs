@@ -104,6 +104,7 @@ pub(crate) fn sdpa(
 /// A whole model in memory, for prefill and decoding.
 #[derive(Debug)]
 pub struct Qwen2 {
+    /// The model's shape.
     pub config: Config,
     embed_tokens: Tensor, // [V, H]
     layers: Vec<DecoderLayer>,
@@ -133,6 +134,7 @@ impl Qwen2 {
         Self { config, embed_tokens, layers, norm, lm_head, rope }
     }
 
+    /// Where the weights are.
     pub fn device(&self) -> Device {
         self.norm.device()
     }

@@ -16,6 +16,7 @@ pub struct Rope {
 }
 
 impl Rope {
+    /// Tables for `positions` positions from 0.
     pub fn new(config: &Config, positions: i64, device: Device) -> Self {
         let dim = config.head_dim();
         let options = (Kind::Float, device);

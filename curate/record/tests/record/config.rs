@@ -89,7 +89,7 @@ fn errors_of_the_file_name_line_and_column() {
     check_error(
         &GOOD.replace("= 5", "= \"five\""),
         &[],
-        "run.toml:5:10: invalid type: string \"five\", expected u32",
+        "run.toml:5:10: invalid type: string \"five\", expected a whole number, 0 or more",
     );
     check_error("output = \"a\"\n", &[], "run.toml:1:1: missing field `train`");
     check_error("é = [1\n", &[], "run.toml:1:7: unclosed array, expected `]`");
@@ -106,7 +106,8 @@ fn errors_of_an_override_name_it() {
     check_error(
         GOOD,
         &["train.epochs=many"],
-        "--set train.epochs=many: invalid type: string \"many\", expected u32",
+        "--set train.epochs=many: invalid type: string \"many\", \
+         expected a whole number, 0 or more",
     );
     check_error(GOOD, &["epochs"], "--set epochs: wants the form section.key=value");
     check_error(
@@ -119,6 +120,19 @@ fn errors_of_an_override_name_it() {
         &["output.x=1"],
         "--set output.x=1: `output` is no section but a value, \"runs/a\"",
     );
+}
+
+#[test]
+fn errors_speak_of_toml() {
+    let check = |set: &str, expected: &str| {
+        check_error(GOOD, &[set], &format!("--set {set}: invalid {expected}"));
+    };
+    check("train=5", "type: integer `5`, expected a section");
+    check("train.tags=5", "type: integer `5`, expected a list");
+    check("train.tags={a=1}", "type: a section, expected a list");
+    check("train.learning_rate=[1]", "type: a list, expected a number");
+    check("train.epochs=-1", "value: integer `-1`, expected a whole number, 0 or more");
+    check("output=5", "type: integer `5`, expected a text");
 }
 
 #[test]

@@ -58,13 +58,10 @@ fn whole_text() {
 fn rows_without_trace_or_attempt_are_refused() {
     let without_trace = pool_row("What is 2+2?");
     let message = text(&without_trace).unwrap_err().to_string();
-    assert_eq!(
-        message,
-        "question 52cb6b5e4a038af1: no thinking_trajectories, so no training example"
-    );
+    assert_eq!(message, "no thinking_trajectories, so no training example");
     let without_attempt = Row { thinking_trajectories: vec!["a".into()], ..without_trace };
     let message = text(&without_attempt).unwrap_err().to_string();
-    assert_eq!(message, "question 52cb6b5e4a038af1: no attempt, so no training example");
+    assert_eq!(message, "no attempt, so no training example");
 }
 
 /// Every pair of these as trace and answer, put before Python.

@@ -67,7 +67,10 @@ fn errors_name_line_and_column() {
     let after_a_good_line = |line: &[u8]| [b"{\"question\": \"q\"}\n\n", line].concat();
     let check =
         |line: &str, expected: &str| check_error(&after_a_good_line(line.as_bytes()), expected);
-    check("{}", "pool.jsonl: line 3, column `question`: null; every row needs a question");
+    check(
+        r#"{"problem": "q", "id": 1}"#,
+        "pool.jsonl: line 3: no column `question`; it has: problem, id",
+    );
     check(
         r#"{"question": null}"#,
         "pool.jsonl: line 3, column `question`: null; every row needs a question",
@@ -120,7 +123,7 @@ fn one_column_as_texts() {
     assert_eq!(read_texts(&file, "problem").unwrap(), ["p", "r"]);
     assert_eq!(
         error_text(read_texts(&file, "Question"), folder.path()),
-        "eval.jsonl: line 1, column `Question`: null; every row needs a Question"
+        "eval.jsonl: line 1: no column `Question`; it has: problem, answer"
     );
 }
 

@@ -145,6 +145,12 @@ fn a_failed_run_leaves_nothing() {
     drop(output);
     assert_eq!(names(folder.path()), ["out"]);
     assert_eq!(fs::read_to_string(dest.join("summary.txt")).unwrap(), "one");
+    // Nor the parents that it made; those that were there stay.
+    drop(OutputFolder::create(&folder.path().join("a/b/out"), false).unwrap());
+    assert_eq!(names(folder.path()), ["out"]);
+    fs::create_dir(folder.path().join("a")).unwrap();
+    drop(OutputFolder::create(&folder.path().join("a/b/out"), false).unwrap());
+    assert_eq!(names(&folder.path().join("a")), [""; 0]);
 }
 
 #[test]

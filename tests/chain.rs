@@ -1,0 +1,148 @@
+//! The chain as users run it: the three programs on the demo's data, small, from config to folder.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use record::{config, publish, table};
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand in the repository")
+}
+
+/// The folder of the three programs, up to date with their sources; cargo is quick where they are.
+fn programs() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let test = env::current_exe().unwrap(); // target/PROFILE/deps/s1-…
+        let folder = test.ancestors().nth(2).expect("cargo's layout").to_path_buf();
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(root());
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().expect("cargo runs").success(), "the programs do not build");
+        folder
+    })
+}
+
+/// Runs one stage from the repository's root, and checks what every stage publishes.
+#[track_caller]
+fn run(command: &str, config: &str, output: &Path, sets: &[&str], more: &[&str]) {
+    let (program, subcommand) = command.split_once(' ').unwrap();
+    let mut stage = Command::new(programs().join(program));
+    stage.arg(subcommand).arg(root().join(config)).args(more).current_dir(root());
+    stage.arg("--set").arg(format!("output={}", output.display()));
+    for set in sets {
+        stage.args(["--set", set]);
+    }
+    let out = stage.output().unwrap();
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{command}: {errors}");
+    // A training run's log grows before everybody's eyes; published at once is its checkpoint.
+    let published = if program == "train" { output.join("checkpoint") } else { output.into() };
+    let manifest = json(&published.join("manifest.json"));
+    assert_eq!(manifest["tool"], program);
+    for (file, digest) in manifest["files"].as_object().unwrap() {
+        let bytes = fs::metadata(published.join(file)).unwrap().len();
+        assert_eq!(digest["bytes"], bytes, "{file}");
+    }
+    let summary = fs::read_to_string(output.join("summary.txt")).unwrap();
+    assert!(String::from_utf8_lossy(&out.stdout).contains(&summary), "the summary is printed");
+}
+
+fn json(file: &Path) -> Value {
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+fn sha256(folder: &Path) -> String {
+    publish::input(folder, None).unwrap().sha256
+}
+
+/// Every pool row is accounted for once, from stage to stage and in the tables.
+fn check_funnel(curated: &Path, target: usize) {
+    let funnel = json(&curated.join("funnel.json"));
+    let count = |value: &Value| value.as_u64().expect("a count") as usize;
+    let pool = table::read_rows(&root().join("data/demo/pool.parquet")).unwrap().len();
+    let mut left = pool;
+    for stage in funnel["stages"].as_array().unwrap() {
+        assert_eq!(count(&stage["rows_in"]), left, "{stage}");
+        left -= count(&stage["dropped"]);
+        assert_eq!(count(&stage["kept"]), left, "{stage}");
+    }
+    assert_eq!((count(&funnel["rows_in"]), count(&funnel["selected"])), (pool, target));
+    let selected = table::read_rows(&curated.join("selected.parquet")).unwrap().len();
+    let dropped = table::read_dropped(&curated.join("dropped.parquet")).unwrap().len();
+    assert_eq!((left, selected, selected + dropped), (target, target, pool));
+}
+
+#[test]
+fn the_three_programs_make_a_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let [curated, trained, scored] = ["curate", "train", "infer"].map(|s| folder.path().join(s));
+    let small = ["selection.target=48", "selection.uniform_until=34", "selection.seeded=[]"];
+    let curate = |more: &[&str]| run("curate run", CURATE, &curated, &small, more);
+    curate(&[]);
+    check_funnel(&curated, 48);
+
+    let examples = format!("data.examples={}/selected.parquet", curated.display());
+    let short = [examples.as_str(), "batch.global_batch=16", "schedule.epochs=2"];
+    run("train run", TRAIN, &trained, &short, &["--ranks", "2"]);
+    let metrics = fs::read_to_string(trained.join("metrics.jsonl")).unwrap();
+    assert_eq!(metrics.lines().count(), 2 * 48 / 16, "one line a step");
+
+    let model = format!("model.path={}/checkpoint", trained.display());
+    let budgets = "budget=[{name='0', max_tokens_thinking=0}, {name='8', max_tokens_thinking=8}]";
+    let few = [model.as_str(), "task.limit=6", budgets];
+    let infer = |more: &[&str]| run("infer eval", INFER, &scored, &few, more);
+    infer(&[]);
+    let results = json(&scored.join("results.json"));
+    assert_eq!(results["questions"], 6);
+    let names: Vec<&Value> = results["budgets"].as_array().unwrap().iter().collect();
+    assert_eq!(names.iter().map(|budget| &budget["name"]).collect::<Vec<_>>(), ["0", "8"]);
+    for name in ["0", "8"] {
+        let samples = fs::read_to_string(scored.join(format!("samples_{name}.jsonl"))).unwrap();
+        assert_eq!(samples.lines().count(), 6, "samples of budget {name}");
+    }
+
+    let before = [&curated, &scored].map(|folder| sha256(folder));
+    curate(&["--overwrite"]);
+    infer(&["--overwrite"]);
+    assert_eq!([&curated, &scored].map(|folder| sha256(folder)), before, "the same bytes again");
+}
+
+const CURATE: &str = "configs/demo/curate.toml";
+const TRAIN: &str = "configs/demo/train.toml";
+const INFER: &str = "configs/demo/infer.toml";
+
+/// Every file under `configs/` is a run of the stage that its folder or its name says.
+#[test]
+fn every_config_loads() {
+    let mut loaded = 0;
+    for folder in fs::read_dir(root().join("configs")).unwrap() {
+        let folder = folder.unwrap().path();
+        for file in fs::read_dir(&folder).unwrap() {
+            let file = file.unwrap().path();
+            let stem = file.file_stem().unwrap().to_str().unwrap();
+            let folder = folder.file_name().unwrap().to_str().unwrap();
+            let stage = if ["curate", "train", "infer"].contains(&folder) { folder } else { stem };
+            check_config(stage, &file);
+            loaded += 1;
+        }
+    }
+    assert!(loaded > 0, "configs/ holds no runs");
+}
+
+#[track_caller]
+fn check_config(stage: &str, file: &Path) {
+    let checked = match stage {
+        "curate" => config::load::<curate::config::Config>(file, &[]).and_then(|c| c.0.check()),
+        "train" => config::load::<train::config::Config>(file, &[]).and_then(|c| c.0.check(1)),
+        "infer" => config::load::<infer::config::Config>(file, &[]).and_then(|c| c.0.check()),
+        _ => panic!("{}: neither folder nor name says of which stage it is", file.display()),
+    };
+    checked.unwrap_or_else(|error| panic!("{}: {error:#}", file.display()));
+}
