@@ -24,8 +24,11 @@ const TEACHER_SLIPS: f64 = 0.04;
 const SMALL_STUDENT: (f64, f64) = (0.35, 0.02);
 const LARGE_STUDENT: (f64, f64) = (0.45, 0.02);
 
+/// What spoils a row.
+type Flaw = fn(&mut Row);
+
 /// Flaws of single rows, and in how many rows each is planted.
-const FLAWS: [(usize, fn(&mut Row)); 8] = [
+const FLAWS: [(usize, Flaw); 8] = [
     (40, |row| row.question.push_str(" [asy] draw((0,0)--(1,0)); [/asy]")),
     (40, |row| row.question.push_str(" ![Image](figure.png)")),
     (40, |row| row.question.insert_str(0, "p12. ")),
@@ -59,11 +62,12 @@ pub fn tables() -> Tables {
     Tables { pool: rows, eval: eval.iter().map(held_out).collect() }
 }
 
-/// `per_world` new questions of every world in turn; none is in `seen` already.
+/// `per_world` new questions of every world in turn, each as long as the shortest of so many draws;
+/// none is in `seen` already.
 fn questions(
     purpose: &str,
     per_world: usize,
-    likes: usize,
+    shortest_of: usize,
     seen: &mut BTreeSet<String>,
 ) -> Vec<Question> {
     let mut draws = rng(SEED, &["questions", purpose]);
@@ -71,7 +75,8 @@ fn questions(
     let mut questions = Vec::new();
     for world in WORLDS.iter().cycle().take(per_world * WORLDS.len()) {
         let question = loop {
-            let steps = (0..likes).map(|_| *pick(&mut draws, &lengths)).min().expect("a length");
+            let steps =
+                (0..shortest_of).map(|_| *pick(&mut draws, &lengths)).min().expect("a length");
             let question = world.ask(&mut draws, steps);
             if seen.insert(question.text.clone()) {
                 break question;

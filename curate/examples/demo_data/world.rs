@@ -156,9 +156,9 @@ fn follow(world: &'static World, rng: &mut Rng, steps: usize) -> Question {
     let to = |nth: usize| if nth + 1 < steps { towns[nth + 1] } else { exits[0] };
     let reads: Vec<_> = (0..steps).map(|nth| road(nth, to(nth))).collect();
     let mut roads = reads.clone();
-    for other in 1..=2 {
+    for (nth, exit) in exits[1..=2].iter().enumerate() {
         let place = rng.below(roads.len() as u64 + 1) as usize;
-        roads.insert(place, road(steps + other, exits[other]));
+        roads.insert(place, road(steps + 1 + nth, *exit));
     }
     Question { world, text: statement(world, towns[0], &roads), start: towns[0], reads }
 }
