@@ -56,7 +56,7 @@ oracle: build
 
 # Its folder of real data is ../shared, as in configs/real/*.toml, whatever S1_SHARED says.
 
-# the whole chain on real questions with a real small model (about 20 minutes on two cores)
+# the whole chain on real questions with a real small model (about 6 minutes on two cores)
 real-data: build
     @[ -d ../shared ] || { echo 'error: there is no folder of real data, ../shared' >&2; exit 1; }
     cargo run -q -p curate --example real_pool -- ../shared runs/real/pool.parquet
