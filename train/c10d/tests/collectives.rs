@@ -74,6 +74,27 @@ fn threads() {
     }
 }
 
+/// Libtorch notes every group's first collective in one map of the process; many groups that start
+/// at once must not corrupt it.
+#[test]
+fn many_groups_may_start_at_once_in_one_process() {
+    for _ in 0..12 {
+        let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        std::thread::scope(|scope| {
+            for (rank, port) in (0..2).flat_map(|rank| ports.iter().map(move |port| (rank, *port)))
+            {
+                scope.spawn(move || {
+                    let place = Rank::local(rank, 2, port);
+                    let group = Group::connect(&place, Backend::Gloo, TIMEOUT).unwrap();
+                    let tensor = contribution(rank, 4);
+                    group.all_reduce(&tensor, Reduce::Max).unwrap().wait().unwrap();
+                    assert_eq!(tensor, contribution(1, 4));
+                });
+            }
+        });
+    }
+}
+
 /// Starts this test binary again, as the `child` test below, in `role`.
 fn spawn(role: &str, rank: &Rank) -> std::process::Child {
     Command::new(std::env::current_exe().unwrap())

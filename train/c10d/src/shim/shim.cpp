@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <sstream>
 #include <string>
 
@@ -36,6 +37,23 @@ char* guarded(F f) {
   } catch (...) {
     return strdup("unknown C++ exception");
   }
+}
+
+// Starts a collective. libtorch's flight recorder is one for the process and notes a group's first
+// collective in a std::map before it takes its lock, so two groups on two threads could corrupt it
+// (seen: a crash in _Rb_tree_insert_and_rebalance). Gloo only queues work here, so a lock is cheap
+// and cannot hang; NCCL may wait for its peers here, and has one group a process.
+template <typename F>
+char* start(void* group, void** work, F issue) {
+  static std::mutex recorder;
+  return guarded([&] {
+    const Backend& backend = *static_cast<Backend*>(group);
+    std::unique_lock<std::mutex> lock(recorder, std::defer_lock);
+    if (backend->getBackendName() == "gloo") {
+      lock.lock();
+    }
+    *work = new Work(issue(*backend));
+  });
 }
 
 at::Tensor& tensor(void* t) {
@@ -124,39 +142,37 @@ void s1_group_free(void* group) {
 }
 
 char* s1_all_gather_into(void* group, void* output, void* input, void** work) {
-  return guarded([&] {
-    Backend& backend = *static_cast<Backend*>(group);
-    *work = new Work(backend->_allgather_base(tensor(output), tensor(input)));
+  return start(group, work, [&](c10d::Backend& backend) {
+    return backend._allgather_base(tensor(output), tensor(input));
   });
 }
 
 char* s1_reduce_scatter(void* group, void* output, void* input, void** work) {
-  return guarded([&] {
-    Backend& backend = *static_cast<Backend*>(group);
-    *work = new Work(backend->_reduce_scatter_base(tensor(output), tensor(input)));
+  return start(group, work, [&](c10d::Backend& backend) {
+    return backend._reduce_scatter_base(tensor(output), tensor(input));
   });
 }
 
 char* s1_all_reduce(void* group, void* t, bool max, void** work) {
-  return guarded([&] {
+  return start(group, work, [&](c10d::Backend& backend) {
     std::vector<at::Tensor> tensors = {tensor(t)};
     c10d::AllreduceOptions options;
     options.reduceOp = max ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM;
-    *work = new Work((*static_cast<Backend*>(group))->allreduce(tensors, options));
+    return backend.allreduce(tensors, options);
   });
 }
 
 char* s1_broadcast(void* group, void* t, int source, void** work) {
-  return guarded([&] {
+  return start(group, work, [&](c10d::Backend& backend) {
     std::vector<at::Tensor> tensors = {tensor(t)};
     c10d::BroadcastOptions options;
     options.rootRank = source;
-    *work = new Work((*static_cast<Backend*>(group))->broadcast(tensors, options));
+    return backend.broadcast(tensors, options);
   });
 }
 
 char* s1_barrier(void* group, void** work) {
-  return guarded([&] { *work = new Work((*static_cast<Backend*>(group))->barrier()); });
+  return start(group, work, [&](c10d::Backend& backend) { return backend.barrier(); });
 }
 
 // Waits and frees the handle, whatever the outcome.
