@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::iter::once;
 
 use rayon::prelude::*;
+use record::example::is_python_space;
 
 use crate::funnel::Reason;
 
@@ -73,18 +74,13 @@ pub fn decontaminate(
 /// Equal to Python's `" ".join(text.lower().strip().split())`.
 pub fn normalise(text: &str) -> String {
     let mut normalised = String::with_capacity(text.len());
-    for word in text.to_lowercase().split(is_space).filter(|word| !word.is_empty()) {
+    for word in text.to_lowercase().split(is_python_space).filter(|word| !word.is_empty()) {
         if !normalised.is_empty() {
             normalised.push(' ');
         }
         normalised.push_str(word);
     }
     normalised
-}
-
-/// Python's white space: Unicode's, and the four separator controls that `char` leaves out.
-pub(crate) fn is_space(c: char) -> bool {
-    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
 /// The n-grams of a normalised text, in order, each a slice of it.

@@ -3,9 +3,9 @@
 //! Source of all three rules: simplescaling/s1 `data/filter.ipynb`.
 
 use anyhow::{Result, ensure};
+use record::example::is_python_space;
 use record::row::Row;
 
-use crate::decontaminate::is_space;
 use crate::funnel::Reason;
 
 /// A column that a row needs, and whether it has it.
@@ -101,7 +101,7 @@ fn bold_before_digit(text: &str) -> Option<&str> {
     while let Some(at) = text[from..].find("**").map(|at| from + at) {
         let rest = &text[at + 2..];
         let line = rest.split('\n').next().unwrap_or(rest);
-        let run = rest.split(|c| is_space(c) || c == ']').next().unwrap_or(rest);
+        let run = rest.split(|c| is_python_space(c) || c == ']').next().unwrap_or(rest);
         if let Some(end) = run.rfind("**")
             && line.bytes().any(|byte| byte.is_ascii_digit())
         {

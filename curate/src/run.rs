@@ -44,8 +44,8 @@ pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<String> {
     let report = Report::new(&funnel, &candidates, &picks, notes);
     let summary = report.summary();
     write_tables(&pool, &funnel, folder.path())?;
-    write(folder.path(), "funnel.json", &(serde_json::to_string_pretty(&report)? + "\n"))?;
-    write(folder.path(), "summary.txt", &summary)?;
+    folder.write("funnel.json", &(serde_json::to_string_pretty(&report)? + "\n"))?;
+    folder.write("summary.txt", &summary)?;
     folder.finish(Manifest {
         tool: "curate".to_string(),
         version: env!("CARGO_PKG_VERSION").to_string(),
@@ -182,10 +182,6 @@ fn dropped_row(pool: &[Row], dropped: &funnel::Dropped) -> Dropped {
         reason: dropped.reason.text(),
         row: dropped.row as u64 + 1,
     }
-}
-
-fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
-    std::fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))
 }
 
 /// A line about what is going on; the longest stage takes seconds, so no bar.

@@ -1,7 +1,7 @@
 //! `infer eval`: from config to published folder.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::chat::Chat;
-use model::{Checkpoint, Config as ModelConfig, Layout, Qwen2};
+use model::{Config as ModelConfig, Qwen2};
 use record::publish::{self, Manifest, OutputFolder};
-use tch::{Kind, Tensor};
+use tch::Kind;
 
 use crate::budget::Spec;
 use crate::config::{self, Config, Device, Dtype};
@@ -61,8 +61,8 @@ pub fn eval(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
         budgets: rows,
     };
     let summary = report::summary(&config, &results);
-    write(&output, "results.json", &(serde_json::to_string_pretty(&results)? + "\n"))?;
-    write(&output, "summary.txt", &summary)?;
+    output.write("results.json", &(serde_json::to_string_pretty(&results)? + "\n"))?;
+    output.write("summary.txt", &summary)?;
     output.finish(Manifest {
         tool: "infer".into(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -75,11 +75,6 @@ pub fn eval(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
     print!("{summary}");
     println!("everything is in {}", config.output.display());
     Ok(())
-}
-
-fn write(output: &OutputFolder, name: &str, text: &str) -> Result<()> {
-    let path: PathBuf = output.path().join(name);
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// libtorch's device. Its CUDA half must be loaded by hand: linkers leave out what no symbol needs.
@@ -100,17 +95,11 @@ fn load_models(config: &Config, folder: &Path, device: tch::Device) -> Result<Ve
         Dtype::Float32 => Kind::Float,
         Dtype::BFloat16 => Kind::BFloat16,
     };
-    let checkpoint = Checkpoint::open(folder)?;
-    let shape = checkpoint.config();
-    let mut flats = Vec::new();
-    for unit in &Layout::new(shape).units {
-        flats.push(checkpoint.read_unit(unit, kind)?.to_device(device));
-    }
-    let clone = || flats.iter().map(Tensor::shallow_clone).collect();
+    let model = Qwen2::load(folder, device, kind)?;
     let default_threads =
         if device.is_cuda() { 1 } else { std::thread::available_parallelism()?.get() };
     let threads = config.model.threads.unwrap_or(default_threads);
-    Ok((0..threads).map(|_| Qwen2::from_flats(shape.clone(), clone())).collect())
+    Ok((0..threads).map(|_| model.share()).collect())
 }
 
 /// Every question under every budget, as jobs that any thread can take.

@@ -193,9 +193,10 @@ fn choose_device(rank: &Rank) -> Result<(Device, Backend)> {
         return Ok((Device::Cpu, Backend::Gloo));
     }
     let devices = tch::Cuda::device_count() as usize;
-    let device = if devices == 1 && rank.world_size > 1 { 0 } else { rank.local_rank };
+    // Slurm may show each rank its own device alone; our own launcher shows all to all.
+    let device = if devices == 1 && !is_launched() { 0 } else { rank.local_rank };
     ensure!(
-        device < devices && (devices > 1 || rank.local_rank == 0 || !is_launched()),
+        device < devices,
         "local rank {} has no GPU of its own: {devices} are visible; start as many ranks, or set \
          CUDA_VISIBLE_DEVICES= to train on the CPU",
         rank.local_rank

@@ -40,8 +40,13 @@ pub fn text(row: &Row) -> Result<String> {
     ))
 }
 
-/// Python's `str.strip()`: Unicode white space and, unlike Rust's `trim`, the four ASCII
-/// separators.
+/// Python's `str.strip()`.
 fn strip(text: &str) -> &str {
-    text.trim_matches(|c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c))
+    text.trim_matches(is_python_space)
+}
+
+/// Python's `str.isspace()` of one character: Unicode white space and, unlike Rust's
+/// `is_whitespace`, the four ASCII separators.
+pub fn is_python_space(c: char) -> bool {
+    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }

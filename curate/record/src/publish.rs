@@ -92,6 +92,12 @@ impl OutputFolder {
         &self.temp
     }
 
+    /// Writes a text file of the folder.
+    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.temp.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
     /// Publishes the folder: fills in `manifest.files`, writes `manifest.json`, flushes all to
     /// disk, renames. An overwritten folder is moved aside first and removed last.
     ///

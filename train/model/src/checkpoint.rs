@@ -1,6 +1,6 @@
 //! Reading a model's weights from Hugging Face's safetensors files, strictly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -170,7 +170,7 @@ impl Checkpoint {
             );
         }
         self.drop_copied_head(&layout)?;
-        let expected: Vec<&String> = layout.params().map(|param| &param.name).collect();
+        let expected: BTreeSet<&String> = layout.params().map(|param| &param.name).collect();
         for (name, stored) in &self.tensors {
             let file = self.files[stored.file].path.display();
             ensure!(expected.contains(&name), "{file}: tensor `{name}` is not part of this model");

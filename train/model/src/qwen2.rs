@@ -41,6 +41,18 @@ impl DecoderLayer {
         }
     }
 
+    fn share(&self) -> Self {
+        Self {
+            input_layernorm: self.input_layernorm.shallow_clone(),
+            post_attention_layernorm: self.post_attention_layernorm.shallow_clone(),
+            qkv_bias: self.qkv_bias.shallow_clone(),
+            qkv_proj: self.qkv_proj.shallow_clone(),
+            o_proj: self.o_proj.shallow_clone(),
+            gate_up_proj: self.gate_up_proj.shallow_clone(),
+            down_proj: self.down_proj.shallow_clone(),
+        }
+    }
+
     /// The residual stream after this layer, `[T, H]` to `[T, H]`. `rotation` is [`Rope::at`] of
     /// the tokens' positions; `attend` maps queries `[T, heads, D]`, keys and values
     /// `[T, kv heads, D]` to `[T, heads, D]`: it decides which token sees which.
@@ -132,6 +144,19 @@ impl Qwen2 {
         let lm_head = head.unwrap_or_else(|| embed_tokens.shallow_clone());
         let rope = Rope::new(&config, config.max_position_embeddings, first.device());
         Self { config, embed_tokens, layers, norm, lm_head, rope }
+    }
+
+    /// Another handle on the same weights and tables, for another thread: tensors may be sent
+    /// to threads, but not shared between them by reference.
+    pub fn share(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            embed_tokens: self.embed_tokens.shallow_clone(),
+            layers: self.layers.iter().map(DecoderLayer::share).collect(),
+            norm: self.norm.shallow_clone(),
+            lm_head: self.lm_head.shallow_clone(),
+            rope: self.rope.share(),
+        }
     }
 
     /// Where the weights are.
