@@ -23,14 +23,16 @@ const TOP_LEVEL: [&str; 10] = [
 ];
 
 /// Which crate of the workspace may depend on which.
-const GRAPH: [(&str, &[&str]); 8] = [
+const GRAPH: [(&str, &[&str]); 10] = [
     ("record", &[]),
     ("grading", &[]),
-    ("curate", &["grading", "record"]),
+    ("endpoint", &[]),
+    ("page", &[]),
+    ("curate", &["endpoint", "grading", "page", "record"]),
     ("c10d", &[]),
     ("model", &[]),
     ("train", &["c10d", "model", "record"]),
-    ("infer", &["c10d", "grading", "model", "record"]),
+    ("infer", &["c10d", "endpoint", "grading", "model", "page", "record"]),
     ("tests", &["c10d", "curate", "grading", "infer", "model", "record", "train"]),
 ];
 

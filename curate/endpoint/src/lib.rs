@@ -1,0 +1,1 @@
+//! Requests to OpenAI-compatible endpoints: limits, retries, cost, and a cache that never pays twice.
