@@ -7,3 +7,4 @@ mod quality;
 mod run;
 mod selection;
 mod shared;
+mod tokens;
