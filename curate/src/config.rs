@@ -96,22 +96,22 @@ pub struct Selection {
     pub target: usize,
     /// Whether to be content with fewer when fewer are left; otherwise that is an error.
     pub allow_fewer: bool,
-    /// So many examples come from phases 1 and 2; `Algorithm::Paper` does not read it.
+    /// So many examples come from phases 1 and 2; `Algorithm::PaperText` does not read it.
     pub uniform_until: usize,
     /// The rows that phase 1 takes at once.
     pub seeded: Vec<Seeded>,
-    /// The shape of phase 3's draws; `Algorithm::Paper` does not read it.
+    /// The shape of phase 3's draws; `Algorithm::PaperText` does not read it.
     pub benchmark: Benchmark,
 }
 
 /// s1 describes its selection twice, and differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
     /// What made the published s1K: domains uniformly, then in the benchmarks' proportions.
-    Notebook,
+    ReleasedCode,
     /// Algorithm 1 of the paper: domains uniformly to the end.
-    Paper,
+    PaperText,
 }
 
 /// A source whose correctly solved rows are taken at once.
@@ -144,9 +144,9 @@ impl Config {
         ensure!(self.decontaminate.ngram > 0, "decontaminate.ngram must be at least 1");
         ensure!(target > 0, "selection.target must be at least 1");
         ensure!(
-            algorithm == Algorithm::Paper || uniform_until <= target,
+            algorithm == Algorithm::PaperText || uniform_until <= target,
             "selection.uniform_until = {uniform_until} is beyond selection.target = {target}: \
-             lower it (s1 has 700 of 1000), or choose selection.algorithm = \"paper\""
+             lower it (s1 has 700 of 1000), or choose selection.algorithm = \"paper-text\""
         );
         let share = self.selection.benchmark.gpqa_to_aime;
         ensure!(

@@ -1,9 +1,10 @@
-//! The `curate` command.
+//! The `curate` command: its subcommands by name, each with arguments and work in its own module.
 
-use std::path::PathBuf;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use curate::run;
 
 /// From a pool of reasoning questions to a small training set, with every row accounted for.
 #[derive(Parser)]
@@ -16,28 +17,25 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Send a pool down the funnel and publish the selected set.
-    Run {
-        /// The run: a TOML file such as configs/curate/s1k.toml.
-        config: PathBuf,
-        /// Override one value of the config, such as selection.target=200; may be repeated.
-        #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-        sets: Vec<String>,
-        /// Replace the output folder if it exists.
-        #[arg(long)]
-        overwrite: bool,
-    },
+    Run(run::Args),
 }
 
 fn main() -> ExitCode {
-    let Command::Run { config, sets, overwrite } = Arguments::parse().command;
-    match curate::run::run(&config, &sets, overwrite) {
-        Ok(summary) => {
-            print!("{summary}");
-            ExitCode::SUCCESS
-        }
+    let outcome = match Arguments::parse().command {
+        Command::Run(args) => run::run(&args),
+    };
+    match outcome.and_then(|text| Ok(std::io::stdout().lock().write_all(text.as_bytes())?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads the output, `head` for instance, may have enough of it.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }

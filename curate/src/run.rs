@@ -1,7 +1,7 @@
 //! One run: read the pool, send it down the funnel, check the books, publish the folder.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use record::publish::{Input, Manifest, OutputFolder, command, input};
@@ -17,15 +17,29 @@ use crate::quality;
 use crate::report::Report;
 use crate::selection::{Candidate, Phase, Picks, select};
 
-/// Runs the config at `path` with `--set` overrides and returns the summary.
+/// The arguments of `curate run`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Args {
+    /// The run: a TOML file such as configs/curate/s1k.toml.
+    pub config: PathBuf,
+    /// Override one value of the config, such as selection.target=200; may be repeated.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Replace the output folder if it exists.
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// Runs a config with its `--set` overrides and returns the summary.
 ///
 /// Publishes `output` with `selected.parquet` (pool order, `text` rendered), `dropped.parquet`,
 /// `funnel.json`, `summary.txt` and `manifest.json`, or nothing at all. Refuses an existing
 /// `output` unless `overwrite`.
-pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<String> {
-    let (config, effective): (Config, toml::Table) = record::config::load(path, sets)?;
-    config.check().with_context(|| format!("{}", path.display()))?;
-    let folder = OutputFolder::create(&config.output, overwrite)?;
+pub fn run(args: &Args) -> Result<String> {
+    let (config, effective): (Config, toml::Table) =
+        record::config::load(&args.config, &args.sets)?;
+    config.check().with_context(|| format!("{}", args.config.display()))?;
+    let folder = OutputFolder::create(&config.output, args.overwrite)?;
     let mut inputs = Vec::new();
     let pool = read_pool(&config, &mut inputs)?;
     let benchmarks = read_benchmarks(&config, &mut inputs)?;

@@ -65,8 +65,8 @@ pub fn select(candidates: &[Candidate], rules: &Selection, rng: &mut Rng) -> Res
 
     let mut pools = pools(candidates);
     let mut weights = match rules.algorithm {
-        Algorithm::Notebook => benchmark_weights(candidates, &rules.benchmark),
-        Algorithm::Paper => BTreeMap::new(),
+        Algorithm::ReleasedCode => benchmark_weights(candidates, &rules.benchmark),
+        Algorithm::PaperText => BTreeMap::new(),
     };
     while picked < rules.target && !pools.is_empty() {
         let (drawn_for, domain) = if picked < rules.uniform_until || weights.is_empty() {
@@ -189,7 +189,7 @@ fn notes(phase: &[Option<Phase>], rules: &Selection) -> Vec<String> {
     }
     let phase_3 = picked.saturating_sub(rules.uniform_until.max(count(Phase::Seeded)));
     let uniform = phase_3 - count(Phase::Benchmark).min(phase_3);
-    if rules.algorithm == Algorithm::Notebook && uniform > 0 {
+    if rules.algorithm == Algorithm::ReleasedCode && uniform > 0 {
         notes.push(format!(
             "Phase 3 drew the domain of {uniform} of its {phase_3} picks uniformly: no rows like \
              {} and {} were left to give it a shape.",

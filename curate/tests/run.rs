@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use curate::run::run;
+use curate::run::{self, Args};
 use record::row::Row;
 use record::seed::{Rng, rng};
 use record::table;
@@ -68,6 +68,10 @@ fn prepare(folder: &Path, pool: &[Row]) -> std::path::PathBuf {
     config["selection"]["uniform_until"] = 20.into();
     fs::write(file("curate.toml"), config.to_string()).unwrap();
     folder.join("curate.toml")
+}
+
+fn run(config: &Path, sets: &[String], overwrite: bool) -> anyhow::Result<String> {
+    run::run(&Args { config: config.to_path_buf(), sets: sets.to_vec(), overwrite })
 }
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {

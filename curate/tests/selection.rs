@@ -85,7 +85,7 @@ fn exact_count_whole_phase_1_and_no_order_dependence() {
     for seed in 0..30 {
         let mut random = rng(seed, &["test"]);
         let mut rows = made(400, 12, &mut random);
-        let rules = rules(Algorithm::Notebook, 150, 110);
+        let rules = rules(Algorithm::ReleasedCode, 150, 110);
         let picks = picked(&rows, &rules, seed);
         assert_eq!(picks.len(), 150, "seed {seed}");
 
@@ -112,8 +112,8 @@ fn exact_count_whole_phase_1_and_no_order_dependence() {
 #[test]
 fn paper_draws_uniformly_to_the_end() {
     let rows = made(400, 12, &mut rng(1, &["test"]));
-    let picks = picked(&rows, &rules(Algorithm::Paper, 150, 110), 1);
-    let to_the_end = picked(&rows, &rules(Algorithm::Notebook, 150, 150), 1);
+    let picks = picked(&rows, &rules(Algorithm::PaperText, 150, 110), 1);
+    let to_the_end = picked(&rows, &rules(Algorithm::ReleasedCode, 150, 150), 1);
     assert_eq!(picks, to_the_end);
     assert!(picks.values().all(|phase| *phase != Phase::Benchmark));
 }
@@ -134,7 +134,7 @@ fn lengths(lengths: &[i64]) -> Vec<Made> {
 /// within five standard errors, which a right program leaves once in two million frequencies.
 #[track_caller]
 fn check_law(of_lengths: &[i64], probabilities: &[f64]) {
-    let (rows, rules) = (lengths(of_lengths), rules(Algorithm::Paper, 1, 0));
+    let (rows, rules) = (lengths(of_lengths), rules(Algorithm::PaperText, 1, 0));
     let draws = 40_000;
     let mut drawn = vec![0u32; rows.len()];
     for seed in 0..draws {
@@ -194,14 +194,14 @@ fn domains_are_drawn_by_their_phase() {
     // Phase 3 counts rows whether solved or not: 3 of AIME in A, 1 in B; 5 of GPQA in B, 2 in C.
     // GPQA counts half as much as AIME, 2 rows for its 7: B has 5 * 2/7 cut to 1, C none.
     let both = "aime A,aime A,aime A,aime B,gpqa B,gpqa B,gpqa B,gpqa B,gpqa B,gpqa C,gpqa C,x D";
-    let phase_3 = rules(Algorithm::Notebook, 1, 0);
+    let phase_3 = rules(Algorithm::ReleasedCode, 1, 0);
     check_domains(both, &phase_3, &[("A", 0.6), ("B", 0.4)]);
-    let paper = rules(Algorithm::Paper, 1, 0);
+    let paper = rules(Algorithm::PaperText, 1, 0);
     check_domains(both, &paper, &[("A", 0.25), ("B", 0.25), ("C", 0.25), ("D", 0.25)]);
     // The row of phase 1 stays in its pool, where drawing it is a draw lost to its domain: A wins
     // with 1/2 * 1/3, and B with 1/2, until 1/2 * 2/3 of the time A's row of phase 1 is used up;
     // then both are equal. So A has 1/6 + 1/3 * 1/2.
-    let two = rules(Algorithm::Paper, 2, 0);
+    let two = rules(Algorithm::PaperText, 2, 0);
     check_domains("gpqa A!,x A,x B,x B", &two, &[("A", 1.0 / 3.0), ("B", 2.0 / 3.0)]);
 }
 
@@ -214,16 +214,16 @@ fn check_notes(rows: &[Made], rules: &Selection, expected: &[&str]) {
 #[test]
 fn says_when_it_could_not_keep_to_the_rules() {
     let plain = lengths(&[1, 2, 3, 4, 5, 6]);
-    check_notes(&plain, &rules(Algorithm::Notebook, 4, 4), &[]);
-    check_notes(&plain, &rules(Algorithm::Paper, 4, 2), &[]);
+    check_notes(&plain, &rules(Algorithm::ReleasedCode, 4, 4), &[]);
+    check_notes(&plain, &rules(Algorithm::PaperText, 4, 2), &[]);
     let no_shape = |uniform: u32, phase_3: u32| {
         format!(
             "Phase 3 drew the domain of {uniform} of its {phase_3} picks uniformly: no rows like \
              aime and gpqa were left to give it a shape."
         )
     };
-    check_notes(&plain, &rules(Algorithm::Notebook, 4, 1), &[&no_shape(3, 3)]);
-    let fewer = Selection { allow_fewer: true, ..rules(Algorithm::Notebook, 9, 4) };
+    check_notes(&plain, &rules(Algorithm::ReleasedCode, 4, 1), &[&no_shape(3, 3)]);
+    let fewer = Selection { allow_fewer: true, ..rules(Algorithm::ReleasedCode, 9, 4) };
     let only = "Only 6 rows were left for a target of 9.";
     check_notes(&plain, &fewer, &[only, &no_shape(2, 2)]);
     // One AIME row, unsolved, alone in its domain: phase 3 draws it, then has no shape left.
@@ -234,7 +234,7 @@ fn says_when_it_could_not_keep_to_the_rules() {
         correct: false,
         ..with_aime[0].clone()
     };
-    check_notes(&with_aime, &rules(Algorithm::Notebook, 3, 0), &[&no_shape(2, 3)]);
+    check_notes(&with_aime, &rules(Algorithm::ReleasedCode, 3, 0), &[&no_shape(2, 3)]);
 }
 
 #[track_caller]
@@ -246,10 +246,10 @@ fn check_error(rows: &[Made], rules: &Selection, expected: &str) {
 #[test]
 fn a_target_out_of_reach_is_an_error() {
     let rows = lengths(&[1, 2, 3]);
-    check_error(&rows, &rules(Algorithm::Paper, 4, 4), "3 rows are left to select 4 from");
+    check_error(&rows, &rules(Algorithm::PaperText, 4, 4), "3 rows are left to select 4 from");
     let mut seeded = rows;
     seeded.iter_mut().for_each(|row| row.source_type = "gpqa".to_string());
-    check_error(&seeded, &rules(Algorithm::Paper, 2, 2), "phase 1 alone takes 3 rows");
+    check_error(&seeded, &rules(Algorithm::PaperText, 2, 2), "phase 1 alone takes 3 rows");
 }
 
 /// How often each row is picked over many seeds, against `oracle/selection.py`, a NumPy version of
@@ -260,7 +260,7 @@ fn frequencies_equal_the_oracle_in_python() {
         eprintln!("skipped: set S1_ORACLE=1 (and S1_ORACLE_PYTHON) to compare with NumPy");
         return;
     }
-    let (seeds, rules) = (2000, rules(Algorithm::Notebook, 60, 40));
+    let (seeds, rules) = (2000, rules(Algorithm::ReleasedCode, 60, 40));
     let rows = made(150, 6, &mut rng(7, &["oracle"]));
     let mut ours = BTreeMap::new();
     for seed in 0..seeds {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use curate::decontaminate::{Benchmark, Question, decontaminate};
 use curate::deduplicate::deduplicate;
 use curate::quality::patterns;
-use curate::run::run;
+use curate::run::{self, Args};
 use record::question::question_hash;
 use record::row::Row;
 use record::seed::rng;
@@ -191,7 +191,8 @@ fn runs_s1s_recipe_on_the_real_questions() {
     ];
     let recipe = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/curate/s1k.toml"));
     let start = Instant::now();
-    let summary = run(recipe, &sets, false).unwrap();
+    let config = recipe.to_path_buf();
+    let summary = run::run(&Args { config, sets: sets.to_vec(), overwrite: false }).unwrap();
     eprintln!("{summary}\n{:.1} s for the whole run", start.elapsed().as_secs_f64());
     let selected = read_rows(&out.path().join("out/selected.parquet")).unwrap();
     assert_eq!(selected.len(), 1000);

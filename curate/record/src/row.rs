@@ -79,3 +79,62 @@ pub struct Dropped {
     /// Row in the input, the first is 1.
     pub row: u64,
 }
+
+/// What is known of a question besides its text: a row of a side table, joined by hash.
+///
+/// The fields are those of [`Row`] with the same names.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Features {
+    /// The question's id.
+    pub question_hash: String,
+    /// Title of the question's MSC class.
+    pub domain: Option<String>,
+    /// Is the teacher's `attempt` right?
+    pub isgeminicorrect: Option<bool>,
+    /// Does Qwen2.5-7B-Instruct solve it?
+    pub isqwen7bcorrect: Option<bool>,
+    /// Does Qwen2.5-32B-Instruct solve it?
+    pub isqwen32bcorrect: Option<bool>,
+    /// Length of the reasoning in tokens of the Qwen2.5 tokenizer.
+    pub gemini_length: Option<i64>,
+}
+
+/// One question's way through the funnel: a curation has one such row for every row of its pool,
+/// in the pool's order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lineage {
+    /// Row in the pool, counted on through all its files; the first is 1.
+    pub row: i64,
+    /// The question's id.
+    pub question_hash: String,
+    /// Data set and subset it comes from.
+    pub source_type: String,
+    /// As in the pool.
+    pub cot_type: String,
+    /// Its text, verbatim.
+    pub question: String,
+    /// Title of its MSC class.
+    pub domain: Option<String>,
+    /// Length of the reasoning in tokens of the Qwen2.5 tokenizer.
+    pub gemini_length: Option<i64>,
+    /// Is the teacher's `attempt` right?
+    pub isgeminicorrect: Option<bool>,
+    /// Does Qwen2.5-7B-Instruct solve it?
+    pub isqwen7bcorrect: Option<bool>,
+    /// Does Qwen2.5-32B-Instruct solve it?
+    pub isqwen32bcorrect: Option<bool>,
+    /// `selected`, or the name of the stage that dropped it.
+    pub stage: String,
+    /// Why, in one of few different texts: the rules that caught it, parted by `; `.
+    pub reason: String,
+    /// What they caught in this row, such as the shared words and the benchmark's row.
+    pub evidence: Option<String>,
+    /// Of those that reached the selection: its place among its domain's traces, 0 the longest.
+    pub rank: Option<i64>,
+    /// Of the selected ones: what it was picked for, such as `seeded` or `uniform`.
+    pub phase: Option<String>,
+    /// Of the selected ones: when it was picked; the first is 1.
+    pub draw: Option<i64>,
+}

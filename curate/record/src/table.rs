@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use crate::jsonl;
-use crate::row::{Attempt, Dropped, Row};
+use crate::row::{Attempt, Dropped, Features, Lineage, Row};
 
 /// All rows of the `.parquet` or `.jsonl` file at `path`.
 ///
@@ -46,6 +46,26 @@ pub fn read_attempts(path: &Path) -> Result<Vec<Attempt>> {
 /// Writes a table of attempts, as [`write_rows`]; every column is always there.
 pub fn write_attempts(path: &Path, attempts: &[Attempt]) -> Result<()> {
     write(path, &columns::of_attempt(), attempts)
+}
+
+/// The rows of a side table of features, one at a time, as [`stream_rows`].
+pub fn stream_features(path: &Path) -> Result<impl Iterator<Item = Result<Features>> + use<>> {
+    stream(path, columns::of_side_table())
+}
+
+/// Writes a side table of features, as [`write_rows`]; every column is always there.
+pub fn write_features(path: &Path, features: &[Features]) -> Result<()> {
+    write(path, &columns::of_side_table(), features)
+}
+
+/// The rows of a curation's lineage, one at a time, as [`stream_rows`].
+pub fn stream_lineage(path: &Path) -> Result<impl Iterator<Item = Result<Lineage>> + use<>> {
+    stream(path, columns::of_lineage())
+}
+
+/// Writes a lineage, as [`write_rows`]; every column is always there.
+pub fn write_lineage(path: &Path, lineage: &[Lineage]) -> Result<()> {
+    write(path, &columns::of_lineage(), lineage)
 }
 
 /// All rows of a table of dropped questions, as [`read_rows`].

@@ -3,7 +3,7 @@
 use super::Kind::{Bool, Int, Text, Texts};
 use super::Presence::{Optional, Required, Reserved, Written};
 use super::{Cell, Column, Kind, Presence};
-use crate::row::{Attempt, Dropped, Row};
+use crate::row::{Attempt, Dropped, Features, Lineage, Row};
 
 /// s1's columns, its features and its text. Where the names differ between the authors' releases:
 ///
@@ -92,7 +92,7 @@ fn of_features() -> Vec<Column<Row>> {
         },
         Column {
             aliases: &["genmini_length"],
-            get: |row| row.gemini_length.map_or(Cell::Null, Cell::Int),
+            get: |row| Cell::opt_int(row.gemini_length),
             set: |row, cell| row.gemini_length = cell.into_opt_int(),
             ..column("gemini_length", Int, Optional)
         },
@@ -164,6 +164,142 @@ pub(super) fn of_dropped() -> Vec<Column<Dropped>> {
     ]
 }
 
+/// A side table of features, in their older spellings too.
+pub(super) fn of_side_table() -> Vec<Column<Features>> {
+    vec![
+        Column {
+            get: |row| Cell::Text(&row.question_hash),
+            set: |row, cell| row.question_hash = cell.into_text(),
+            ..column("question_hash", Text, Required)
+        },
+        Column {
+            get: |row| Cell::opt_text(&row.domain),
+            set: |row, cell| row.domain = cell.into_opt_text(),
+            ..column("domain", Text, Written)
+        },
+        Column {
+            aliases: &["isgenminicorrect"],
+            get: |row| Cell::opt_bool(row.isgeminicorrect),
+            set: |row, cell| row.isgeminicorrect = cell.into_opt_bool(),
+            ..column("isgeminicorrect", Bool, Written)
+        },
+        Column {
+            get: |row| Cell::opt_bool(row.isqwen7bcorrect),
+            set: |row, cell| row.isqwen7bcorrect = cell.into_opt_bool(),
+            ..column("isqwen7bcorrect", Bool, Written)
+        },
+        Column {
+            get: |row| Cell::opt_bool(row.isqwen32bcorrect),
+            set: |row, cell| row.isqwen32bcorrect = cell.into_opt_bool(),
+            ..column("isqwen32bcorrect", Bool, Written)
+        },
+        Column {
+            aliases: &["genmini_length"],
+            get: |row| Cell::opt_int(row.gemini_length),
+            set: |row, cell| row.gemini_length = cell.into_opt_int(),
+            ..column("gemini_length", Int, Written)
+        },
+    ]
+}
+
+pub(super) fn of_lineage() -> Vec<Column<Lineage>> {
+    let mut columns = of_lineage_question();
+    columns.extend(of_lineage_verdict());
+    columns
+}
+
+/// Who the row is.
+fn of_lineage_question() -> Vec<Column<Lineage>> {
+    vec![
+        Column {
+            get: |row| Cell::Int(row.row),
+            set: |row, cell| row.row = cell.into_int(),
+            ..column("row", Int, Required)
+        },
+        Column {
+            get: |row| Cell::Text(&row.question_hash),
+            set: |row, cell| row.question_hash = cell.into_text(),
+            ..column("question_hash", Text, Required)
+        },
+        Column {
+            get: |row| Cell::Text(&row.source_type),
+            set: |row, cell| row.source_type = cell.into_text(),
+            ..column("source_type", Text, Written)
+        },
+        Column {
+            get: |row| Cell::Text(&row.cot_type),
+            set: |row, cell| row.cot_type = cell.into_text(),
+            ..column("cot_type", Text, Written)
+        },
+        Column {
+            get: |row| Cell::Text(&row.question),
+            set: |row, cell| row.question = cell.into_text(),
+            ..column("question", Text, Required)
+        },
+        Column {
+            get: |row| Cell::opt_text(&row.domain),
+            set: |row, cell| row.domain = cell.into_opt_text(),
+            ..column("domain", Text, Written)
+        },
+        Column {
+            get: |row| Cell::opt_int(row.gemini_length),
+            set: |row, cell| row.gemini_length = cell.into_opt_int(),
+            ..column("gemini_length", Int, Written)
+        },
+        Column {
+            get: |row| Cell::opt_bool(row.isgeminicorrect),
+            set: |row, cell| row.isgeminicorrect = cell.into_opt_bool(),
+            ..column("isgeminicorrect", Bool, Written)
+        },
+        Column {
+            get: |row| Cell::opt_bool(row.isqwen7bcorrect),
+            set: |row, cell| row.isqwen7bcorrect = cell.into_opt_bool(),
+            ..column("isqwen7bcorrect", Bool, Written)
+        },
+        Column {
+            get: |row| Cell::opt_bool(row.isqwen32bcorrect),
+            set: |row, cell| row.isqwen32bcorrect = cell.into_opt_bool(),
+            ..column("isqwen32bcorrect", Bool, Written)
+        },
+    ]
+}
+
+/// What became of it.
+fn of_lineage_verdict() -> Vec<Column<Lineage>> {
+    vec![
+        Column {
+            get: |row| Cell::Text(&row.stage),
+            set: |row, cell| row.stage = cell.into_text(),
+            ..column("stage", Text, Required)
+        },
+        Column {
+            get: |row| Cell::Text(&row.reason),
+            set: |row, cell| row.reason = cell.into_text(),
+            ..column("reason", Text, Required)
+        },
+        Column {
+            get: |row| Cell::opt_text(&row.evidence),
+            set: |row, cell| row.evidence = cell.into_opt_text(),
+            ..column("evidence", Text, Written)
+        },
+        Column {
+            get: |row| Cell::opt_int(row.rank),
+            set: |row, cell| row.rank = cell.into_opt_int(),
+            ..column("rank", Int, Written)
+        },
+        Column {
+            get: |row| Cell::opt_text(&row.phase),
+            set: |row, cell| row.phase = cell.into_opt_text(),
+            ..column("phase", Text, Written)
+        },
+        Column {
+            get: |row| Cell::opt_int(row.draw),
+            set: |row, cell| row.draw = cell.into_opt_int(),
+            ..column("draw", Int, Written)
+        },
+    ]
+}
+
 /// The one text column `name` of a table of any shape.
 pub(super) fn of_text(name: &str) -> Column<String> {
     Column {
@@ -186,6 +322,10 @@ impl<'a> Cell<'a> {
 
     fn opt_bool(value: Option<bool>) -> Self {
         value.map_or(Cell::Null, Cell::Bool)
+    }
+
+    fn opt_int(value: Option<i64>) -> Self {
+        value.map_or(Cell::Null, Cell::Int)
     }
 
     fn into_opt_text(self) -> Option<String> {
@@ -222,5 +362,10 @@ impl<'a> Cell<'a> {
             Cell::Int(value) => Some(value),
             cell => panic!("{cell:?} in an integer column"),
         }
+    }
+
+    /// Of a required column, where a null was refused before.
+    fn into_int(self) -> i64 {
+        self.into_opt_int().unwrap_or_default()
     }
 }
