@@ -7,7 +7,8 @@
 //!
 //! Modules in reading order: [`config`] (a run's numbers), [`run`] (the whole way, top to bottom),
 //! the stages [`deduplicate`], [`decontaminate`], [`quality`], [`difficulty`] and [`selection`],
-//! the features' own work ([`tokens`]: how long a trace is), then [`funnel`] (who left where, and that the counts close) and [`report`] (what people read).
+//! the features' own work ([`tokens`]: how long a trace is,
+//! [`domain`]: what a question is about), then [`funnel`] (who left where, and that the counts close) and [`report`] (what people read).
 
 pub mod config;
 
@@ -22,6 +23,7 @@ pub mod difficulty;
 
 pub mod selection;
 
+pub mod domain;
 pub mod tokens;
 
 pub mod funnel;
