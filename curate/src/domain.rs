@@ -166,7 +166,7 @@ impl Labeller {
 fn words(question: &str) -> Vec<String> {
     const LAYOUT: [&str; 9] =
         ["left", "right", "big", "bigg", "displaystyle", "text", "textbf", "quad", "qquad"];
-    let lower = question.to_lowercase().replace('’', "'");
+    let lower = without_diagrams(question).to_lowercase().replace('’', "'");
     let mut words: Vec<String> = Vec::new();
     let (mut rest, mut before) = (lower.as_str(), ' ');
     while let Some(first) = rest.chars().next() {
@@ -200,6 +200,14 @@ fn words(question: &str) -> Vec<String> {
         rest = &rest[length..];
     }
     words
+}
+
+/// The question without the programs that draw its pictures.
+fn without_diagrams(question: &str) -> String {
+    let mut parts = question.split("[asy]");
+    let first = parts.next().unwrap_or_default();
+    let after = parts.map(|part| part.split_once("[/asy]").map_or("", |(_, after)| after));
+    std::iter::once(first).chain(after).collect::<Vec<_>>().join(" ")
 }
 
 /// Bytes at the start of `text` that are of the kind of `first`: letters, digits, or one sign.
