@@ -6,38 +6,15 @@ use super::spans::{Span, spans, words};
 pub type Reduced<'a> = (&'a str, &'static str);
 
 /// Words that may stand before an answer and are no part of it.
-const LEADING: [&str; 27] = [
-    "therefore",
-    "thus",
-    "hence",
-    "so",
-    "then",
-    "is",
-    "are",
-    "was",
-    "be",
-    "equals",
-    "equal to",
-    "to",
-    "exactly",
-    "approximately",
-    "about",
-    "that",
-    "it's",
-    "it is",
-    "we get",
-    "we have",
-    "the",
-    "just",
-    "simply",
-    "only",
-    "indeed",
-    "now",
-    "also",
-];
+const LEADING: &str = "therefore|thus|hence|so|then|is|are|was|be|equals|equal to|to|exactly|\
+    approximately|about|that|it's|it is|the|just|simply|only|indeed|now|also|we get|we have|we find|\
+    we obtain|we see|there are|there is|he has|she has|they have|it has|this gives|gives|giving";
 /// What an answer follows; the last of them in a sentence counts.
 const COPULAS: [&str; 9] =
     [" is ", " are ", " equals ", " was ", " be ", " it's ", ": ", " = ", " as "];
+
+/// The verbs among them.
+const VERBS: [&str; 5] = [" is ", " are ", " equals ", " was ", " it's "];
 
 /// Drops white space, emphasis, quotes and the sentence's end around an answer.
 pub fn trim(text: &str) -> &str {
@@ -68,7 +45,9 @@ pub fn sentences(text: &str) -> Vec<&str> {
                 let ends = match c {
                     '\n' | '。' => true,
                     '.' => ends_line_part(behind) && !single_letter(before),
-                    '!' | '?' => ends_line_part(behind),
+                    // `5!` is a factorial and `\\!` a space.
+                    '!' => ends_line_part(behind) && before.ends_with(char::is_alphabetic),
+                    '?' => ends_line_part(behind),
                     _ => false,
                 };
                 if ends {
@@ -103,7 +82,14 @@ pub fn reduce(sentence: &str) -> Option<Reduced<'_>> {
     }
     let parts = spans(text);
     if is_answer(text, &parts) {
-        return Some(unwrapped(text, &parts));
+        let said = VERBS.iter().filter_map(|verb| Some(text.rfind(verb)? + verb.len())).max();
+        let text = said.map_or(text, |at| without_leading(text[at..].trim_start()));
+        let parts = spans(text);
+        // `$x = 5$, as we saw`: what a comma sets apart behind the formula is a remark.
+        let remark = parts.len() > 1
+            && matches!(parts.last(), Some(Span::Prose(prose)) if prose.starts_with(',') && words(prose) > 0);
+        let formula = if remark { last_formula(text, &parts) } else { None };
+        return formula.map(|formula| (formula, "formula")).or(Some(unwrapped(text, &parts)));
     }
     let behind_formulas = match parts.last() {
         Some(Span::Prose(prose)) => prose,
@@ -152,7 +138,7 @@ fn unwrapped<'a>(text: &'a str, parts: &[Span<'a>]) -> Reduced<'a> {
 fn without_leading(text: &str) -> &str {
     let mut text = text;
     'again: loop {
-        for word in LEADING {
+        for word in LEADING.split('|') {
             let (Some(head), true) = (text.get(..word.len()), text.len() > word.len()) else {
                 continue;
             };

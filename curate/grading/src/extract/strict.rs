@@ -1,5 +1,7 @@
 //! The final answer as a careful reader finds it: [`super::Mode::Strict`].
 
+use std::collections::BTreeSet;
+
 use super::Extracted;
 use super::boxes::{Boxed, Boxes, boxes};
 use super::sentence::{has_digit, reduce, sentences, trim};
@@ -63,21 +65,33 @@ fn from_boxes(part: &str, finished: &[Boxed]) -> Extracted {
     let joined = |pair: &[Boxed]| joins(&part[pair[0].end..pair[1].start]);
     let count = 1 + finished.windows(2).rev().take_while(|pair| joined(pair)).count();
     let (others, last) = finished.split_at(finished.len() - count);
-    let mut answers: Vec<&str> = Vec::new();
-    for found in last {
-        // Two boxes with one content are one answer said twice; long lists are no answers.
-        if answers.len() < 64
-            && answers.iter().all(|said| squeezed(said) != squeezed(found.content))
-        {
-            answers.push(found.content);
-        }
+    // Two boxes with one content are one answer said twice; long lists are no answers.
+    let mut said = BTreeSet::new();
+    let mut answers = Vec::new();
+    for found in last.iter().take(64).filter(|found| said.insert(squeezed(found.content))) {
+        answers.push(found.content);
     }
-    let said = |found: &Boxed| answers.iter().any(|said| squeezed(said) == squeezed(found.content));
+    let mut text = answers.join(", ");
+    if let Some(sign) = percent(&part[finished[finished.len() - 1].end..])
+        && !text.contains('%')
+    {
+        text.push_str(sign);
+    }
     Extracted {
-        text: answers.join(", "),
+        text,
         rule: if answers.len() > 1 { "boxes" } else { "box" },
-        ambiguous: !others.iter().all(said),
+        ambiguous: others.iter().any(|found| !said.contains(&squeezed(found.content))),
     }
+}
+
+/// A percent sign or word right behind the box belongs to its content.
+fn percent(behind: &str) -> Option<&'static str> {
+    let behind = behind.trim_start_matches([' ', '$']);
+    let behind = behind.strip_prefix("\\)").unwrap_or(behind).trim_start();
+    let signs = ["%", "\\%", "percent", "pct"];
+    let rest = signs.iter().find_map(|sign| behind.strip_prefix(sign));
+    let found = rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
+    found.then_some("\\%")
 }
 
 /// Does what stands between two boxes make them one list? `, `, ` and `, `\text{ or }`, nothing but
@@ -100,13 +114,13 @@ fn joins(between: &str) -> bool {
     let joint = |token: &&str| [",", "and", "or"].contains(token);
     let others: Vec<_> = tokens.iter().copied().filter(|token| !joint(token)).collect();
     let nouns = others.len() < 3 && others.iter().all(|word| noun(word));
-    tokens.is_empty() || (tokens.iter().any(|token| joint(&token)) && nouns)
+    tokens.is_empty() || (tokens.iter().any(|token| joint(token)) && nouns)
 }
 
 /// Could this be a unit or a thing counted, not a word that begins a new statement?
 fn noun(word: &str) -> bool {
-    const NOT: [&str; 9] =
-        ["so", "thus", "hence", "therefore", "not", "which", "then", "but", "because"];
+    const NOT: [&str; 10] =
+        ["so", "thus", "hence", "therefore", "not", "which", "then", "but", "because", "no"];
     word.chars().all(char::is_alphabetic) && !NOT.contains(&word)
 }
 
@@ -125,8 +139,14 @@ pub struct Statement<'a> {
     pub is_final: bool,
 }
 
-/// The last statement of the text; a heading `Answer` counts with the lines below it.
+/// The last statement of the text; a heading `Answer` counts with the lines below it. `A: 96` and
+/// `#### 96` as the last line are GSM8K's ways of stating an answer.
 pub fn statement(text: &str) -> Option<Statement<'_>> {
+    let last_line = text.trim_end().rsplit('\n').next().unwrap_or_default();
+    let marked = ["A: ", "#### "].iter().find_map(|mark| last_line.strip_prefix(mark));
+    if let Some(sentence) = marked.filter(|sentence| has_digit(sentence)) {
+        return Some(Statement { sentence, is_final: true });
+    }
     let mut end = text.len();
     // Each candidate ends where the next one begins, so the text is read once.
     while let Some(start) = rfind_word(&text[..end]) {
@@ -156,7 +176,10 @@ fn rfind_word(text: &str) -> Option<usize> {
 
 /// Does the line hold nothing before `answer` but marks, `the`, `my` or `final`?
 fn is_heading(text: &str, start: usize) -> bool {
-    let line = text[..start].rsplit('\n').next().unwrap_or_default();
+    let line = text[..start].bytes().rev().take(40).take_while(|b| *b != b'\n').count();
+    let Some(line) = text.get(start - line..start) else {
+        return false; // the fortieth byte is within a character of a long line
+    };
     let word = line.trim_matches(|c: char| c.is_whitespace() || "#*_".contains(c));
     word.is_empty()
         || ["final", "the final", "the", "my", "my final"].contains(&&*word.to_lowercase())
