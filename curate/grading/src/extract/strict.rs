@@ -114,7 +114,7 @@ fn joins(between: &str) -> bool {
     let joint = |token: &&str| [",", "and", "or"].contains(token);
     let others: Vec<_> = tokens.iter().copied().filter(|token| !joint(token)).collect();
     let nouns = others.len() < 3 && others.iter().all(|word| noun(word));
-    tokens.is_empty() || (tokens.iter().any(|token| joint(token)) && nouns)
+    tokens.is_empty() || (tokens.iter().any(joint) && nouns)
 }
 
 /// Could this be a unit or a thing counted, not a word that begins a new statement?
