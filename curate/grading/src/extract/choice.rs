@@ -88,8 +88,19 @@ fn letter(text: &str) -> Option<char> {
 
 /// The letter that a sentence names behind `option` and its like, or before `is correct`.
 fn chosen(sentence: &str) -> Option<char> {
-    const NAMES: [&str; 8] =
-        ["option", "choice", "answer", "choose", "select", "pick", "alternative", "is"];
+    const NAMES: [&str; 11] = [
+        "option",
+        "choice",
+        "answer",
+        "choose",
+        "select",
+        "pick",
+        "alternative",
+        "is",
+        "so",
+        "thus",
+        "therefore",
+    ];
     let words: Vec<_> = sentence.split_whitespace().collect();
     let capital =
         |word: &str| letter(word).filter(|_| word.contains(|c: char| c.is_ascii_uppercase()));

@@ -129,7 +129,7 @@ fn is_answer(text: &str, parts: &[Span]) -> bool {
 fn unwrapped<'a>(text: &'a str, parts: &[Span<'a>]) -> Reduced<'a> {
     match parts {
         [Span::Formula(_, inside)] => (inside.trim(), "formula"),
-        [Span::Prose(_)] if words(text) == 0 && has_digit(text) => (text, "number"),
+        [Span::Prose(_)] if has_digit(text) => (text, "number"),
         [Span::Prose(_)] => (text, "text"),
         _ => (text, "formula"),
     }
@@ -153,16 +153,35 @@ fn without_leading(text: &str) -> &str {
     }
 }
 
-/// `A: 96` is 96, `Total cost: $5` is `$5`.
+/// `A: 96` is 96, `Total = $25` is `$25`; `x = 5` stays an equation.
 fn without_label(text: &str) -> &str {
-    match text.split_once(": ") {
-        Some((label, rest))
-            if has_digit(rest) && label.chars().all(|c| c.is_alphabetic() || " *_".contains(c)) =>
-        {
+    let words = |label: &str| label.chars().all(|c| c.is_alphabetic() || " *_".contains(c));
+    match text
+        .split_once(": ")
+        .or_else(|| text.split_once(" = ").filter(|(name, _)| name.len() > 2))
+    {
+        Some((label, rest)) if has_digit(rest) && !rest.contains(" = ") && words(label) => {
             trim(rest)
         }
         _ => text,
     }
+}
+
+/// The sentence up to the clause that only explains it: `3/4, which is about 0.75`.
+pub fn without_reason(sentence: &str) -> &str {
+    const REASONS: [&str; 7] =
+        [", which", ", because", " because ", ", since", ", as ", ", where", ", or about"];
+    let mut at = 0;
+    for span in spans(sentence) {
+        if let Span::Prose(prose) = span {
+            let cut = REASONS.iter().filter_map(|word| prose.find(word)).min();
+            if let Some(cut) = cut.filter(|cut| at + cut > 0) {
+                return &sentence[..at + cut];
+            }
+        }
+        at += span.text().len();
+    }
+    sentence
 }
 
 /// The last formula that says more than a name, with those joined to it by commas and `and`.

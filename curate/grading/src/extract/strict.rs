@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Extracted;
 use super::boxes::{Boxed, Boxes, boxes};
-use super::sentence::{has_digit, reduce, sentences, trim};
+use super::sentence::{has_digit, reduce, sentences, trim, without_reason};
 use super::spans::words;
 
 /// The rules in order; see [`super::extract()`].
@@ -14,7 +14,8 @@ pub fn extract(completion: &str) -> Option<Extracted> {
     if let Some(last) = boxes.finished.last() {
         let boxed = from_boxes(part, &boxes.finished);
         let behind = statement(&part[last.end..]).filter(|found| found.is_final);
-        let Some((text, _)) = behind.and_then(|found| reduce(found.sentence)) else {
+        let Some((text, _)) = behind.and_then(|found| reduce(without_reason(found.sentence)))
+        else {
             return Some(boxed);
         };
         if !has_digit(text) || squeezed(text) == squeezed(&boxed.text) {
@@ -35,6 +36,7 @@ fn stated<'a>(part: &'a str, boxes: &Boxes) -> Option<(&'a str, &'static str)> {
     let finished = &part[..boxes.unfinished.unwrap_or(part.len())];
     let sentence = statement(finished)?.sentence;
     let cut_off = boxes.unfinished.is_some() && finished.ends_with(sentence);
+    let sentence = without_reason(sentence);
     let whole = || Some((trim(sentence), "text")).filter(|(text, _)| words(text) < 12);
     if cut_off { None } else { reduce(sentence).or_else(whole) }
 }
@@ -140,7 +142,8 @@ pub struct Statement<'a> {
 }
 
 /// The last statement of the text; a heading `Answer` counts with the lines below it. `A: 96` and
-/// `#### 96` as the last line are GSM8K's ways of stating an answer.
+/// `#### 96` as the last line are GSM8K's ways of stating an answer, `<answer>96</answer>` is
+/// DeepSeek-R1-Zero's.
 pub fn statement(text: &str) -> Option<Statement<'_>> {
     let last_line = text.trim_end().rsplit('\n').next().unwrap_or_default();
     let marked = ["A: ", "#### "].iter().find_map(|mark| last_line.strip_prefix(mark));
@@ -153,7 +156,11 @@ pub fn statement(text: &str) -> Option<Statement<'_>> {
         let before = text[..start].trim_end_matches([' ', '*', '_']).as_bytes();
         let is_final =
             before.len() >= 5 && before[before.len() - 5..].eq_ignore_ascii_case(b"final");
-        let value = behind_marker(&text[start + "answer".len()..end], is_heading(text, start));
+        let rest = &text[start + "answer".len()..end];
+        let value = match rest.strip_prefix('>').filter(|_| text[..start].ends_with('<')) {
+            Some(tagged) => Some(tagged.trim_end_matches(['<', '/'])),
+            None => behind_marker(rest, is_heading(text, start)),
+        };
         let sentence = value.and_then(|value| sentences(value).into_iter().next());
         if let Some(sentence) = sentence.filter(|sentence| !is_remark(trim(sentence))) {
             return Some(Statement { sentence, is_final });
@@ -238,10 +245,17 @@ fn is_remark(sentence: &str) -> bool {
 
 /// The last sentence that has a formula or a number; a completion of a few words as it is.
 fn last_words(part: &str) -> Option<(&str, &'static str)> {
-    let mut all = sentences(part);
-    if all.len() == 1 {
-        return reduce(all[0]);
+    const POLITE: [&str; 5] = ["let me know", "i hope", "if you", "feel free", "please"];
+    let polite = |said: &&str| {
+        let begins =
+            |words: &&str| said.get(..words.len()).is_some_and(|s| s.eq_ignore_ascii_case(words));
+        POLITE.iter().any(begins)
+    };
+    match sentences(part).as_slice() {
+        [one] => reduce(one),
+        all => {
+            let said = all.iter().rev().map(|said| trim(said)).filter(|said| !polite(said));
+            said.filter_map(reduce).find(|(_, rule)| *rule != "text")
+        }
     }
-    all.reverse();
-    all.into_iter().filter_map(reduce).find(|(_, rule)| *rule != "text")
 }
