@@ -7,8 +7,8 @@ pub type Reduced<'a> = (&'a str, &'static str);
 
 /// Words that may stand before an answer and are no part of it.
 const LEADING: &str = "therefore|thus|hence|so|then|is|are|was|be|equals|equal to|to|exactly|\
-    approximately|about|that|it's|it is|the|just|simply|only|indeed|now|also|we get|we have|we find|\
-    we obtain|we see|there are|there is|he has|she has|they have|it has|this gives|gives|giving";
+    approximately|about|that|it's|it is|the|just|simply|only|indeed|now|also|we get|we have|\
+    we find|we obtain|we see|there are|there is|he has|she has|they have|it has|this gives|gives|giving";
 /// What an answer follows; the last of them in a sentence counts.
 const COPULAS: [&str; 9] =
     [" is ", " are ", " equals ", " was ", " be ", " it's ", ": ", " = ", " as "];
@@ -87,7 +87,10 @@ pub fn reduce(sentence: &str) -> Option<Reduced<'_>> {
         let parts = spans(text);
         // `$x = 5$, as we saw`: what a comma sets apart behind the formula is a remark.
         let remark = parts.len() > 1
-            && matches!(parts.last(), Some(Span::Prose(prose)) if prose.starts_with(',') && words(prose) > 0);
+            && parts.last().is_some_and(|part| {
+                part.text().starts_with(',')
+                    && matches!(part, Span::Prose(prose) if words(prose) > 0)
+            });
         let formula = if remark { last_formula(text, &parts) } else { None };
         return formula.map(|formula| (formula, "formula")).or(Some(unwrapped(text, &parts)));
     }

@@ -1,16 +1,18 @@
 //! Answers and random changes to them, for the tests of totality and the long fuzzing run.
 
-/// One answer of each kind that the graders know, as models write them.
+/// One answer of each kind that the graders know, as models write them, parted by `|`.
 pub const ANSWERS: &str = r"
-42|-5|1,234.50|1 000|.5|1/2|-\dfrac{3}{4}|2\frac{1}{3}|3.2\times10^{-5}|50\%|28 percent|$18.90|12_{8}
-12^{\mathrm{th}}|10:30 \text{ p.m.}|90^\circ|5 \text{ cm}^2|3\sqrt{13}|\sqrt[3]{\frac{5}{12}}|\frac94\pi
-(x+1)^2|x^2+2x+1|\frac{x^2-1}{x-1}|e^{i\pi}+1|\sin^2 x+\cos^2 x|\log_2 8|\ln(x)|2 \sin b \cos a|n!|\binom{5}{2}
-y=-\frac{1}{2}x+\frac{3}{4}|2x+4y-3=0|x \geq 5|1\leq|z|\leq\frac{3}{2}|x=5+5+1=11|x \in [-2,7]
-(1,2)|[0,1)|(-\infty,1]\cup[10,+\infty)|\{1\pm\sqrt{5},-2\}|1, -2|(2,1),(1,2)|\emptyset|\mathbb{R}
-\begin{pmatrix} 1 & 2 \\ 3 & 4\end{pmatrix}|\langle 1,2,3\rangle|3+4i|\text{(B)}|B|Yes|\text{Evelyn}|odd
-10^{10^{10}}|x^{-1}|\frac{1}{0}|0^0|\infty|\sum_{k=0}^{n} k|\int_0^1 x dx|\lim_{x\to 0} x|a_1 + a_2|f(x)
-|x-2|=2-x|\left\lfloor \frac{7}{2} \right\rfloor|x \equiv 3 \pmod{5}|3:4|A:B=1|W(x)=1orW(x)=-1|k=45, n=2
-so $x = \boxed{7}$.|\boxed{1}, \boxed{2}|The answer is (B).|Final Answer: $\frac{1}{2}$. I hope|<|im_start|>answer
+42|-5|1,234.50|1 000|.5|1/2|-\dfrac{3}{4}|2\frac{1}{3}|3.2\times10^{-5}|50\%|28 percent|$18.90
+12_{8}|12^{\mathrm{th}}|10:30 \text{ p.m.}|90^\circ|5 \text{ cm}^2|3\sqrt{13}
+\sqrt[3]{\frac{5}{12}}|\frac94\pi|(x+1)^2|x^2+2x+1|\frac{x^2-1}{x-1}|e^{i\pi}+1
+\sin^2 x+\cos^2 x|\log_2 8|\ln(x)|2 \sin b \cos a|n!|\binom{5}{2}|y=-\frac{1}{2}x+\frac{3}{4}
+2x+4y-3=0|x \geq 5|1\leq|z|\leq\frac{3}{2}|x=5+5+1=11|x \in [-2,7]|(1,2)|[0,1)
+(-\infty,1]\cup[10,+\infty)|\{1\pm\sqrt{5},-2\}|1, -2|(2,1),(1,2)|\emptyset|\mathbb{R}
+\begin{pmatrix} 1 & 2 \\ 3 & 4\end{pmatrix}|\langle 1,2,3\rangle|3+4i|\text{(B)}|B|Yes
+\text{Evelyn}|odd|10^{10^{10}}|x^{-1}|\frac{1}{0}|0^0|\infty|\sum_{k=0}^{n} k|\int_0^1 x dx
+\lim_{x\to 0} x|a_1 + a_2|f(x)|x-2|=2-x|\left\lfloor \frac{7}{2} \right\rfloor
+x \equiv 3 \pmod{5}|3:4|A:B=1|W(x)=1orW(x)=-1|k=45, n=2|so $x = \boxed{7}$.|\boxed{1}, \boxed{2}
+The answer is (B).|Final Answer: $\frac{1}{2}$. I hope|<|im_start|>answer
 ";
 
 /// Pieces that are put in: marks that open and never close, huge numbers, text that is no LaTeX.
@@ -100,7 +102,7 @@ impl Random {
     }
 }
 
-/// The answers, one text each; where `|` is part of an answer it is cut there, which does no harm.
+/// The answers, one text each.
 pub fn answers() -> Vec<String> {
     ANSWERS.split(['|', '\n']).filter(|answer| !answer.is_empty()).map(String::from).collect()
 }
