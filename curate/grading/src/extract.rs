@@ -45,7 +45,8 @@ pub struct Extracted {
 ///   answer, nor are empty ones. Different boxes make the answer ambiguous.
 /// - `boxes`: several boxes joined by a comma, `and` or `or` in one sentence, as one list.
 /// - `statement`: the end of the last `Final Answer: …`, `Answer: …`, `the answer is …` or heading
-///   `Answer`, cut at the sentence's end. A `final answer` with a number or formula behind the last
+///   `Answer`, cut at the sentence's end; so are a last line `A: 96` or `#### 96`,
+///   and `<answer>96</answer>`. A `final answer` with a number or formula behind the last
 ///   box goes before that box.
 /// - `formula`, `number`, `text`: of the last sentence that has one, the formula, else the number;
 ///   a completion of a few words is its own answer. Not where an unfinished box shows that the

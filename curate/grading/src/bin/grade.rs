@@ -14,11 +14,14 @@ Is this answer right? Reads rows of JSON, one a line, and writes a verdict for e
 Usage: grade [OPTIONS] < rows.jsonl > verdicts.jsonl
        grade [OPTIONS] --table rows.jsonl
 
-A row is {\"pred\": \"1/2\", \"gold\": \"0.5\"}, two answers, or {\"output\": \"… so \\\\boxed{1/2}\",
-\"gold\": \"0.5\"}, a whole completion whose final answer is extracted first. Other keys are ignored.
+A row is two answers, or a whole completion whose final answer is extracted first; other keys are
+ignored:
+  {\"pred\": \"1/2\", \"gold\": \"0.5\"}
+  {\"output\": \"It is \\\\boxed{1/2}.\", \"gold\": \"0.5\"}
 
-A verdict is {\"equal\": true, \"rule\": \"number\", \"extracted\": \"1/2\"}: the rule that decided, and
-the text that was graded. Without one, extracted is null and the rule is no_answer.
+A verdict names the rule that decided, and the text that was graded; without one, extracted is null
+and the rule is no_answer:
+  {\"equal\": true, \"rule\": \"number\", \"extracted\": \"1/2\"}
 
 Options:
       --extract MODE  how the answer of an output is found [default: strict]

@@ -59,7 +59,8 @@ pub fn boxes(text: &str) -> Boxes<'_> {
                 if let Some(Some(start)) = open.pop() {
                     let mut content = inside(&text[start..at]);
                     while let Some(inner) = finished.pop_if(|last| last.start > start) {
-                        if content == &text[inner.start..inner.end] {
+                        // The inner box stands within the content: it is all of it if as long.
+                        if content.len() == inner.end - inner.start {
                             content = inner.content;
                         }
                     }

@@ -17,26 +17,32 @@ pub fn choice(text: &str, mode: Mode) -> Option<char> {
         let letter = answer.chars().next().filter(|_| answer.len() == 1)?.to_ascii_uppercase();
         return ('A'..='D').contains(&letter).then_some(letter);
     }
-    if let Some(letter) = letter(text) {
+    if let Some(letter) = letter(text).filter(|_| !trim(text).contains('\n')) {
         return Some(letter);
     }
     let part = strict::answer_part(text);
-    let answer = extract(part, mode)?;
+    let answer = match extract(part, mode) {
+        Some(answer) => answer,
+        None if part.contains("\\boxed") => return None, // cut off in its box
+        None => return last_chosen(part),
+    };
     match answer.rule {
         "box" | "boxes" => letter(&answer.text),
         "statement" => {
             let sentence = strict::statement(part)?.sentence;
             letter(sentence).or_else(|| chosen(sentence)).or_else(|| letter(&answer.text))
         }
-        _ => {
-            sentences(part).into_iter().rev().find_map(|said| letter(said).or_else(|| chosen(said)))
-        }
+        _ => last_chosen(part),
     }
+}
+
+fn last_chosen(part: &str) -> Option<char> {
+    sentences(part).into_iter().rev().find_map(|said| letter(said).or_else(|| chosen(said)))
 }
 
 /// The letter that is all of the text but its marks, or that a mark sets apart from the rest.
 fn letter(text: &str) -> Option<char> {
-    const OPENING: [&str; 16] = [
+    const OPENING: [&str; 15] = [
         "$",
         "\\(",
         "\\[",
@@ -45,7 +51,6 @@ fn letter(text: &str) -> Option<char> {
         "\\mathrm{",
         "\\mathbf{",
         "\\textrm{",
-        "\\boxed{",
         "{",
         "*",
         "(",
@@ -70,9 +75,10 @@ fn letter(text: &str) -> Option<char> {
     if !('A'..='J').contains(&upper) || next.len() == behind.len() && !next.is_empty() {
         return None;
     }
-    // `A, C` and `(a, b)` are no single choice; `A triangle` is not marked as one.
+    // `A, C` and `(a, b)` are no single choice, `(A) is wrong` none at all.
     let another = next.starts_with(|c: char| ('A'..='J').contains(&c.to_ascii_uppercase()))
-        && !next[1..].starts_with(char::is_alphanumeric);
+        && !next[1..].starts_with(char::is_alphanumeric)
+        || ["is ", "and ", "or "].iter().any(|word| next.starts_with(word));
     let marked = next.is_empty()
         || behind.trim_start_matches('*').starts_with([')', ']', '}', '.', ':', ',']);
     // A small letter alone may be a variable or a constant; s1 takes a to d.
@@ -82,8 +88,19 @@ fn letter(text: &str) -> Option<char> {
 
 /// The letter that a sentence names behind `option` and its like, or before `is correct`.
 fn chosen(sentence: &str) -> Option<char> {
-    const NAMES: [&str; 8] =
-        ["option", "choice", "answer", "choose", "select", "pick", "alternative", "is"];
+    const NAMES: [&str; 11] = [
+        "option",
+        "choice",
+        "answer",
+        "choose",
+        "select",
+        "pick",
+        "alternative",
+        "is",
+        "so",
+        "thus",
+        "therefore",
+    ];
     let words: Vec<_> = sentence.split_whitespace().collect();
     let capital =
         |word: &str| letter(word).filter(|_| word.contains(|c: char| c.is_ascii_uppercase()));

@@ -6,38 +6,15 @@ use super::spans::{Span, spans, words};
 pub type Reduced<'a> = (&'a str, &'static str);
 
 /// Words that may stand before an answer and are no part of it.
-const LEADING: [&str; 27] = [
-    "therefore",
-    "thus",
-    "hence",
-    "so",
-    "then",
-    "is",
-    "are",
-    "was",
-    "be",
-    "equals",
-    "equal to",
-    "to",
-    "exactly",
-    "approximately",
-    "about",
-    "that",
-    "it's",
-    "it is",
-    "we get",
-    "we have",
-    "the",
-    "just",
-    "simply",
-    "only",
-    "indeed",
-    "now",
-    "also",
-];
+const LEADING: &str = "therefore|thus|hence|so|then|is|are|was|be|equals|equal to|to|exactly|\
+    approximately|about|that|it's|it is|the|just|simply|only|indeed|now|also|we get|we have|\
+    we find|we obtain|we see|there are|there is|he has|she has|they have|it has|this gives|gives|giving";
 /// What an answer follows; the last of them in a sentence counts.
 const COPULAS: [&str; 9] =
     [" is ", " are ", " equals ", " was ", " be ", " it's ", ": ", " = ", " as "];
+
+/// The verbs among them.
+const VERBS: [&str; 5] = [" is ", " are ", " equals ", " was ", " it's "];
 
 /// Drops white space, emphasis, quotes and the sentence's end around an answer.
 pub fn trim(text: &str) -> &str {
@@ -68,7 +45,9 @@ pub fn sentences(text: &str) -> Vec<&str> {
                 let ends = match c {
                     '\n' | '。' => true,
                     '.' => ends_line_part(behind) && !single_letter(before),
-                    '!' | '?' => ends_line_part(behind),
+                    // `5!` is a factorial and `\\!` a space.
+                    '!' => ends_line_part(behind) && before.ends_with(char::is_alphabetic),
+                    '?' => ends_line_part(behind),
                     _ => false,
                 };
                 if ends {
@@ -103,7 +82,17 @@ pub fn reduce(sentence: &str) -> Option<Reduced<'_>> {
     }
     let parts = spans(text);
     if is_answer(text, &parts) {
-        return Some(unwrapped(text, &parts));
+        let said = VERBS.iter().filter_map(|verb| Some(text.rfind(verb)? + verb.len())).max();
+        let text = said.map_or(text, |at| without_leading(text[at..].trim_start()));
+        let parts = spans(text);
+        // `$x = 5$, as we saw`: what a comma sets apart behind the formula is a remark.
+        let remark = parts.len() > 1
+            && parts.last().is_some_and(|part| {
+                part.text().starts_with(',')
+                    && matches!(part, Span::Prose(prose) if words(prose) > 0)
+            });
+        let formula = if remark { last_formula(text, &parts) } else { None };
+        return formula.map(|formula| (formula, "formula")).or(Some(unwrapped(text, &parts)));
     }
     let behind_formulas = match parts.last() {
         Some(Span::Prose(prose)) => prose,
@@ -143,7 +132,7 @@ fn is_answer(text: &str, parts: &[Span]) -> bool {
 fn unwrapped<'a>(text: &'a str, parts: &[Span<'a>]) -> Reduced<'a> {
     match parts {
         [Span::Formula(_, inside)] => (inside.trim(), "formula"),
-        [Span::Prose(_)] if words(text) == 0 && has_digit(text) => (text, "number"),
+        [Span::Prose(_)] if has_digit(text) => (text, "number"),
         [Span::Prose(_)] => (text, "text"),
         _ => (text, "formula"),
     }
@@ -152,7 +141,7 @@ fn unwrapped<'a>(text: &'a str, parts: &[Span<'a>]) -> Reduced<'a> {
 fn without_leading(text: &str) -> &str {
     let mut text = text;
     'again: loop {
-        for word in LEADING {
+        for word in LEADING.split('|') {
             let (Some(head), true) = (text.get(..word.len()), text.len() > word.len()) else {
                 continue;
             };
@@ -167,16 +156,35 @@ fn without_leading(text: &str) -> &str {
     }
 }
 
-/// `A: 96` is 96, `Total cost: $5` is `$5`.
+/// `A: 96` is 96, `Total = $25` is `$25`; `x = 5` stays an equation.
 fn without_label(text: &str) -> &str {
-    match text.split_once(": ") {
-        Some((label, rest))
-            if has_digit(rest) && label.chars().all(|c| c.is_alphabetic() || " *_".contains(c)) =>
-        {
+    let words = |label: &str| label.chars().all(|c| c.is_alphabetic() || " *_".contains(c));
+    match text
+        .split_once(": ")
+        .or_else(|| text.split_once(" = ").filter(|(name, _)| name.len() > 2))
+    {
+        Some((label, rest)) if has_digit(rest) && !rest.contains(" = ") && words(label) => {
             trim(rest)
         }
         _ => text,
     }
+}
+
+/// The sentence up to the clause that only explains it: `3/4, which is about 0.75`.
+pub fn without_reason(sentence: &str) -> &str {
+    const REASONS: [&str; 7] =
+        [", which", ", because", " because ", ", since", ", as ", ", where", ", or about"];
+    let mut at = 0;
+    for span in spans(sentence) {
+        if let Span::Prose(prose) = span {
+            let cut = REASONS.iter().filter_map(|word| prose.find(word)).min();
+            if let Some(cut) = cut.filter(|cut| at + cut > 0) {
+                return &sentence[..at + cut];
+            }
+        }
+        at += span.text().len();
+    }
+    sentence
 }
 
 /// The last formula that says more than a name, with those joined to it by commas and `and`.

@@ -1,8 +1,10 @@
 //! The final answer as a careful reader finds it: [`super::Mode::Strict`].
 
+use std::collections::BTreeSet;
+
 use super::Extracted;
 use super::boxes::{Boxed, Boxes, boxes};
-use super::sentence::{has_digit, reduce, sentences, trim};
+use super::sentence::{has_digit, reduce, sentences, trim, without_reason};
 use super::spans::words;
 
 /// The rules in order; see [`super::extract()`].
@@ -12,7 +14,8 @@ pub fn extract(completion: &str) -> Option<Extracted> {
     if let Some(last) = boxes.finished.last() {
         let boxed = from_boxes(part, &boxes.finished);
         let behind = statement(&part[last.end..]).filter(|found| found.is_final);
-        let Some((text, _)) = behind.and_then(|found| reduce(found.sentence)) else {
+        let Some((text, _)) = behind.and_then(|found| reduce(without_reason(found.sentence)))
+        else {
             return Some(boxed);
         };
         if !has_digit(text) || squeezed(text) == squeezed(&boxed.text) {
@@ -33,6 +36,7 @@ fn stated<'a>(part: &'a str, boxes: &Boxes) -> Option<(&'a str, &'static str)> {
     let finished = &part[..boxes.unfinished.unwrap_or(part.len())];
     let sentence = statement(finished)?.sentence;
     let cut_off = boxes.unfinished.is_some() && finished.ends_with(sentence);
+    let sentence = without_reason(sentence);
     let whole = || Some((trim(sentence), "text")).filter(|(text, _)| words(text) < 12);
     if cut_off { None } else { reduce(sentence).or_else(whole) }
 }
@@ -63,21 +67,33 @@ fn from_boxes(part: &str, finished: &[Boxed]) -> Extracted {
     let joined = |pair: &[Boxed]| joins(&part[pair[0].end..pair[1].start]);
     let count = 1 + finished.windows(2).rev().take_while(|pair| joined(pair)).count();
     let (others, last) = finished.split_at(finished.len() - count);
-    let mut answers: Vec<&str> = Vec::new();
-    for found in last {
-        // Two boxes with one content are one answer said twice; long lists are no answers.
-        if answers.len() < 64
-            && answers.iter().all(|said| squeezed(said) != squeezed(found.content))
-        {
-            answers.push(found.content);
-        }
+    // Two boxes with one content are one answer said twice; long lists are no answers.
+    let mut said = BTreeSet::new();
+    let mut answers = Vec::new();
+    for found in last.iter().take(64).filter(|found| said.insert(squeezed(found.content))) {
+        answers.push(found.content);
     }
-    let said = |found: &Boxed| answers.iter().any(|said| squeezed(said) == squeezed(found.content));
+    let mut text = answers.join(", ");
+    if let Some(sign) = percent(&part[finished[finished.len() - 1].end..])
+        && !text.contains('%')
+    {
+        text.push_str(sign);
+    }
     Extracted {
-        text: answers.join(", "),
+        text,
         rule: if answers.len() > 1 { "boxes" } else { "box" },
-        ambiguous: !others.iter().all(said),
+        ambiguous: others.iter().any(|found| !said.contains(&squeezed(found.content))),
     }
+}
+
+/// A percent sign or word right behind the box belongs to its content.
+fn percent(behind: &str) -> Option<&'static str> {
+    let behind = behind.trim_start_matches([' ', '$']);
+    let behind = behind.strip_prefix("\\)").unwrap_or(behind).trim_start();
+    let signs = ["%", "\\%", "percent", "pct"];
+    let rest = signs.iter().find_map(|sign| behind.strip_prefix(sign));
+    let found = rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
+    found.then_some("\\%")
 }
 
 /// Does what stands between two boxes make them one list? `, `, ` and `, `\text{ or }`, nothing but
@@ -100,13 +116,13 @@ fn joins(between: &str) -> bool {
     let joint = |token: &&str| [",", "and", "or"].contains(token);
     let others: Vec<_> = tokens.iter().copied().filter(|token| !joint(token)).collect();
     let nouns = others.len() < 3 && others.iter().all(|word| noun(word));
-    tokens.is_empty() || (tokens.iter().any(|token| joint(&token)) && nouns)
+    tokens.is_empty() || (tokens.iter().any(joint) && nouns)
 }
 
 /// Could this be a unit or a thing counted, not a word that begins a new statement?
 fn noun(word: &str) -> bool {
-    const NOT: [&str; 9] =
-        ["so", "thus", "hence", "therefore", "not", "which", "then", "but", "because"];
+    const NOT: [&str; 10] =
+        ["so", "thus", "hence", "therefore", "not", "which", "then", "but", "because", "no"];
     word.chars().all(char::is_alphabetic) && !NOT.contains(&word)
 }
 
@@ -125,15 +141,26 @@ pub struct Statement<'a> {
     pub is_final: bool,
 }
 
-/// The last statement of the text; a heading `Answer` counts with the lines below it.
+/// The last statement of the text; a heading `Answer` counts with the lines below it. `A: 96` and
+/// `#### 96` as the last line are GSM8K's ways of stating an answer, `<answer>96</answer>` is
+/// DeepSeek-R1-Zero's.
 pub fn statement(text: &str) -> Option<Statement<'_>> {
+    let last_line = text.trim_end().rsplit('\n').next().unwrap_or_default();
+    let marked = ["A: ", "#### "].iter().find_map(|mark| last_line.strip_prefix(mark));
+    if let Some(sentence) = marked.filter(|sentence| has_digit(sentence)) {
+        return Some(Statement { sentence, is_final: true });
+    }
     let mut end = text.len();
     // Each candidate ends where the next one begins, so the text is read once.
     while let Some(start) = rfind_word(&text[..end]) {
         let before = text[..start].trim_end_matches([' ', '*', '_']).as_bytes();
         let is_final =
             before.len() >= 5 && before[before.len() - 5..].eq_ignore_ascii_case(b"final");
-        let value = behind_marker(&text[start + "answer".len()..end], is_heading(text, start));
+        let rest = &text[start + "answer".len()..end];
+        let value = match rest.strip_prefix('>').filter(|_| text[..start].ends_with('<')) {
+            Some(tagged) => Some(tagged.trim_end_matches(['<', '/'])),
+            None => behind_marker(rest, is_heading(text, start)),
+        };
         let sentence = value.and_then(|value| sentences(value).into_iter().next());
         if let Some(sentence) = sentence.filter(|sentence| !is_remark(trim(sentence))) {
             return Some(Statement { sentence, is_final });
@@ -156,7 +183,10 @@ fn rfind_word(text: &str) -> Option<usize> {
 
 /// Does the line hold nothing before `answer` but marks, `the`, `my` or `final`?
 fn is_heading(text: &str, start: usize) -> bool {
-    let line = text[..start].rsplit('\n').next().unwrap_or_default();
+    let line = text[..start].bytes().rev().take(40).take_while(|b| *b != b'\n').count();
+    let Some(line) = text.get(start - line..start) else {
+        return false; // the fortieth byte is within a character of a long line
+    };
     let word = line.trim_matches(|c: char| c.is_whitespace() || "#*_".contains(c));
     word.is_empty()
         || ["final", "the final", "the", "my", "my final"].contains(&&*word.to_lowercase())
@@ -215,10 +245,17 @@ fn is_remark(sentence: &str) -> bool {
 
 /// The last sentence that has a formula or a number; a completion of a few words as it is.
 fn last_words(part: &str) -> Option<(&str, &'static str)> {
-    let mut all = sentences(part);
-    if all.len() == 1 {
-        return reduce(all[0]);
+    const POLITE: [&str; 5] = ["let me know", "i hope", "if you", "feel free", "please"];
+    let polite = |said: &&str| {
+        let begins =
+            |words: &&str| said.get(..words.len()).is_some_and(|s| s.eq_ignore_ascii_case(words));
+        POLITE.iter().any(begins)
+    };
+    match sentences(part).as_slice() {
+        [one] => reduce(one),
+        all => {
+            let said = all.iter().rev().map(|said| trim(said)).filter(|said| !polite(said));
+            said.filter_map(reduce).find(|(_, rule)| *rule != "text")
+        }
     }
-    all.reverse();
-    all.into_iter().filter_map(reduce).find(|(_, rule)| *rule != "text")
 }
