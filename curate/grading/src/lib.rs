@@ -13,14 +13,15 @@
 //!
 //! ```
 //! let completion = "<|im_start|>think\n6*7<|im_start|>answer\nFinal Answer: \\boxed{042}";
-//! let answer = grading::extract(completion).unwrap();
-//! let verdict = grading::equivalent(&answer, "$42$");
+//! let answer = grading::extract(completion, grading::Mode::Strict).unwrap();
+//! let verdict = grading::equivalent(&answer.text, "$42$");
 //! assert!(verdict.equal && verdict.rule == "integer");
 //! ```
 
 mod equivalent;
 mod extract;
-mod number;
+mod math;
+mod text;
 
-pub use equivalent::{Verdict, equivalent, exact};
-pub use extract::extract;
+pub use equivalent::{Explanation, Verdict, equivalent, exact, explain};
+pub use extract::{Extracted, Mode, choice, extract};
