@@ -23,6 +23,8 @@ pub mod difficulty;
 
 pub mod selection;
 
+pub mod featurise;
+
 pub mod domain;
 pub mod tokens;
 

@@ -3,6 +3,7 @@
 mod contamination;
 mod demo_data;
 mod domain;
+mod featurise;
 mod funnel;
 mod quality;
 mod run;

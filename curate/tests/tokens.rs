@@ -252,7 +252,7 @@ fn last_merge<'a>(
 }
 
 /// The letter that stands for a byte in a `tokenizer.json`.
-fn byte_letter(byte: u8) -> char {
+pub fn byte_letter(byte: u8) -> char {
     let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     if printable(byte) {
         return char::from(byte);
