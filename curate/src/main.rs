@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use curate::run;
+use curate::{run, select};
 
 /// From a pool of reasoning questions to a small training set, with every row accounted for.
 #[derive(Parser)]
@@ -18,11 +18,14 @@ struct Arguments {
 enum Command {
     /// Send a pool down the funnel and publish the selected set.
     Run(run::Args),
+    /// Select again from a run's lineage, by one criterion or many.
+    Select(select::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Select(args) => select::run(&args),
     };
     match outcome.and_then(|text| Ok(std::io::stdout().lock().write_all(text.as_bytes())?)) {
         Ok(()) => ExitCode::SUCCESS,
