@@ -3,7 +3,10 @@
 mod contamination;
 mod demo_data;
 mod funnel;
+mod pipelines;
 mod quality;
 mod run;
+mod select;
 mod selection;
+mod shape;
 mod shared;
