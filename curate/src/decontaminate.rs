@@ -2,8 +2,12 @@
 //!
 //! The small side (the benchmarks) is indexed, the large one streamed past it on all cores. An
 //! n-gram is a slice of the normalised text: words stand one blank apart there, so equal slices
-//! are equal n-grams, exactly, and nothing is copied.
+//! are equal n-grams, exactly. Nearly all n-grams of the large side are held out by nobody, and
+//! [`filter`] says so without normalising them.
 
+mod filter;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::iter::once;
 
@@ -11,6 +15,7 @@ use rayon::prelude::*;
 use record::example::is_python_space;
 
 use crate::funnel::Reason;
+use filter::{Filter, Words, is_plain, is_plain_normalised};
 
 /// A held-out set: no question sharing an n-gram with it may train a model.
 #[derive(Debug, Clone)]
@@ -47,6 +52,7 @@ pub fn decontaminate(
 pub struct HeldOut {
     ngram: usize,
     earlier_sources: bool,
+    filter: Filter,
     /// The side is an index into `sides`: of those that have the n-gram the first one.
     origins: HashMap<Box<str>, (usize, usize)>,
     /// The benchmarks, then the sources in order of their first rows.
@@ -64,7 +70,8 @@ impl HeldOut {
     pub fn index(benchmarks: &[Benchmark], ngram: usize, earlier_sources: bool) -> Self {
         let sides = benchmarks.iter().map(|of| Side::Benchmark(of.name.clone())).collect();
         let (origins, sources) = (HashMap::new(), HashMap::new());
-        let mut held_out = Self { ngram, earlier_sources, origins, sides, sources };
+        let filter = Filter::new(ngram, 0);
+        let mut held_out = Self { ngram, earlier_sources, filter, origins, sides, sources };
         for (side, benchmark) in benchmarks.iter().enumerate() {
             let texts = benchmark.questions.par_iter().map(|text| normalise(text));
             for (row, text) in texts.collect::<Vec<_>>().iter().enumerate() {
@@ -83,13 +90,13 @@ impl HeldOut {
     ///
     /// Source: simplescaling/s1 `data/decontaminate_util.py` and `data/collect_data.py`.
     pub fn judge(&mut self, questions: &[Question]) -> Vec<Option<Reason>> {
-        let texts: Vec<String> = questions.par_iter().map(|of| normalise(of.text)).collect();
         let mut verdicts = vec![None; questions.len()];
         for (side, group) in self.groups(questions) {
-            let found: Vec<_> = group.par_iter().map(|&i| self.find(&texts[i], side)).collect();
+            let find = |words: &mut Words, &i: &usize| self.find(questions[i].text, side, words);
+            let found: Vec<_> = group.par_iter().map_init(Words::default, find).collect();
             for (i, found) in group.into_iter().zip(found) {
                 if self.earlier_sources && found.is_none() {
-                    self.add(&texts[i], side, questions[i].row);
+                    self.add(&normalise(questions[i].text), side, questions[i].row);
                 }
                 verdicts[i] = found;
             }
@@ -99,18 +106,39 @@ impl HeldOut {
 
     fn add(&mut self, normalised: &str, side: usize, row: usize) {
         for gram in ngrams(normalised, self.ngram) {
-            let origin = self.origins.entry(gram.into()).or_insert((side, row));
-            *origin = (*origin).min((side, row));
+            // Looked up first: a text of the map's own only where there is none.
+            if let Some(origin) = self.origins.get_mut(gram) {
+                *origin = (*origin).min((side, row));
+                continue;
+            }
+            self.origins.insert(gram.into(), (side, row));
+        }
+        if self.filter.has_room(self.origins.len()) {
+            self.filter.add(normalised);
+        } else {
+            self.filter = Filter::new(self.ngram, 4 * self.origins.len());
+            self.origins.keys().for_each(|gram| self.filter.add(gram));
         }
     }
 
     /// What a side before `side` holds out of the text.
-    fn find(&self, normalised: &str, side: usize) -> Option<Reason> {
-        let origin = |gram| self.origins.get(gram).map(|&origin| (gram, origin));
-        let (gram, (side, row)) = ngrams(normalised, self.ngram)
-            .filter_map(origin)
-            .find(|(_, origin)| origin.0 < side)?;
-        let (cause, place) = match &self.sides[side] {
+    fn find(&self, text: &str, side: usize, words: &mut Words) -> Option<Reason> {
+        let text = match is_plain(text) {
+            true => Cow::Borrowed(text),
+            false => Cow::Owned(normalise(text)),
+        };
+        if matches!(text, Cow::Owned(_)) && !is_plain_normalised(&text) {
+            return ngrams(&text, self.ngram).find_map(|gram| self.reason(gram, side));
+        }
+        words.read(&text);
+        let passage = |first| normalise(&text[words.place(first, self.ngram)]);
+        self.filter.hits(words).find_map(|first| self.reason(&passage(first), side))
+    }
+
+    /// The reason to drop a text with this n-gram, if a side before `side` holds it out.
+    fn reason(&self, gram: &str, side: usize) -> Option<Reason> {
+        let &(by, row) = self.origins.get(gram).filter(|origin| origin.0 < side)?;
+        let (cause, place) = match &self.sides[by] {
             Side::Benchmark(name) => (name.clone(), "its row"),
             Side::EarlierSource(name) => (format!("earlier source {name}"), "pool row"),
         };

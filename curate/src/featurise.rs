@@ -27,6 +27,7 @@ pub use grade::{Verdict, by_rules};
 pub use prompt::{Prompt, Texts};
 
 use crate::domain;
+use crate::progress;
 use crate::tokens::Tokens;
 use ask::Asker;
 use questions::{Column, Question, Tried, read_pool};
@@ -35,8 +36,20 @@ use report::Report;
 /// A verdict or code that cannot be read is drawn again, so many times in all.
 const DRAWS: u64 = 3;
 
-/// Rows of one file of the pool that is written with a teacher's traces; it is held in memory.
-const PART: usize = 5_000;
+/// Rows of the pool that are held with their traces at a time.
+const CHUNK: usize = 512;
+
+/// The columns of the pool that is written with a teacher's traces; its features stand beside it.
+const POOL: [&str; 8] = [
+    "solution",
+    "question",
+    "cot_type",
+    "source_type",
+    "metadata",
+    "cot",
+    "thinking_trajectories",
+    "attempt",
+];
 
 /// The arguments of `curate featurise`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -75,7 +88,7 @@ impl Args {
 ///
 /// Publishes `output` with `features.parquet` (a row for each different question, in the pool's
 /// order), `attempts.parquet` (every answer that was graded, with both graders' reasons),
-/// `summary.txt` and `manifest.json`, or nothing at all; with a teacher also `pool-1.parquet`, …:
+/// `summary.txt` and `manifest.json`, or nothing at all; with a teacher also `pool.parquet`:
 /// the pool's rows with its traces. Refuses an existing `output` unless `overwrite`.
 pub fn run(args: &Args) -> Result<String> {
     let (config, effective): (Config, toml::Table) =
@@ -119,7 +132,7 @@ pub fn run(args: &Args) -> Result<String> {
         seeds: BTreeMap::new(),
         files: BTreeMap::new(),
     })?;
-    eprintln!("curate: published {}", config.output.display());
+    progress::line(&format!("published {}", config.output.display()));
     Ok(summary)
 }
 
@@ -304,7 +317,7 @@ fn label(models: &Models, questions: &mut [Question], report: &mut Report) -> Re
     Ok(())
 }
 
-/// The pool's rows again, in parts, with the teacher's traces and answers from the cache.
+/// The pool's rows again as `pool.parquet`, with the teacher's traces and answers from the cache.
 fn write_pool(
     files: &[PathBuf],
     teacher: &Asker,
@@ -313,31 +326,34 @@ fn write_pool(
 ) -> Result<()> {
     let by_hash: BTreeMap<&str, &Question> =
         questions.iter().map(|of| (of.features.question_hash.as_str(), of)).collect();
-    let mut rows = files.iter().map(|file| table::stream_rows(file)).collect::<Result<Vec<_>>>()?;
-    let mut rows = rows.iter_mut().flatten();
-    for part in 1.. {
-        let mut taken = rows.by_ref().take(PART).collect::<Result<Vec<Row>>>()?;
-        if taken.is_empty() {
-            break;
+    let mut pool = table::create_rows(&folder.join("pool.parquet"), &POOL)?;
+    for file in files {
+        let mut rows = table::stream_rows(file)?;
+        loop {
+            let mut chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<Row>>>()?;
+            if chunk.is_empty() {
+                break;
+            }
+            let taught = |row: &Row| {
+                let question = by_hash[row.hash().as_str()];
+                question.teacher.is_some().then_some(question)
+            };
+            let asking: BTreeMap<&str, Texts> =
+                chunk.iter().filter_map(taught).map(Question::asking).collect();
+            let asking: Vec<_> = asking.into_iter().collect();
+            let read = |reply: &Reply| trace_of(reply).map(|(trace, _)| trace.to_string());
+            let (traces, _) = teacher.ask(&asking, 1, read)?;
+            let traces: BTreeMap<&str, Option<String>> =
+                asking.iter().map(|(hash, _)| *hash).zip(traces).collect();
+            for row in &mut chunk {
+                if let Some(question) = taught(row) {
+                    let trace = &traces[question.features.question_hash.as_str()];
+                    row.thinking_trajectories = trace.iter().cloned().collect();
+                    row.attempt = question.attempt.clone();
+                }
+            }
+            chunk.into_iter().try_for_each(|row| pool.push(row))?;
         }
-        let of = |row: &Row| by_hash[row.hash().as_str()];
-        let taught: Vec<usize> =
-            (0..taken.len()).filter(|&at| of(&taken[at]).teacher.is_some()).collect();
-        let mut asking: Vec<_> = taught.iter().map(|&at| of(&taken[at]).asking()).collect();
-        // The same question twice in a part is one request.
-        asking.sort_by_key(|(hash, _)| *hash);
-        asking.dedup_by_key(|(hash, _)| *hash);
-        let read = |reply: &Reply| trace_of(reply).map(|(trace, _)| trace.to_string());
-        let (traces, _) = teacher.ask(&asking, 1, read)?;
-        let traces: BTreeMap<&str, Option<String>> =
-            asking.iter().map(|(hash, _)| *hash).zip(traces).collect();
-        for at in taught {
-            let question = of(&taken[at]);
-            let trace = traces[question.features.question_hash.as_str()].clone();
-            taken[at].thinking_trajectories = trace.into_iter().collect();
-            taken[at].attempt = question.attempt.clone();
-        }
-        table::write_rows(&folder.join(format!("pool-{part}.parquet")), &taken)?;
     }
-    Ok(())
+    pool.finish()
 }

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use curate::{featurise, run};
+use curate::{featurise, run, select};
 
 /// From a pool of reasoning questions to a small training set, with every row accounted for.
 #[derive(Parser)]
@@ -20,12 +20,15 @@ enum Command {
     Run(run::Args),
     /// Find what the funnel must know of each question: lengths, domains, attempts and grades.
     Featurise(featurise::Args),
+    /// Select again from a run's lineage, by one criterion or many.
+    Select(select::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Featurise(args) => featurise::run(&args),
+        Command::Select(args) => select::run(&args),
     };
     match outcome.and_then(|text| Ok(std::io::stdout().lock().write_all(text.as_bytes())?)) {
         Ok(()) => ExitCode::SUCCESS,

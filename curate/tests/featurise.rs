@@ -12,6 +12,7 @@ use record::row::{Attempt, Features};
 use record::table::{read_attempts, read_rows, stream_features};
 use serde_json::{Value, json};
 
+use crate::shared::{lines, shared, text};
 use crate::tokens::byte_letter;
 
 /// Four questions: one complete, one without anything, one without a solution, the first again.
@@ -225,7 +226,7 @@ fn models_give_what_is_missing_and_are_paid_once() {
     let wrong = attempts.iter().find(|of| of.model == "isqwen7bcorrect").unwrap();
     assert!(wrong.reason.as_ref().unwrap().ends_with("; the judge says no"), "{wrong:?}");
 
-    let pool = read_rows(&work.path("out/pool-1.parquet")).unwrap();
+    let pool = read_rows(&work.path("out/pool.parquet")).unwrap();
     assert_eq!(pool.len(), 4, "the pool's rows, each as often as it is there");
     assert_eq!(pool[0].thinking_trajectories, ["two and two"], "the pool's own stays");
     assert_eq!(pool[1].thinking_trajectories, ["hm"]);
@@ -333,4 +334,34 @@ fn rules_compare_final_answers_or_cannot_tell() {
     let proof =
         "Suppose it were not so. Then there is a least such number, and so a lesser one.\nQED";
     check_rules("So \\boxed{7}", proof, None, "the solution names no final answer");
+}
+
+/// Real attempts at MATH500 and AIME24 with the verdicts of those who ran them; the solutions are
+/// whole texts, in which the answer has to be found first.
+#[test]
+fn rules_agree_with_recorded_verdicts() {
+    let Some(folder) = shared() else { return };
+    let solution = |line: Value| {
+        Some((line["id"].clone().to_string(), line["solution"].as_str()?.to_string()))
+    };
+    let solutions: BTreeMap<String, String> = ["math500", "aime24"]
+        .iter()
+        .flat_map(|name| lines(&folder.join("eval").join(name).with_extension("jsonl")))
+        .filter_map(solution)
+        .collect();
+    let (mut told, mut same, mut untold) = (0, 0, 0);
+    for name in ["qwen25_32b_instruct_math500", "qwen25_32b_instruct_aime24"] {
+        for line in lines(&folder.join("generations").join(name).with_extension("jsonl")) {
+            let Some(solution) = solutions.get(&line["question_id"].to_string()) else { continue };
+            match by_rules(text(&line["output"]), solution).right {
+                Some(right) => {
+                    told += 1;
+                    same += usize::from(right == (line["origin"]["verdict"] == true));
+                }
+                None => untold += 1,
+            }
+        }
+    }
+    eprintln!("{same} of {told} verdicts are the recorded ones, {untold} the rules cannot tell");
+    assert!(told >= 1_500 && same * 100 >= told * 97 && untold <= 10, "{same} of {told}, {untold}");
 }

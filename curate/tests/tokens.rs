@@ -114,7 +114,7 @@ fn texts(folder: &Path) -> Vec<String> {
     files.iter().flat_map(|file| lines(file)).flat_map(|line| of_line(&line)).collect()
 }
 
-/// A string of up to 40 pieces: characters of many scripts and classes, white space, combining
+/// A string of up to 15 pieces: characters of many scripts and classes, white space, combining
 /// marks, contractions, control tokens and fragments of them.
 fn random_string(random: &mut Rng) -> String {
     const PIECES: [&str; 30] = [
@@ -159,7 +159,7 @@ fn random_string(random: &mut Rng) -> String {
         (0xe000, 0x1_0000),
         (0x1_0000, 0x11_0000),
     ];
-    let pieces = random.below(40);
+    let pieces = random.below(16);
     let mut string = String::new();
     for _ in 0..pieces {
         if random.below(2) == 0 {

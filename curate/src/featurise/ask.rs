@@ -1,17 +1,18 @@
 //! Asking a model about many questions: prompts out, readings of its replies back, in order.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use endpoint::{Client, Reply, Request, batch};
-use indicatif::{ProgressBar, ProgressStyle};
+use endpoint::{Client, Estimate, Reply, Request, Totals, batch};
 use serde_json::Value;
 
 use super::config::Model;
 use super::prompt::{Prompt, Texts};
+use crate::progress;
 
 /// What is done with the requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +79,14 @@ impl Asker {
         files.sort();
         for file in files {
             let imported = batch::read(&self.client, &file)?;
-            eprintln!("curate: [{}] took in {}: {imported:?}", self.name, file.display());
+            let batch::Imported { lines, stored, known, strangers, .. } = imported;
+            progress::line(&format!(
+                "[{}] {}: {lines} results, {stored} taken in, {known} known already, {strangers} \
+                 that nobody asked for; without a reply: {:?}",
+                self.name,
+                file.display(),
+                imported.failed
+            ));
         }
         Ok(())
     }
@@ -109,12 +117,21 @@ impl Asker {
             Mode::Send => {}
             Mode::Estimate => {
                 let estimate = self.client.estimate(all(), self.model.expected_tokens)?;
-                eprintln!("curate: [{}] {estimate:?}", self.name);
+                let Estimate { requests, cached, prompt_tokens, completion_tokens, .. } = estimate;
+                progress::line(&format!(
+                    "[{}] {requests} requests, {cached} answered already; about {prompt_tokens} \
+                     tokens out and {completion_tokens} back, cost {:.2} (so far {:.2})",
+                    self.name, estimate.cost, estimate.spent
+                ));
                 return Ok((readings, asked));
             }
             Mode::Batches(folder) => {
                 let written = batch::write(&self.client, all(), &folder.join(self.name))?;
-                eprintln!("curate: [{}] {written:?}", self.name);
+                let batch::Written { requests, cached, files } = written;
+                progress::line(&format!(
+                    "[{}] {requests} requests, {cached} answered already, the others in {files:?}",
+                    self.name
+                ));
                 return Ok((readings, asked));
             }
         }
@@ -124,7 +141,7 @@ impl Asker {
         for draw in 0..draws {
             let requests = open.iter().map(|&at| (&questions[at].0, &questions[at].1));
             let requests = requests.map(|(hash, texts)| self.request(hash, texts, draw));
-            let progress = Progress::new(self.name, open.len());
+            let steps = Steps::new(self.name, open.len());
             let mut unread = Vec::new();
             let totals = self.client.run(requests, |request, reply| {
                 let at = place[&request.id];
@@ -135,13 +152,15 @@ impl Asker {
                     },
                     Err(failure) => *asked.failed.entry(failure.cause.name()).or_default() += 1,
                 }
-                progress.step();
+                steps.one();
                 Ok(())
             })?;
-            progress.done(&format!(
-                "{} from the cache, {} paid, cost {:.4}",
-                totals.cached, totals.paid, totals.cost
-            ));
+            drop(steps);
+            if totals.paid + totals.calls > 0 {
+                let Totals { cached, paid, cost, .. } = totals;
+                let what = format!("{cached} from the cache, {paid} paid, cost {cost:.4}");
+                progress::line(&format!("[{}] {what}", self.name));
+            }
             unread.sort();
             open = unread;
             if open.is_empty() {
@@ -172,34 +191,27 @@ impl Asker {
     }
 }
 
-/// How far a long work is: a bar on a terminal, elsewhere a line at every tenth.
-struct Progress {
+/// How far the asking is: a bar on a terminal, elsewhere a line at every tenth.
+struct Steps {
     name: &'static str,
-    bar: ProgressBar,
-    total: u64,
+    bar: progress::Bar,
+    at: Cell<usize>,
+    total: usize,
 }
 
-impl Progress {
+impl Steps {
     fn new(name: &'static str, total: usize) -> Self {
-        let style = "{prefix} {wide_bar} {pos}/{len}, {eta} left";
-        let style = ProgressStyle::with_template(style).expect("the template is right");
-        let bar = ProgressBar::new(total as u64).with_style(style).with_prefix(name);
-        Self { name, bar, total: total as u64 }
+        let bar = progress::bar(name, Some(total as u64));
+        Self { name, bar, at: Cell::new(0), total }
     }
 
-    fn step(&self) {
-        self.bar.inc(1);
-        let (at, total) = (self.bar.position(), self.total);
-        if !std::io::stderr().is_terminal()
-            && total >= 100
-            && at * 10 / total > (at - 1) * 10 / total
-        {
-            eprintln!("curate: [{}] {at} of {total}", self.name);
+    fn one(&self) {
+        let (at, total) = (self.at.get() + 1, self.total);
+        self.at.set(at);
+        self.bar.advance(1);
+        let a_tenth_more = at * 10 / total > (at - 1) * 10 / total;
+        if total >= 100 && a_tenth_more && !std::io::stderr().is_terminal() {
+            progress::line(&format!("[{}] {at} of {total}", self.name));
         }
-    }
-
-    fn done(&self, what: &str) {
-        self.bar.finish_and_clear();
-        eprintln!("curate: [{}] {} done: {what}", self.name, self.total);
     }
 }

@@ -9,12 +9,11 @@ use record::publish::{Input, input};
 use record::row::{Attempt, Features, Row};
 use record::table;
 
+use super::CHUNK;
 use super::grade::Verdict;
 use super::prompt::Texts;
+use crate::progress;
 use crate::tokens::Tokens;
-
-/// Rows that are counted at once, and held with their traces.
-const CHUNK: usize = 512;
 
 /// One question of the pool, without its trace.
 #[derive(Debug, Clone, Default)]
@@ -155,12 +154,14 @@ pub(super) fn read_pool(
             file.display()
         );
         let mut rows = table::stream_rows(file)?;
+        let bar = progress::bar("counting tokens", table::count_rows(file)?);
         let mut count = 0;
         loop {
             let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<Row>>>()?;
             if chunk.is_empty() {
                 break;
             }
+            bar.advance(chunk.len());
             count += chunk.len() as u64;
             let read: Vec<Question> =
                 chunk.par_iter().map(|row| Question::new(row, tokens)).collect::<Result<_>>()?;
@@ -168,7 +169,7 @@ pub(super) fn read_pool(
             questions.extend(read.into_iter().filter(new));
         }
         inputs.push(input(file, Some(count))?);
-        eprintln!("curate: {} ({count} questions)", file.display());
+        progress::line(&format!("{} ({count} questions)", file.display()));
     }
     ensure!(!questions.is_empty(), "the pool has no rows: is pool.files right?");
     Ok(questions)
