@@ -1,6 +1,6 @@
 //! `curate featurise` over a small pool: without models, and with all five behind a local server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -118,6 +118,8 @@ fn without_models_features_come_from_the_pool_rules_and_words() {
 struct Server {
     url: String,
     calls: Arc<AtomicUsize>,
+    /// So many calls are answered; then the key is refused.
+    limit: Arc<AtomicUsize>,
     bodies: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -126,18 +128,23 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let (calls, bodies) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-        let server = Self { url, calls: calls.clone(), bodies: bodies.clone() };
+        let limit = Arc::new(AtomicUsize::new(usize::MAX));
+        let server =
+            Self { url, calls: calls.clone(), limit: limit.clone(), bodies: bodies.clone() };
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let body = request(stream.as_ref().unwrap());
-                calls.fetch_add(1, Ordering::SeqCst);
-                let message = reply(&body);
-                bodies.lock().unwrap().push(body);
-                let text = json!({"choices": [{"message": message, "finish_reason": "stop"}],
-                                  "usage": {"prompt_tokens": 10, "completion_tokens": 5}})
-                .to_string();
+                let number = calls.fetch_add(1, Ordering::SeqCst);
+                let (status, text) = if number < limit.load(Ordering::SeqCst) {
+                    let choice = json!({"message": reply(&body), "finish_reason": "stop"});
+                    bodies.lock().unwrap().push(body);
+                    let usage = json!({"prompt_tokens": 10, "completion_tokens": 5});
+                    ("200 OK", json!({"choices": [choice], "usage": usage}).to_string())
+                } else {
+                    ("401 Unauthorized", "{}".to_string())
+                };
                 let head = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+                    "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
                      Connection: close\r\n\r\n",
                     text.len()
                 );
@@ -257,6 +264,21 @@ fn fences_hold(bodies: &[Value]) {
         assert!(system.contains(&format!("carry the code {code} ")), "{system}");
         assert!(user.ends_with(&format!("</correct-answer {code}>")), "{user}");
     }
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on_where_it_was() {
+    let server = Server::start();
+    let work = Work::new(&server.sections());
+    server.limit.store(7, Ordering::SeqCst);
+    let error = format!("{:#}", run(&work.args(&[])).unwrap_err());
+    assert!(error.contains("401"), "{error}");
+    assert!(!work.path("out").exists(), "nothing half-done is published");
+    server.limit.store(usize::MAX, Ordering::SeqCst);
+    run(&work.args(&[])).unwrap();
+    let bodies = server.bodies.lock().unwrap();
+    let different: BTreeSet<String> = bodies.iter().map(Value::to_string).collect();
+    assert_eq!((bodies.len(), different.len()), (20, 20), "each request was answered once");
 }
 
 #[test]
