@@ -262,15 +262,11 @@ fn judge(
     let known: Vec<Option<bool>> = tried.iter().map(known).collect();
     let mut by_judge: Vec<Option<bool>> = vec![None; tried.len()];
     if let Some(judge) = &models.judge {
-        for column in Column::ALL {
-            let open: Vec<usize> = (0..tried.len())
-                .filter(|&at| tried[at].column == column && known[at].is_none())
-                .collect();
-            let asking: Vec<_> = open.iter().map(|&at| tried[at].asking(questions)).collect();
-            let (replies, asked) = judge.ask(&asking, DRAWS, verdict::yes_no)?;
-            open.into_iter().zip(replies).for_each(|(at, reply)| by_judge[at] = reply);
-            report.asked.push(asked);
-        }
+        let open: Vec<usize> = (0..tried.len()).filter(|&at| known[at].is_none()).collect();
+        let asking: Vec<_> = open.iter().map(|&at| tried[at].asking(questions)).collect();
+        let (replies, asked) = judge.ask(&asking, DRAWS, verdict::yes_no)?;
+        open.into_iter().zip(replies).for_each(|(at, reply)| by_judge[at] = reply);
+        report.asked.push(asked);
     }
     for (at, (of, rules)) in tried.iter_mut().zip(by_rules).enumerate() {
         report.compare(of.column, rules.right, by_judge[at], known[at]);
@@ -338,16 +334,16 @@ fn write_pool(
                 let question = by_hash[row.hash().as_str()];
                 question.teacher.is_some().then_some(question)
             };
-            let asking: BTreeMap<&str, Texts> =
+            let asking: BTreeMap<String, Texts> =
                 chunk.iter().filter_map(taught).map(Question::asking).collect();
             let asking: Vec<_> = asking.into_iter().collect();
             let read = |reply: &Reply| trace_of(reply).map(|(trace, _)| trace.to_string());
             let (traces, _) = teacher.ask(&asking, 1, read)?;
-            let traces: BTreeMap<&str, Option<String>> =
-                asking.iter().map(|(hash, _)| *hash).zip(traces).collect();
+            let hashes = asking.into_iter().map(|(hash, _)| hash);
+            let traces: BTreeMap<String, Option<String>> = hashes.zip(traces).collect();
             for row in &mut chunk {
                 if let Some(question) = taught(row) {
-                    let trace = &traces[question.features.question_hash.as_str()];
+                    let trace = &traces[&question.features.question_hash];
                     row.thinking_trajectories = trace.iter().cloned().collect();
                     row.attempt = question.attempt.clone();
                 }

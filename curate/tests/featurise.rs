@@ -286,25 +286,33 @@ fn batch_files_stand_in_for_calls() {
     let server = Server::start();
     let work = Work::new(&server.sections());
     let write = || Args { write_batches: Some(work.path("batches")), ..work.args(&[]) };
+    let read = || Args { read_batches: Some(work.path("results")), ..write() };
     run(&write()).unwrap();
+    answer_batches(&work, &["teacher", "isqwen7bcorrect", "isqwen32bcorrect", "domain"]);
+    // Now there are attempts, so that the judge's batch can be written.
+    run(&read()).unwrap();
+    answer_batches(&work, &["judge"]);
     assert_eq!(server.calls(), 0);
-    // A vendor's answer to each section's file.
-    for section in ["teacher", "isqwen7bcorrect", "isqwen32bcorrect", "domain"] {
+    run(&Args { write_batches: None, ..read() }).unwrap();
+    assert_eq!(server.calls(), 6, "only the judge's second draws were left to ask");
+    assert_eq!(work.attempts().len(), 6);
+}
+
+/// Writes what a vendor's batch API makes of each section's file.
+fn answer_batches(work: &Work, sections: &[&str]) {
+    for section in sections {
         let asked = work.path(&format!("batches/{section}/requests-1.jsonl"));
         let asked = std::fs::read_to_string(asked).unwrap();
         let results = asked.lines().map(|line| {
             let line: Value = serde_json::from_str(line).unwrap();
-            let body =
-                json!({"choices": [{"message": reply(&line["body"]), "finish_reason": "stop"}]});
-            let response = json!({"status_code": 200, "body": body});
+            let choice = json!({"message": reply(&line["body"]), "finish_reason": "stop"});
+            let response = json!({"status_code": 200, "body": {"choices": [choice]}});
             json!({"custom_id": line["custom_id"], "response": response}).to_string() + "\n"
         });
         let folder = work.path(&format!("results/{section}"));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("results.jsonl"), results.collect::<String>()).unwrap();
     }
-    run(&Args { read_batches: Some(work.path("results")), ..work.args(&[]) }).unwrap();
-    assert_eq!(server.calls(), 6 * 2, "only the judge was left to ask");
 }
 
 #[test]

@@ -97,50 +97,34 @@ impl Asker {
         (self.mode == Mode::Estimate).then(|| "word".repeat(self.model.expected_tokens as usize))
     }
 
-    /// Asks about each question, by its hash and texts, and gives back what `read` makes of the
-    /// replies, in the same order. A reply of which it makes nothing is drawn again, `draws` times
-    /// in all. No reply, or none that could be read, is `None`.
+    /// Asks about each question, by a name of its own and its texts, and gives back what `read`
+    /// makes of the replies, in the same order. A reply of which it makes nothing is drawn again,
+    /// `draws` times in all. No reply, or none that could be read, is `None`.
     ///
-    /// Unless the mode is to send, everything is `None`.
+    /// Unless the mode is to send, all are `None`, except where every reply is in the cache already.
     pub fn ask<T>(
         &self,
-        questions: &[(&str, Texts)],
+        questions: &[(String, Texts)],
         draws: u64,
         read: impl Fn(&Reply) -> Option<T>,
     ) -> Result<(Vec<Option<T>>, Asked)> {
-        let all = || questions.iter().map(|(hash, texts)| self.request(hash, texts, 0));
         let mut readings: Vec<Option<T>> = questions.iter().map(|_| None).collect();
         let model = self.model.endpoint.model.clone();
         let mut asked =
             Asked { name: self.name, model, questions: questions.len(), ..Asked::default() };
-        match &self.mode {
-            Mode::Send => {}
-            Mode::Estimate => {
-                let estimate = self.client.estimate(all(), self.model.expected_tokens)?;
-                let Estimate { requests, cached, prompt_tokens, completion_tokens, .. } = estimate;
-                progress::line(&format!(
-                    "[{}] {requests} requests, {cached} answered already; about {prompt_tokens} \
-                     tokens out and {completion_tokens} back, cost {:.2} (so far {:.2})",
-                    self.name, estimate.cost, estimate.spent
-                ));
-                return Ok((readings, asked));
-            }
-            Mode::Batches(folder) => {
-                let written = batch::write(&self.client, all(), &folder.join(self.name))?;
-                let batch::Written { requests, cached, files } = written;
-                progress::line(&format!(
-                    "[{}] {requests} requests, {cached} answered already, the others in {files:?}",
-                    self.name
-                ));
-                return Ok((readings, asked));
-            }
-        }
+        let all = || questions.iter().map(|(name, texts)| self.request(name, texts, 0));
+        let draws = match &self.mode {
+            Mode::Send => draws,
+            Mode::Estimate if self.estimate(all())? => 1,
+            Mode::Batches(folder) if self.write_batches(all(), folder)? => 1,
+            _ => return Ok((readings, asked)),
+        };
         let place: HashMap<String, usize> =
-            questions.iter().enumerate().map(|(at, (hash, _))| (self.id(hash), at)).collect();
+            questions.iter().enumerate().map(|(at, (name, _))| (self.id(name), at)).collect();
         let mut open: Vec<usize> = (0..questions.len()).collect();
         for draw in 0..draws {
             let requests = open.iter().map(|&at| (&questions[at].0, &questions[at].1));
-            let requests = requests.map(|(hash, texts)| self.request(hash, texts, draw));
+            let requests = requests.map(|(name, texts)| self.request(name, texts, draw));
             let steps = Steps::new(self.name, open.len());
             let mut unread = Vec::new();
             let totals = self.client.run(requests, |request, reply| {
@@ -172,11 +156,38 @@ impl Asker {
         Ok((readings, asked))
     }
 
+    /// Tells what the requests would cost; are all answered already?
+    fn estimate(&self, requests: impl Iterator<Item = Request>) -> Result<bool> {
+        let estimate = self.client.estimate(requests, self.model.expected_tokens)?;
+        let Estimate { requests, cached, prompt_tokens, completion_tokens, .. } = estimate;
+        progress::line(&format!(
+            "[{}] {requests} requests, {cached} answered already; about {prompt_tokens} tokens out \
+             and {completion_tokens} back, cost {:.2} (so far {:.2})",
+            self.name, estimate.cost, estimate.spent
+        ));
+        Ok(cached == requests)
+    }
+
+    /// Writes what is not answered into the section's folder; are all answered already?
+    fn write_batches(
+        &self,
+        requests: impl Iterator<Item = Request>,
+        folder: &Path,
+    ) -> Result<bool> {
+        let written = batch::write(&self.client, requests, &folder.join(self.name))?;
+        let batch::Written { requests, cached, files } = written;
+        progress::line(&format!(
+            "[{}] {requests} requests, {cached} answered already, the others in {files:?}",
+            self.name
+        ));
+        Ok(cached == requests)
+    }
+
     /// The request for one question; a further draw differs by its seed.
-    fn request(&self, hash: &str, texts: &Texts, draw: u64) -> Request {
+    fn request(&self, name: &str, texts: &Texts, draw: u64) -> Request {
         let model = &self.model;
         let messages = self.prompt.messages(texts);
-        let mut request = Request::new(self.id(hash), messages, model.max_tokens);
+        let mut request = Request::new(self.id(name), messages, model.max_tokens);
         match model.temperature {
             Some(temperature) => request.temperature = temperature,
             None => request.extra.extend([("temperature".to_string(), Value::Null)]),
@@ -186,8 +197,8 @@ impl Asker {
         request
     }
 
-    fn id(&self, hash: &str) -> String {
-        format!("{}-{hash}", self.name)
+    fn id(&self, name: &str) -> String {
+        format!("{}-{name}", self.name)
     }
 }
 

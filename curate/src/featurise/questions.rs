@@ -63,9 +63,9 @@ impl Question {
     }
 
     /// What a prompt about it needs.
-    pub fn asking(&self) -> (&str, Texts<'_>) {
+    pub fn asking(&self) -> (String, Texts<'_>) {
         let (question, solution) = (self.question.as_str(), self.solution());
-        (&self.features.question_hash, Texts { question, solution, attempt: "" })
+        (self.features.question_hash.clone(), Texts { question, solution, attempt: "" })
     }
 }
 
@@ -82,9 +82,14 @@ pub(super) struct Tried {
 }
 
 impl Tried {
-    pub fn asking<'a>(&'a self, questions: &'a [Question]) -> (&'a str, Texts<'a>) {
+    pub fn asking<'a>(&'a self, questions: &'a [Question]) -> (String, Texts<'a>) {
         let (hash, texts) = questions[self.question].asking();
-        (hash, Texts { attempt: &self.text, ..texts })
+        let of = match self.column {
+            Column::Teacher => "teacher",
+            Column::Qwen7b => "7b",
+            Column::Qwen32b => "32b",
+        };
+        (format!("{hash}-{of}"), Texts { attempt: &self.text, ..texts })
     }
 
     pub fn row(self, questions: &[Question]) -> Attempt {
@@ -108,8 +113,6 @@ pub(super) enum Column {
 }
 
 impl Column {
-    pub const ALL: [Column; 3] = [Column::Teacher, Column::Qwen7b, Column::Qwen32b];
-
     pub fn name(self) -> &'static str {
         match self {
             Column::Teacher => "isgeminicorrect",
