@@ -61,6 +61,7 @@ fn fault(row: usize, call: u32) -> Option<Act> {
         16 => Act::json(json!({"choices": [{"message": {"content": 42}}]})),
         17 => Act::json(json!({"error": {"message": "overloaded", "code": 503}})),
         18 => Act::Events(events(&question).split("\"stop\"").next()?.to_owned()),
+        24 => Act::CutEvents(events(&question).split("\"stop\"").next()?.to_owned()),
         19 => Act::Events("data: {\"choices\": [{\"delta\": {\"cont\n\n".into()),
         20 => Act::Events("data: {\"error\": {\"message\": \"engine died\"}}\n\n".into()),
         21 => Act::Events(String::new()),

@@ -25,8 +25,10 @@ pub struct Call {
 pub enum Act {
     /// A status, headers beside the usual ones, and a body.
     Status(u16, Vec<(&'static str, String)>, String),
-    /// A good status and these bytes as a stream of events, then the end of the connection.
+    /// A good status and these bytes as a stream of events.
     Events(String),
+    /// The same, and the end of the connection before the stream's.
+    CutEvents(String),
     /// A good status that promises more bytes than these.
     Cut(String),
     /// Nothing for so long, then the end of the connection.
@@ -199,22 +201,13 @@ fn respond(out: &mut TcpStream, act: Act, good: impl FnOnce()) -> std::io::Resul
             Ok(true)
         }
         Act::Events(events) => {
-            if events.contains("[DONE]") {
-                good();
-            }
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
-                        transfer-encoding: chunked\r\n\r\n";
-            out.write_all(head.as_bytes())?;
-            // Cut at any byte, also within an event: pieces on the wire are not events.
-            for piece in events.as_bytes().chunks(97) {
-                write!(out, "{:x}\r\n", piece.len())?;
-                out.write_all(piece)?;
-                out.write_all(b"\r\n")?;
-            }
-            if events.contains("[DONE]") {
-                out.write_all(b"0\r\n\r\n")?;
-                return Ok(true);
-            }
+            good();
+            write_events(out, &events)?;
+            out.write_all(b"0\r\n\r\n")?;
+            Ok(true)
+        }
+        Act::CutEvents(events) => {
+            write_events(out, &events)?;
             Ok(false)
         }
         Act::Cut(body) => {
@@ -228,4 +221,17 @@ fn respond(out: &mut TcpStream, act: Act, good: impl FnOnce()) -> std::io::Resul
         }
         Act::Reset => Ok(false),
     }
+}
+
+/// Chunks that end at any byte, also within an event: pieces on the wire are not events.
+fn write_events(out: &mut TcpStream, events: &str) -> std::io::Result<()> {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+                transfer-encoding: chunked\r\n\r\n";
+    out.write_all(head.as_bytes())?;
+    for piece in events.as_bytes().chunks(97) {
+        write!(out, "{:x}\r\n", piece.len())?;
+        out.write_all(piece)?;
+        out.write_all(b"\r\n")?;
+    }
+    Ok(())
 }
