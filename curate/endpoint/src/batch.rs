@@ -1,8 +1,8 @@
 //! Vendors' batch files: requests written as JSONL, their results read back into the same cache.
 //!
-//! Batches cost about half and take up to a day. [`write`] makes the files that a vendor's batch API
-//! takes, from the requests that the cache does not answer; [`read`] takes the result files in. After
-//! that [`Client::run`] over the same requests finds their replies, and calls for what is missing.
+//! Batches cost about half and take up to a day. [`write`] makes the files that a vendor's batch
+//! API takes, from the requests that the cache does not answer; [`read`] takes the result files in.
+//! After that [`Client::run`] over the same requests finds their replies, and calls for the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

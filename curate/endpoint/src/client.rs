@@ -106,13 +106,14 @@ impl Client {
         Ok(estimate)
     }
 
-    /// Sends every request that the cache does not answer, and hands each request back with its reply
-    /// or its failure, exactly once, on the caller's thread and in the order in which they finish.
+    /// Sends every request that the cache does not answer, and hands each request back with its
+    /// reply or its failure, exactly once, on the caller's thread and in the order in which they
+    /// finish.
     ///
-    /// It stops with an error when going on is hopeless (a wrong key, a wrong address, a server that
-    /// fails row after row), when `max_cost` would be passed, or when `each` returns one. Replies
-    /// that are then on their way are still awaited and kept; a second run goes on from there.
-    /// One run at a time uses a cache.
+    /// It stops with an error when going on is hopeless (a wrong key, a wrong address, a server
+    /// that fails row after row), when `max_cost` would be passed, or when `each` returns one.
+    /// Replies that are then on their way are still awaited and kept; a second run goes on from
+    /// there. One run at a time uses a cache.
     pub fn run(
         &self,
         requests: impl IntoIterator<Item = Request>,

@@ -1,4 +1,4 @@
-//! Requests to OpenAI-compatible endpoints: limits, retries, cost, and a cache that never pays twice.
+//! Requests to OpenAI-compatible endpoints: limits, retries, cost, a cache that never pays twice.
 //!
 //! A [`Client`] sends chat requests to one server and one model, many at a time, and hands each
 //! reply or failure to its caller exactly once. Every reply is on disk before the caller sees it,
@@ -11,8 +11,9 @@
 //! Modules in reading order: [`settings`] (which server, which limits), [`request`] (what is asked,
 //! and its identity), [`reply`] (what came back, in any of the vendors' spellings), `stream` (the
 //! same in pieces), [`trouble`] (what may go wrong and what is then done), `wire` (one HTTP call),
-//! `cache` (replies on disk), `pace` (limits a minute, and money), [`client`] and its loop `run` (which
-//! hold it together), [`batch`] (vendors' batch files), [`verdict`] and [`judge`] (models that grade).
+//! `cache` (replies on disk), `pace` (limits a minute, and money), [`client`] and its loop `run`
+//! (which hold it together), [`batch`] (vendors' batch files), [`verdict`] and [`judge`] (models
+//! that grade).
 
 pub mod settings;
 

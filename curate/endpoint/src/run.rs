@@ -21,8 +21,6 @@ use crate::wire::Wire;
 /// The first call goes alone until the server has accepted it, so that a wrong key costs one call;
 /// but no longer than this, since servers that do not stream say nothing before they are done.
 const ALONE: Duration = Duration::from_secs(5);
-/// So many rows in a row without any usable reply: the server is not coming back.
-const HOPELESS: u32 = 20;
 /// The longest pause between two calls of a request, unless the server asks for a longer one.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest pause that a server may ask for; beyond, a quota is used up for the day.
@@ -347,11 +345,12 @@ where
         }
         if attempts >= settings.attempts {
             self.hopeless += 1;
-            if self.hopeless >= HOPELESS {
-                let server = settings.server();
+            if self.hopeless >= settings.give_up_after {
                 self.stop_with(anyhow!(
-                    "{server}: {HOPELESS} requests in a row had no usable reply in {attempts} calls \
-                     each; the last one: {}: check that the server runs and is reachable",
+                    "{}: {} requests in a row had no usable reply in {attempts} calls each; the \
+                     last one: {}: check that the server runs and is reachable (give_up_after)",
+                    settings.server(),
+                    self.hopeless,
                     trouble.text
                 ));
             }

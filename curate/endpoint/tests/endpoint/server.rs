@@ -169,7 +169,7 @@ fn serve(
         let call = Call { question, number, head, body };
         let act = act(&call);
         let usual = match &act {
-            Act::Status(200, _, body) => *body == reply(&call.question).to_string(),
+            Act::Status(200, _, body) => body == &reply(&call.question).to_string(),
             Act::Events(text) => *text == events(&call.question),
             _ => false,
         };
@@ -184,7 +184,7 @@ fn serve(
     }
 }
 
-/// Acts; `good` is called before the last byte of a good reply. Says whether the connection goes on.
+/// Acts; `good` is called before a good reply goes out. Says whether the connection goes on.
 fn respond(out: &mut TcpStream, act: Act, good: impl FnOnce()) -> std::io::Result<bool> {
     match act {
         Act::Status(status, headers, body) => {
