@@ -54,8 +54,8 @@ pub struct Totals {
     pub failed: BTreeMap<&'static str, u64>,
     /// Calls made.
     pub calls: u64,
-    /// Calls that brought no reply, by what they met: a status, `connection`, `cut reply`,
-    /// `unusable reply`.
+    /// Calls that brought no reply, by what they met: a status, `connection`, `timeout`,
+    /// `cut reply`, `unusable reply`.
     pub troubles: BTreeMap<String, u64>,
     /// Entries of the cache that had been altered; they were asked for again.
     pub damaged: u64,

@@ -54,6 +54,7 @@ fn statuses() {
     check(400, r#"{"message": "prompt is too long: 9 > 8"}"#, Fails(Cause::TooLong));
     check(413, "", Fails(Cause::TooLong));
     check(400, r#"{"error": {"code": "content_filter"}}"#, Fails(Cause::Filtered));
+    check(403, r#"{"error": {"message": "Your input was flagged"}}"#, Fails(Cause::Filtered));
     // What a server says is quoted on one line, whatever it holds.
     check(401, r#"{"error": {"message": "a\u001b[31m\nb"}}"#, Stops("a [31m b"));
 }
@@ -99,6 +100,18 @@ fn nobody_there_stops() {
     (settings.backoff_s, settings.attempts) = (0.001, 2);
     let error = run(settings, &cache, questions(0..1000)).expect_err("a stop");
     assert!(format!("{error:#}").contains("reachable"), "{error:#}");
+}
+
+#[test]
+fn a_reply_that_drips_ends_with_the_time() {
+    let server = Server::start(|_| Act::Drip(Duration::from_millis(20)));
+    let (_folder, cache) = cache();
+    let settings = Settings { attempts: 1, total_timeout_s: 0.3, ..settings(&server) };
+    let begin = Instant::now();
+    let (totals, outcomes) = run(settings, &cache, questions([1])).expect("a run");
+    assert!(begin.elapsed() < Duration::from_secs(3), "of the 20 s that it would take");
+    assert_eq!(totals.troubles.get("timeout"), Some(&1), "{totals:?}");
+    assert!(outcomes[0].1.as_ref().is_err_and(|failure| failure.message.contains("timeout")));
 }
 
 #[test]
