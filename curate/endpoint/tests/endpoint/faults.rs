@@ -126,8 +126,10 @@ fn every_row_ends_exactly_once() {
     );
 
     // Again: nothing that was paid is asked for, and all replies are the same.
+    let begin = Instant::now();
     let (again, same) = run(settings, &cache, questions(0..rows())).expect("a second run");
     assert_eq!((again.paid, again.cached), (0, replies));
+    println!("again, from the cache: {:.1} s", begin.elapsed().as_secs_f64());
     for ((id, first), (_, second)) in outcomes.iter().zip(&same) {
         if let (Ok(first), Ok(second)) = (first, second) {
             assert_eq!((&first.text, &first.raw), (&second.text, &second.raw), "{id}");

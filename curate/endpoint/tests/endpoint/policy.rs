@@ -195,9 +195,18 @@ fn requests_that_make_no_sense() {
         let mut request = questions([1]).next().expect("a request");
         request.extra.insert(name.into(), value);
         let error = client.run([request], |_, _| Ok(())).expect_err(name);
-        assert!(error.to_string().contains(name), "{error:#}");
+        assert!(format!("{error:#}").contains(name), "{error:#}");
     }
     assert_eq!(server.calls(), 0);
+
+    // What is on its way is awaited and kept.
+    let mut requests: Vec<_> = questions(0..9).collect();
+    requests[8].temperature = f64::NAN;
+    let error = client.run(requests, |_, _| Ok(())).expect_err("a stop");
+    assert!(format!("{error:#}").contains("request row-8: temperature is NaN"), "{error:#}");
+    let estimate = client.estimate(questions(0..9), 1).expect("an estimate");
+    assert_eq!((estimate.cached, server.calls()), (server.calls(), estimate.cached));
+    assert!(estimate.cached > 0);
 }
 
 #[cfg(unix)]
