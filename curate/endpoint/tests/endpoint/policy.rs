@@ -188,6 +188,37 @@ fn settings_that_make_no_sense() {
 }
 
 #[test]
+fn settings_as_people_write_them() {
+    let settings: Settings = toml::from_str(
+        "base_url = 'https://api.example.com/v1'
+         model = 'teacher'
+         api_key = { env = 'TEACHER_KEY' }
+         concurrency = 200
+         requests_per_minute = 500
+         stream = false
+         price_in = 1
+         price_out = 4.5
+         max_cost = 20",
+    )
+    .expect("a section of a config");
+    let expected = Settings {
+        api_key: Some(KeySource::Env("TEACHER_KEY".into())),
+        concurrency: 200,
+        requests_per_minute: Some(500.0),
+        stream: false,
+        price_in: 1.0,
+        price_out: 4.5,
+        max_cost: Some(20.0),
+        ..Settings::new("https://api.example.com/v1", "teacher")
+    };
+    assert_eq!(settings, expected);
+    let file: Settings =
+        toml::from_str("base_url = 'http://h'\nmodel = 'm'\n[api_key]\nfile = 'key.txt'")
+            .expect("ok");
+    assert_eq!(file.api_key, Some(KeySource::File("key.txt".into())));
+}
+
+#[test]
 fn requests_that_make_no_sense() {
     let (server, (_folder, cache)) = (Server::good(), cache());
     let client = Client::open(settings(&server), &cache).expect("a client");
