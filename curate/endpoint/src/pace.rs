@@ -104,3 +104,62 @@ impl Budget {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Calls that start as soon as they may, each using `used` of `taken` tokens at once: when, in
+    /// seconds.
+    fn starts(settings: &Settings, taken: u64, used: u64, calls: usize) -> Vec<f64> {
+        let begin = Instant::now();
+        let mut pace = Pace::new(settings, begin);
+        let start = |_| {
+            let now = pace.free_at();
+            pace.take(taken, now);
+            pace.settle(taken, used);
+            (now - begin).as_secs_f64()
+        };
+        (0..calls).map(start).collect()
+    }
+
+    #[track_caller]
+    fn check(limits: (Option<f64>, Option<f64>), tokens: (u64, u64), expected: [f64; 4]) {
+        let settings = Settings {
+            requests_per_minute: limits.0,
+            tokens_per_minute: limits.1,
+            ..Settings::new("http://localhost/v1", "m")
+        };
+        let found = starts(&settings, tokens.0, tokens.1, 4);
+        let close =
+            found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6);
+        assert!(close, "{limits:?}, {tokens:?}: {found:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn calls_are_spread() {
+        check((None, None), (1000, 10), [0.0; 4]);
+        check((Some(60.0), None), (1000, 10), [0.0, 1.0, 2.0, 3.0]);
+        check((None, Some(6000.0)), (300, 300), [0.0, 3.0, 6.0, 9.0]);
+        // What was not used is given back; what was used beyond that is taken.
+        check((None, Some(6000.0)), (300, 100), [0.0, 1.0, 2.0, 3.0]);
+        check((None, Some(6000.0)), (300, 400), [0.0, 4.0, 8.0, 12.0]);
+        check((Some(30.0), Some(6000.0)), (300, 100), [0.0, 2.0, 4.0, 6.0]);
+        check((Some(30.0), Some(6000.0)), (300, 300), [0.0, 3.0, 6.0, 9.0]);
+    }
+
+    #[test]
+    fn idle_time_is_not_saved_up() {
+        let settings = Settings {
+            requests_per_minute: Some(60.0),
+            ..Settings::new("http://localhost/v1", "m")
+        };
+        let begin = Instant::now();
+        let mut pace = Pace::new(&settings, begin);
+        let late = begin + Duration::from_secs(100);
+        pace.take(1, late);
+        assert_eq!(pace.free_at(), late + Duration::from_secs(1));
+        pace.pause_until(late + Duration::from_secs(9));
+        assert_eq!(pace.free_at(), late + Duration::from_secs(9));
+    }
+}

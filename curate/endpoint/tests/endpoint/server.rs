@@ -25,10 +25,14 @@ pub struct Call {
 pub enum Act {
     /// A status, headers beside the usual ones, and a body.
     Status(u16, Vec<(&'static str, String)>, String),
-    /// A good status and these bytes as a stream of events, then the end of the connection.
+    /// A good status and these bytes as a stream of events.
     Events(String),
+    /// The same, and the end of the connection before the stream's.
+    CutEvents(String),
     /// A good status that promises more bytes than these.
     Cut(String),
+    /// A good status and a byte of the reply now and then, so far apart.
+    Drip(Duration),
     /// Nothing for so long, then the end of the connection.
     Stall(Duration),
     /// The end of the connection in the middle of the request.
@@ -167,7 +171,7 @@ fn serve(
         let call = Call { question, number, head, body };
         let act = act(&call);
         let usual = match &act {
-            Act::Status(200, _, body) => *body == reply(&call.question).to_string(),
+            Act::Status(200, _, body) => body == &reply(&call.question).to_string(),
             Act::Events(text) => *text == events(&call.question),
             _ => false,
         };
@@ -182,7 +186,7 @@ fn serve(
     }
 }
 
-/// Acts; `good` is called before the last byte of a good reply. Says whether the connection goes on.
+/// Acts; `good` is called before a good reply goes out. Says whether the connection goes on.
 fn respond(out: &mut TcpStream, act: Act, good: impl FnOnce()) -> std::io::Result<bool> {
     match act {
         Act::Status(status, headers, body) => {
@@ -199,27 +203,26 @@ fn respond(out: &mut TcpStream, act: Act, good: impl FnOnce()) -> std::io::Resul
             Ok(true)
         }
         Act::Events(events) => {
-            if events.contains("[DONE]") {
-                good();
-            }
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
-                        transfer-encoding: chunked\r\n\r\n";
-            out.write_all(head.as_bytes())?;
-            // Cut at any byte, also within an event: pieces on the wire are not events.
-            for piece in events.as_bytes().chunks(97) {
-                write!(out, "{:x}\r\n", piece.len())?;
-                out.write_all(piece)?;
-                out.write_all(b"\r\n")?;
-            }
-            if events.contains("[DONE]") {
-                out.write_all(b"0\r\n\r\n")?;
-                return Ok(true);
-            }
+            good();
+            write_events(out, &events)?;
+            out.write_all(b"0\r\n\r\n")?;
+            Ok(true)
+        }
+        Act::CutEvents(events) => {
+            write_events(out, &events)?;
             Ok(false)
         }
         Act::Cut(body) => {
             let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
             write!(out, "{head}content-length: {}\r\n\r\n{body}", body.len() + 100)?;
+            Ok(false)
+        }
+        Act::Drip(pause) => {
+            out.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")?;
+            for _ in 0..1000 {
+                out.write_all(b" ")?;
+                thread::sleep(pause);
+            }
             Ok(false)
         }
         Act::Stall(time) => {
@@ -228,4 +231,17 @@ fn respond(out: &mut TcpStream, act: Act, good: impl FnOnce()) -> std::io::Resul
         }
         Act::Reset => Ok(false),
     }
+}
+
+/// Chunks that end at any byte, also within an event: pieces on the wire are not events.
+fn write_events(out: &mut TcpStream, events: &str) -> std::io::Result<()> {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+                transfer-encoding: chunked\r\n\r\n";
+    out.write_all(head.as_bytes())?;
+    for piece in events.as_bytes().chunks(97) {
+        write!(out, "{:x}\r\n", piece.len())?;
+        out.write_all(piece)?;
+        out.write_all(b"\r\n")?;
+    }
+    Ok(())
 }
