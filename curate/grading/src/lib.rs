@@ -13,8 +13,8 @@
 //!
 //! ```
 //! let completion = "<|im_start|>think\n6*7<|im_start|>answer\nFinal Answer: \\boxed{042}";
-//! let answer = grading::extract(completion).unwrap();
-//! let verdict = grading::equivalent(&answer, "$42$");
+//! let answer = grading::extract(completion, grading::Mode::Strict).unwrap();
+//! let verdict = grading::equivalent(&answer.text, "$42$");
 //! assert!(verdict.equal && verdict.rule == "integer");
 //! ```
 
@@ -23,4 +23,4 @@ mod extract;
 mod number;
 
 pub use equivalent::{Verdict, equivalent, exact};
-pub use extract::extract;
+pub use extract::{Extracted, Mode, choice, extract};
