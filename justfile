@@ -79,6 +79,10 @@ real-model: setup
     fi
     S1_MODELS="$PWD/runs/models" cargo test -p tests real_model -- --nocapture
 
+# the client of endpoints against 10,000 faulty replies and 100 kills (half a minute)
+faults:
+    S1_FULL=1 cargo test -p endpoint -- --nocapture faults:: kills::killed
+
 # what runs before a change is accepted
 ci:
     .ci/run

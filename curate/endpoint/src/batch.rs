@@ -1,8 +1,8 @@
 //! Vendors' batch files: requests written as JSONL, their results read back into the same cache.
 //!
-//! Batches cost about half and take up to a day. [`write`] makes the files that a vendor's batch API
-//! takes, from the requests that the cache does not answer; [`read`] takes the result files in. After
-//! that [`Client::run`] over the same requests finds their replies, and calls for what is missing.
+//! Batches cost about half and take up to a day. [`write()`] makes the files that a vendor's batch
+//! API takes, of the requests that the cache does not answer; [`read()`] takes the results in.
+//! After that [`Client::run`] over the same requests finds their replies, and calls for the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -24,7 +24,7 @@ const MOST_BYTES: usize = 190 << 20;
 /// Results are written down in groups of so many.
 const GROUP: usize = 500;
 
-/// What [`write`] did.
+/// What [`write()`] did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Written {
     /// Requests looked at.
@@ -35,7 +35,7 @@ pub struct Written {
     pub files: Vec<PathBuf>,
 }
 
-/// What [`read`] did. Each line is in exactly one of the counts.
+/// What [`read()`] did. Each line is in exactly one of the counts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Imported {
     /// Lines read.
@@ -46,7 +46,7 @@ pub struct Imported {
     pub known: u64,
     /// Lines without a usable reply, by reason.
     pub failed: BTreeMap<String, u64>,
-    /// Lines that belong to no request written by [`write`] with this cache.
+    /// Lines that belong to no request written by [`write()`] with this cache.
     pub strangers: u64,
     /// What the stored replies cost, at the prices of the settings.
     pub cost: f64,

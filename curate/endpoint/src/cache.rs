@@ -90,7 +90,7 @@ impl Cache {
         Ok(Cache { path: path.to_path_buf(), db })
     }
 
-    /// Keeps other processes from paying for the same requests meanwhile; ends with the file's life.
+    /// Keeps other runs from paying for the same requests meanwhile, until the file is dropped.
     pub fn lock(&self) -> Result<File> {
         let mut path = self.path.clone().into_os_string();
         path.push(".lock");

@@ -54,8 +54,8 @@ pub struct Totals {
     pub failed: BTreeMap<&'static str, u64>,
     /// Calls made.
     pub calls: u64,
-    /// Calls that brought no reply, by what they met: a status, `connection`, `cut reply`,
-    /// `unusable reply`.
+    /// Calls that brought no reply, by what they met: a status, `connection`, `timeout`,
+    /// `cut reply`, `unusable reply`.
     pub troubles: BTreeMap<String, u64>,
     /// Entries of the cache that had been altered; they were asked for again.
     pub damaged: u64,
@@ -106,13 +106,14 @@ impl Client {
         Ok(estimate)
     }
 
-    /// Sends every request that the cache does not answer, and hands each request back with its reply
-    /// or its failure, exactly once, on the caller's thread and in the order in which they finish.
+    /// Sends every request that the cache does not answer, and hands each request back with its
+    /// reply or its failure, exactly once, on the caller's thread and in the order in which they
+    /// finish.
     ///
-    /// It stops with an error when going on is hopeless (a wrong key, a wrong address, a server that
-    /// fails row after row), when `max_cost` would be passed, or when `each` returns one. Replies
-    /// that are then on their way are still awaited and kept; a second run goes on from there.
-    /// One run at a time uses a cache.
+    /// It stops with an error when going on is hopeless (a wrong key, a wrong address, a server
+    /// that fails row after row), when `max_cost` would be passed, or when `each` returns one.
+    /// Replies that are then on their way are still awaited and kept; a second run goes on from
+    /// there. One run at a time uses a cache.
     pub fn run(
         &self,
         requests: impl IntoIterator<Item = Request>,

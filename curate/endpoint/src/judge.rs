@@ -1,7 +1,7 @@
 //! Models that grade: the messages to send. Their verdicts are read by [`crate::verdict`].
 //!
-//! Nothing needs them: answers are compared by rules first, and these only see what rules cannot tell.
-//! The texts are our own; what they ask, and how the answer ends, is s1's.
+//! Nothing needs them: answers are compared by rules first, and these only see what rules cannot
+//! tell. The texts are our own; what they ask, and how the answer ends, is s1's.
 
 use crate::request::Message;
 use crate::verdict::Fence;
@@ -9,18 +9,19 @@ use crate::verdict::Fence;
 /// Instructions for [`grade`] (`data/grading.txt`): reasons first, `Yes` or `No` alone at the end.
 pub const GRADE: &str = "\
 You grade a student's attempt at a problem in science. You get the problem, the attempt and the \
-correct answer. Where the correct answer ends in a number or a choice, the attempt is right if its \
-final answer is the same, however it is written. Where the correct answer is a whole argument, judge \
-whether the attempt's reasoning is right and complete. An attempt without a final answer is wrong.
+correct answer. Where the correct answer ends in a number or a choice, the attempt is right if \
+its final answer is the same, however it is written. Where the correct answer is a whole argument, \
+judge whether the attempt's reasoning is right and complete. An attempt without a final answer is \
+wrong.
 
 Give your reasons first. Then write the single word Yes, if the attempt is right, or No, alone on \
 the last line.";
 
 /// Instructions for [`same_answer`] (`eval/lm-evaluation-harness`, the tasks' `process_results`).
 pub const SAME_ANSWER: &str = "\
-You get an answer to a mathematical problem and a numbered list of options. Say which option is the \
-same answer, written in another way: the same number, expression, set or word. Do not solve the \
-problem, and do not accept what is merely close.
+You get an answer to a mathematical problem and a numbered list of options. Say which option is \
+the same answer, written in another way: the same number, expression, set or word. Do not solve \
+the problem, and do not accept what is merely close.
 
 Write the number of that option, or -1 if there is none, alone on the last line.";
 

@@ -118,8 +118,8 @@ fn joined(parts: &[Value]) -> Option<(String, Option<String>)> {
     Some((text, Some(thinking).filter(|thinking| !thinking.is_empty())))
 }
 
-/// Splits `<think>…</think>` off the text. Some chat templates end with `<think>`, so that the reply
-/// has the closing tag alone; a reply that was cut off while thinking has the opening one alone.
+/// Splits `<think>…</think>` off the text. Some chat templates end with `<think>`, so that the
+/// reply has the closing tag alone; a reply cut off while thinking has the opening one alone.
 fn split_thinking(text: String) -> (String, Option<String>) {
     let rest = text.trim_start();
     let (opened, rest) = match rest.strip_prefix("<think>") {

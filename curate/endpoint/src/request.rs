@@ -107,8 +107,8 @@ impl Request {
             + 4 * self.messages.len() as u64
     }
 
-    /// More tokens than the prompt can have: byte-level vocabularies make at most one of a byte, and
-    /// no chat template known adds more than 64 to a message.
+    /// More tokens than the prompt can have: byte-level vocabularies make at most one of a byte,
+    /// and no chat template known adds more than 64 to a message.
     pub(crate) fn most_prompt_tokens(&self) -> u64 {
         self.messages.iter().map(|message| message.content.len() as u64 + 64).sum()
     }

@@ -21,8 +21,6 @@ use crate::wire::Wire;
 /// The first call goes alone until the server has accepted it, so that a wrong key costs one call;
 /// but no longer than this, since servers that do not stream say nothing before they are done.
 const ALONE: Duration = Duration::from_secs(5);
-/// So many rows in a row without any usable reply: the server is not coming back.
-const HOPELESS: u32 = 20;
 /// The longest pause between two calls of a request, unless the server asks for a longer one.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest pause that a server may ask for; beyond, a quota is used up for the day.
@@ -122,13 +120,17 @@ where
                     (requests, self.next) = (None, None);
                     self.waiting.clear();
                 }
-                match self.step(&mut requests)? {
-                    Step::Again => {}
-                    Step::Wait(until) => events.extend(self.wait(until)),
-                    Step::End => break,
+                // Whatever goes wrong here, replies on their way are awaited: they are paid for.
+                match self.step(&mut requests) {
+                    Ok(Step::Again) => {}
+                    Ok(Step::Wait(until)) => events.extend(self.wait(until)),
+                    Ok(Step::End) => break,
+                    Err(error) => self.stop_with(error),
                 }
             }
-            self.take_in(events)?;
+            if let Err(error) = self.take_in(events) {
+                self.stop_with(error);
+            }
         }
         let Totals { requests, cached, paid, failed, cost, .. } = &self.totals;
         if let Some(error) = self.stop {
@@ -218,11 +220,7 @@ where
 
     fn start(&mut self, mut job: Job, now: Instant) -> Result<()> {
         job.attempts += 1;
-        self.totals.calls += 1;
-        self.open += 1;
-        self.first_call.get_or_insert(now);
-        self.pace.take(job.tokens, now);
-        self.budget.reserve(job.worst_cost);
+        let (worst_cost, tokens) = (job.worst_cost, job.tokens);
         let (wire, sender) = (self.wire, self.sender.clone());
         let call = move || {
             // The receiver lives as long as the run, and the run waits for this report.
@@ -236,7 +234,13 @@ where
             drop(sender.send(Event::Done(Box::new((job, result)))));
         };
         let spawned = Builder::new().name("call".into()).spawn_scoped(self.scope, call);
-        spawned.map(drop).context("cannot start a thread for a call: lower concurrency")
+        spawned.context("cannot start a thread for a call: lower concurrency")?;
+        self.open += 1;
+        self.totals.calls += 1;
+        self.first_call.get_or_insert(now);
+        self.pace.take(tokens, now);
+        self.budget.reserve(worst_cost);
+        Ok(())
     }
 
     /// Books the reports: first on disk, then to the caller.
@@ -347,11 +351,12 @@ where
         }
         if attempts >= settings.attempts {
             self.hopeless += 1;
-            if self.hopeless >= HOPELESS {
-                let server = settings.server();
+            if self.hopeless >= settings.give_up_after {
                 self.stop_with(anyhow!(
-                    "{server}: {HOPELESS} requests in a row had no usable reply in {attempts} calls \
-                     each; the last one: {}: check that the server runs and is reachable",
+                    "{}: {} requests in a row had no usable reply in {attempts} calls each; the \
+                     last one: {}: check that the server runs and is reachable (give_up_after)",
+                    settings.server(),
+                    self.hopeless,
                     trouble.text
                 ));
             }

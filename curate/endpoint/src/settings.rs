@@ -25,15 +25,15 @@ pub struct Settings {
     /// The server's limit of calls; retries count.
     #[serde(default)]
     pub requests_per_minute: Option<f64>,
-    /// The server's limit of tokens, in and out. A call takes its prompt and `max_tokens`, and gives
-    /// back what it did not use.
+    /// The server's limit of tokens, in and out. A call takes its prompt and `max_tokens`, and
+    /// gives back what it did not use.
     #[serde(default)]
     pub tokens_per_minute: Option<f64>,
     /// Seconds until a connection stands.
     #[serde(default = "connect_timeout_s")]
     pub connect_timeout_s: f64,
-    /// Seconds until the first byte of a reply, and between any two pieces of it. Without `stream` a
-    /// server is silent until it has finished, so this must then cover a whole generation.
+    /// Seconds until the first byte of a reply, and between any two pieces of it. Without `stream`
+    /// a server is silent until it has finished, so this must then cover a whole generation.
     #[serde(default = "first_byte_timeout_s")]
     pub first_byte_timeout_s: f64,
     /// Seconds for one call in all.
@@ -42,6 +42,9 @@ pub struct Settings {
     /// Calls for one request before it has failed.
     #[serde(default = "attempts")]
     pub attempts: u32,
+    /// Rows in a row that failed so, after which the run stops: the server is not coming back.
+    #[serde(default = "give_up_after")]
+    pub give_up_after: u32,
     /// Seconds before the second call; doubled for each further one, at most a minute.
     #[serde(default = "backoff_s")]
     pub backoff_s: f64,
@@ -74,6 +77,9 @@ fn total_timeout_s() -> f64 {
 }
 fn attempts() -> u32 {
     8
+}
+fn give_up_after() -> u32 {
+    20
 }
 fn backoff_s() -> f64 {
     1.0
@@ -115,6 +121,7 @@ impl Settings {
             first_byte_timeout_s: first_byte_timeout_s(),
             total_timeout_s: total_timeout_s(),
             attempts: attempts(),
+            give_up_after: give_up_after(),
             backoff_s: backoff_s(),
             stream: stream(),
             price_in: 0.0,

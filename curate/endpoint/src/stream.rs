@@ -117,3 +117,51 @@ impl Whole {
         Ok(Value::Object(self.outer))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream with everything in it, and its text.
+    fn stream() -> (String, &'static str) {
+        let mut events = String::from(": hello\r\n\r\n");
+        for delta in ["Eight €", " is \"the\"", "\nanswer\t🦀", "."] {
+            let choice = json!({"delta": {"content": delta}, "finish_reason": null});
+            events += &format!("event: message\ndata: {}\n\n", json!({"choices": [choice]}));
+        }
+        let last = json!({"choices": [{"delta": {}, "finish_reason": "stop"}]});
+        events += &format!("data: {last}\n\ndata: {}\n\n", json!({"usage": {"x": 1}}));
+        (events + "data: [DONE]\n\n", "Eight € is \"the\"\nanswer\t🦀.")
+    }
+
+    fn text(body: &Value) -> Option<&str> {
+        body["choices"][0]["message"]["content"].as_str()
+    }
+
+    /// Cut anywhere, a stream is whole or an error, never a shorter reply.
+    #[test]
+    fn no_cut_passes_for_a_reply() {
+        let (stream, expected) = stream();
+        let mut whole = 0;
+        for end in 0..=stream.len() {
+            if let Ok(body) = read(&stream.as_bytes()[..end]) {
+                assert_eq!(text(&body), Some(expected), "cut at byte {end}");
+                whole += 1;
+            }
+        }
+        assert!((1..100).contains(&whole), "{whole} cuts of {}", stream.len());
+    }
+
+    /// With any byte changed it is read or refused, and nothing panics.
+    #[test]
+    fn damaged_bytes() {
+        let (stream, _) = stream();
+        for place in 0..stream.len() {
+            for byte in [0, b'"', b'{', b'\n', b'\\', b':', b'9', 0xff] {
+                let mut bytes = stream.clone().into_bytes();
+                bytes[place] = byte;
+                let _ = read(&bytes[..]).map(|body| crate::reply::Reply::read(body, 1));
+            }
+        }
+    }
+}

@@ -79,7 +79,15 @@ impl Trouble {
 
     /// The connection failed, before or within a reply.
     pub fn broken(error: &dyn fmt::Display, received: Option<usize>) -> Self {
-        Trouble::again("connection", one_line(&error.to_string()), received)
+        let text = one_line(&error.to_string());
+        let kind = if text.starts_with("timeout") { "timeout" } else { "connection" };
+        // Also where it is wrapped in another error.
+        let then = if text.contains("invalid peer certificate") {
+            Then::Stop("base_url needs a server whose certificate a public authority has signed")
+        } else {
+            AGAIN
+        };
+        Trouble { then, ..Trouble::again(kind, text, received) }
     }
 
     /// The reply is shorter than it should be.
@@ -134,8 +142,14 @@ impl Trouble {
 
 const CREDIT: &str = "the account has no credit left";
 const NO_CREDIT: [&str; 3] = ["insufficient_quota", "insufficient balance", "credit balance"];
-const FILTERED: [&str; 4] =
-    ["content_filter", "content management policy", "content_policy", "data_inspection_failed"];
+/// Seen from OpenAI and Azure, from Alibaba and OpenRouter.
+const FILTERED: [&str; 5] = [
+    "content_filter",
+    "content management policy",
+    "content_policy",
+    "data_inspection_failed",
+    "input was flagged",
+];
 /// Seen from OpenAI and vLLM, from Anthropic, Gemini, llama.cpp and TGI, in this order.
 const TOO_LONG: [&str; 7] = [
     "context_length_exceeded",

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use crate::reply::Reply;
 use crate::request::hex;
 
-/// Marks around foreign text in a prompt, so that nothing in it can pass for the prompt's own words.
+/// Marks around foreign text in a prompt, so that nothing in it can pass for the prompt's own.
 ///
 /// The marker is made from the text itself: whoever writes a text that holds its own marker must
 /// break SHA-256, and the same prompt is made again, so that the cache knows it.

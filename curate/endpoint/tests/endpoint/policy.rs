@@ -54,6 +54,7 @@ fn statuses() {
     check(400, r#"{"message": "prompt is too long: 9 > 8"}"#, Fails(Cause::TooLong));
     check(413, "", Fails(Cause::TooLong));
     check(400, r#"{"error": {"code": "content_filter"}}"#, Fails(Cause::Filtered));
+    check(403, r#"{"error": {"message": "Your input was flagged"}}"#, Fails(Cause::Filtered));
     // What a server says is quoted on one line, whatever it holds.
     check(401, r#"{"error": {"message": "a\u001b[31m\nb"}}"#, Stops("a [31m b"));
 }
@@ -99,6 +100,18 @@ fn nobody_there_stops() {
     (settings.backoff_s, settings.attempts) = (0.001, 2);
     let error = run(settings, &cache, questions(0..1000)).expect_err("a stop");
     assert!(format!("{error:#}").contains("reachable"), "{error:#}");
+}
+
+#[test]
+fn a_reply_that_drips_ends_with_the_time() {
+    let server = Server::start(|_| Act::Drip(Duration::from_millis(20)));
+    let (_folder, cache) = cache();
+    let settings = Settings { attempts: 1, total_timeout_s: 0.3, ..settings(&server) };
+    let begin = Instant::now();
+    let (totals, outcomes) = run(settings, &cache, questions([1])).expect("a run");
+    assert!(begin.elapsed() < Duration::from_secs(3), "of the 20 s that it would take");
+    assert_eq!(totals.troubles.get("timeout"), Some(&1), "{totals:?}");
+    assert!(outcomes[0].1.as_ref().is_err_and(|failure| failure.message.contains("timeout")));
 }
 
 #[test]
@@ -175,6 +188,37 @@ fn settings_that_make_no_sense() {
 }
 
 #[test]
+fn settings_as_people_write_them() {
+    let settings: Settings = toml::from_str(
+        "base_url = 'https://api.example.com/v1'
+         model = 'teacher'
+         api_key = { env = 'TEACHER_KEY' }
+         concurrency = 200
+         requests_per_minute = 500
+         stream = false
+         price_in = 1
+         price_out = 4.5
+         max_cost = 20",
+    )
+    .expect("a section of a config");
+    let expected = Settings {
+        api_key: Some(KeySource::Env("TEACHER_KEY".into())),
+        concurrency: 200,
+        requests_per_minute: Some(500.0),
+        stream: false,
+        price_in: 1.0,
+        price_out: 4.5,
+        max_cost: Some(20.0),
+        ..Settings::new("https://api.example.com/v1", "teacher")
+    };
+    assert_eq!(settings, expected);
+    let file: Settings =
+        toml::from_str("base_url = 'http://h'\nmodel = 'm'\n[api_key]\nfile = 'key.txt'")
+            .expect("ok");
+    assert_eq!(file.api_key, Some(KeySource::File("key.txt".into())));
+}
+
+#[test]
 fn requests_that_make_no_sense() {
     let (server, (_folder, cache)) = (Server::good(), cache());
     let client = Client::open(settings(&server), &cache).expect("a client");
@@ -182,9 +226,18 @@ fn requests_that_make_no_sense() {
         let mut request = questions([1]).next().expect("a request");
         request.extra.insert(name.into(), value);
         let error = client.run([request], |_, _| Ok(())).expect_err(name);
-        assert!(error.to_string().contains(name), "{error:#}");
+        assert!(format!("{error:#}").contains(name), "{error:#}");
     }
     assert_eq!(server.calls(), 0);
+
+    // What is on its way is awaited and kept.
+    let mut requests: Vec<_> = questions(0..9).collect();
+    requests[8].temperature = f64::NAN;
+    let error = client.run(requests, |_, _| Ok(())).expect_err("a stop");
+    assert!(format!("{error:#}").contains("request row-8: temperature is NaN"), "{error:#}");
+    let estimate = client.estimate(questions(0..9), 1).expect("an estimate");
+    assert_eq!((estimate.cached, server.calls()), (server.calls(), estimate.cached));
+    assert!(estimate.cached > 0);
 }
 
 #[cfg(unix)]

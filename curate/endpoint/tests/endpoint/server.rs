@@ -31,6 +31,8 @@ pub enum Act {
     CutEvents(String),
     /// A good status that promises more bytes than these.
     Cut(String),
+    /// A good status and a byte of the reply now and then, so far apart.
+    Drip(Duration),
     /// Nothing for so long, then the end of the connection.
     Stall(Duration),
     /// The end of the connection in the middle of the request.
@@ -169,7 +171,7 @@ fn serve(
         let call = Call { question, number, head, body };
         let act = act(&call);
         let usual = match &act {
-            Act::Status(200, _, body) => *body == reply(&call.question).to_string(),
+            Act::Status(200, _, body) => body == &reply(&call.question).to_string(),
             Act::Events(text) => *text == events(&call.question),
             _ => false,
         };
@@ -184,7 +186,7 @@ fn serve(
     }
 }
 
-/// Acts; `good` is called before the last byte of a good reply. Says whether the connection goes on.
+/// Acts; `good` is called before a good reply goes out. Says whether the connection goes on.
 fn respond(out: &mut TcpStream, act: Act, good: impl FnOnce()) -> std::io::Result<bool> {
     match act {
         Act::Status(status, headers, body) => {
@@ -213,6 +215,14 @@ fn respond(out: &mut TcpStream, act: Act, good: impl FnOnce()) -> std::io::Resul
         Act::Cut(body) => {
             let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
             write!(out, "{head}content-length: {}\r\n\r\n{body}", body.len() + 100)?;
+            Ok(false)
+        }
+        Act::Drip(pause) => {
+            out.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")?;
+            for _ in 0..1000 {
+                out.write_all(b" ")?;
+                thread::sleep(pause);
+            }
             Ok(false)
         }
         Act::Stall(time) => {
