@@ -10,7 +10,6 @@ use num_integer::Integer;
 use num_rational::{BigRational, Ratio};
 use num_traits::{One, Pow, Signed, ToPrimitive, Zero};
 
-
 /// Why there is no form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -463,14 +462,6 @@ impl Exact {
         let Some(first) = whole.values().next().cloned() else { return Ok((whole, true)) };
         let positive = first.is_positive();
         Ok((whole.into_iter().map(|(m, value)| (m, value / &first)).collect(), positive))
-    }
-
-    /// Are all symbols gone?
-    pub fn is_constant(&self, form: &Form) -> bool {
-        let free = |(number, _): &(usize, Exponent)| {
-            matches!(self.atoms[*number], Atom::Symbol(_) | Atom::Opaque(_))
-        };
-        !form.over.keys().chain(form.under.keys()).flatten().any(free)
     }
 }
 
