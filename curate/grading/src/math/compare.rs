@@ -81,12 +81,7 @@ impl Comparison {
     /// Two answers or parts of answers.
     pub fn answers(&mut self, a: &Expr, b: &Expr) -> Outcome {
         if a == b {
-            return Outcome::Equal(match a {
-                Expr::Number(value) if value.is_integer() => "integer",
-                Expr::Number(_) | Expr::Decimal(..) => "number",
-                Expr::Text(_) => "normalised",
-                _ => "exact",
-            });
+            return Outcome::Equal(self.rule_of(a));
         }
         if self.left == 0 {
             return Outcome::Budget;
@@ -112,6 +107,25 @@ impl Comparison {
             }
             _ if is_collection(a) || is_collection(b) => self.collections(a, b),
             _ => self.scalars(a, b),
+        }
+    }
+
+    /// By what rule something is equal to itself.
+    fn rule_of(&mut self, expr: &Expr) -> &'static str {
+        match expr {
+            Expr::Text(_) => "normalised",
+            Expr::Time(..) => "time",
+            Expr::Quantity(..) => "units",
+            Expr::Relation(_, relations) if relations.iter().all(|r| relation::names(*r)) => {
+                "equation"
+            }
+            Expr::Relation(..) => "relation",
+            expr if is_collection(expr) => "collection",
+            expr => match form(&mut self.exact, expr).ok().and_then(|form| form.value()) {
+                Some(value) if value.is_integer() => "integer",
+                Some(_) => "number",
+                None => "exact",
+            },
         }
     }
 
@@ -286,7 +300,7 @@ impl Comparison {
     fn exactly(&mut self, a: &Expr, b: &Expr) -> Result<Outcome, Stop> {
         let (x, y) = (form(&mut self.exact, a)?, form(&mut self.exact, b)?);
         if self.exact.same(&x, &y)? {
-            return Ok(Outcome::Equal(match x.value() {
+            return Ok(Outcome::Equal(match x.value().or_else(|| y.value()) {
                 Some(value) if value.is_integer() => "integer",
                 Some(_) => "number",
                 None => "exact",

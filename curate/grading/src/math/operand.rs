@@ -4,7 +4,7 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::Pow;
 
-use super::expression::{Expr, Relation};
+use super::expression::Expr;
 use super::lexer::{Kind, Token};
 use super::parser::{Parser, number, times};
 use super::units;
@@ -538,7 +538,10 @@ impl Parser<'_> {
                     });
                     unit.push_str(token.text);
                 }
-                Kind::Sign('/' | '*') if next == Some(Kind::Word) => unit.push_str(token.text),
+                Kind::Sign('/' | '*') if matches!(next, Some(Kind::Word | Kind::Symbol)) => {
+                    unit.push_str(token.text);
+                }
+                Kind::Symbol if unit.ends_with(['/', '*']) => unit.push_str(token.text),
                 Kind::Sign('^') => {
                     self.at += 1;
                     match self.index() {
@@ -595,9 +598,4 @@ fn repeating(start: &str, period: &str) -> Option<Expr> {
     let nines = Pow::pow(&ten, period.len()) - 1;
     let value = BigRational::new(all - head, nines * Pow::pow(&ten, fixed.len()));
     Some(Expr::Number(value))
-}
-
-/// Does the relation only name a value, as `x = 5` and `x ∈ 5` do?
-pub fn names(relation: Relation) -> bool {
-    matches!(relation, Relation::Equal | Relation::About | Relation::In)
 }

@@ -3,7 +3,6 @@
 use super::compare::{Comparison, Outcome, is_collection};
 use super::expression::{Expr, Relation};
 use super::form::form;
-use super::operand::names;
 use super::probe::{self, Probe};
 use super::sets;
 
@@ -221,4 +220,9 @@ fn inequalities(
     same.then(
         || if strict == other_strict { Outcome::Equal("relation") } else { Outcome::Different },
     )
+}
+
+/// Does the relation only name a value, as `x = 5` and `x ∈ 5` do?
+pub fn names(relation: Relation) -> bool {
+    matches!(relation, Relation::Equal | Relation::About | Relation::In)
 }
