@@ -8,7 +8,8 @@ pub type Reduced<'a> = (&'a str, &'static str);
 /// Words that may stand before an answer and are no part of it.
 const LEADING: &str = "therefore|thus|hence|so|then|is|are|was|be|equals|equal to|to|exactly|\
     approximately|about|that|it's|it is|the|just|simply|only|indeed|now|also|we get|we have|\
-    we find|we obtain|we see|there are|there is|he has|she has|they have|it has|this gives|gives|giving";
+    we find|we obtain|we see|there are|there is|he has|she has|they have|it has|this gives|\
+    gives|giving";
 /// What an answer follows; the last of them in a sentence counts.
 const COPULAS: [&str; 9] =
     [" is ", " are ", " equals ", " was ", " be ", " it's ", ": ", " = ", " as "];
