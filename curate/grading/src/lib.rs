@@ -20,7 +20,8 @@
 
 mod equivalent;
 mod extract;
-mod number;
+mod math;
+mod text;
 
-pub use equivalent::{Verdict, equivalent, exact};
+pub use equivalent::{Explanation, Verdict, equivalent, exact, explain};
 pub use extract::{Extracted, Mode, choice, extract};

@@ -1,0 +1,553 @@
+//! The factors of a product: numbers, names, functions, brackets, LaTeX's commands, units.
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::Pow;
+
+use super::expression::{Expr, Relation};
+use super::lexer::{Kind, Token};
+use super::parser::{Parser, number, times};
+use super::units;
+
+impl Parser<'_> {
+    /// A primary with its powers and what else stands behind it: `x^2`, `n!`, `90^\circ`, `5\%`.
+    pub fn factor(&mut self) -> Option<Expr> {
+        let mut base = self.deeper(Self::primary)?;
+        loop {
+            base = match self.sign() {
+                Some('^') => {
+                    self.at += 1;
+                    self.deeper(|parser| parser.power(base))?
+                }
+                Some('!') => {
+                    self.at += 1;
+                    let double = self.eat('!');
+                    Expr::call(if double { "double factorial" } else { "factorial" }, vec![base])
+                }
+                Some('%') => {
+                    self.at += 1;
+                    Expr::Quantity(Box::new(base), "%".into())
+                }
+                Some('°') => {
+                    self.at += 1;
+                    Expr::Quantity(Box::new(base), "°".into())
+                }
+                Some('$') => {
+                    self.at += 1;
+                    Expr::Quantity(Box::new(base), "$".into())
+                }
+                _ => return Some(base),
+            };
+        }
+    }
+
+    /// What stands behind `^`.
+    fn power(&mut self, base: Expr) -> Option<Expr> {
+        let braced = self.eat('{');
+        let suffix = |token: Token| matches!(token.text, "th" | "st" | "nd" | "rd");
+        let exponent = match self.peek()? {
+            token if token.kind == Kind::Word && suffix(token) => {
+                self.at += 1;
+                None
+            }
+            token if token.kind == Kind::Sign('°') => {
+                self.at += 1;
+                Some(Expr::Symbol("°".into()))
+            }
+            token if token.kind == Kind::Sign('′') => {
+                self.at += 1;
+                Some(Expr::Symbol("′".into()))
+            }
+            _ if braced => Some(self.list()?),
+            _ => Some(self.exponent()?),
+        };
+        if braced {
+            self.expect('}')?;
+        }
+        Some(match (exponent, base) {
+            (None, base) => base,
+            (Some(Expr::Symbol(mark)), base) if mark == "°" => {
+                Expr::Quantity(Box::new(base), mark)
+            }
+            (Some(Expr::Symbol(mark)), Expr::Symbol(name)) if mark == "′" => {
+                Expr::Symbol(name + "′")
+            }
+            (Some(exponent), base) => base.to_the(exponent),
+        })
+    }
+
+    /// An exponent without braces: `x^2`, `x^-1`, `e^x`, `2^{…}` is read elsewhere.
+    fn exponent(&mut self) -> Option<Expr> {
+        if self.eat('-') {
+            return Some(self.deeper(Self::exponent)?.negated());
+        }
+        let base = self.deeper(Self::primary)?;
+        if self.eat('^') {
+            return self.deeper(|parser| parser.power(base));
+        }
+        Some(base)
+    }
+
+    fn primary(&mut self) -> Option<Expr> {
+        let token = self.peek()?;
+        self.at += 1;
+        match token.kind {
+            Kind::Number => self.numeral(token),
+            Kind::Symbol => self.symbol(token.text),
+            Kind::Function => self.function(token.text),
+            Kind::Command => self.command(token.text),
+            Kind::Word => self.word(token),
+            Kind::Sign(sign) => self.bracket(sign),
+        }
+    }
+
+    /// A word where a value is expected: the name of one (`Area = 5`), or an answer of one word.
+    fn word(&mut self, token: Token) -> Option<Expr> {
+        let alone = self.tokens.len() == 1 || self.at < self.tokens.len();
+        let plain = token.text.chars().all(|c| c.is_alphanumeric() || " -'".contains(c));
+        (alone && plain).then(|| Expr::Text(token.text.to_lowercase()))
+    }
+
+    /// A number, its base `12_8`, its repeating digits `0.\overline{3}`.
+    fn numeral(&mut self, token: Token) -> Option<Expr> {
+        let value = number(token.text, self.reading.comma)?;
+        let next = self.peek();
+        if self.sign() == Some('_') {
+            self.at += 1;
+            let braced = self.eat('{');
+            let base = self.peek().filter(|base| base.kind == Kind::Number)?.text.parse().ok()?;
+            self.at += 1;
+            if braced {
+                self.expect('}')?;
+            }
+            return in_base(token.text, base);
+        }
+        let decimal = token.text.contains('.');
+        if decimal && next.is_some_and(|n| n.kind == Kind::Command && n.text == "overline") {
+            let repeated = self.tokens.get(self.at + 2).filter(|n| n.kind == Kind::Number)?.text;
+            let braces = [self.at + 1, self.at + 3].map(|at| self.tokens.get(at).map(|t| t.kind));
+            if braces == [Some(Kind::Sign('{')), Some(Kind::Sign('}'))] {
+                self.at += 4;
+                return repeating(token.text, repeated);
+            }
+        }
+        Some(value)
+    }
+
+    /// A name with its index, primes and, for functions, arguments.
+    fn symbol(&mut self, text: &str) -> Option<Expr> {
+        let mut name = match text {
+            "π" => "pi".to_owned(),
+            text => text.to_owned(),
+        };
+        if self.eat('_') {
+            name = format!("{name}_{}", self.index()?);
+        }
+        while self.eat('′') {
+            name.push('′');
+        }
+        let call = self.sign() == Some('(') && !self.peek()?.spaced;
+        let letter = name.chars().next()?.is_alphabetic() && !is_constant(&name);
+        if call && letter {
+            let start = self.at;
+            self.at += 1;
+            let arguments = match self.items(')') {
+                Some((arguments, _)) => arguments,
+                None => {
+                    self.at = start;
+                    return None;
+                }
+            };
+            if arguments.is_empty() {
+                return None;
+            }
+            return Some(Expr::Call(name, arguments));
+        }
+        Some(match name.as_str() {
+            "pi" => Expr::Pi,
+            "e" => Expr::E,
+            "i" | "imath" => Expr::I,
+            "infty" | "infinity" | "inf" | "oo" | "∞" => Expr::Infinity,
+            "emptyset" | "varnothing" | "∅" => Expr::Set(Vec::new()),
+            "varphi" => Expr::Symbol("phi".into()),
+            "varepsilon" => Expr::Symbol("epsilon".into()),
+            "vartheta" => Expr::Symbol("theta".into()),
+            _ => Expr::Symbol(name),
+        })
+    }
+
+    /// The text behind `_`, however it is set: `B`, `{B}` and `{\mathrm{B}}` are one index.
+    pub fn index(&mut self) -> Option<String> {
+        let mut index = String::new();
+        let mut open = 0usize;
+        loop {
+            let token = self.peek()?;
+            self.at += 1;
+            match token.kind {
+                Kind::Sign('{') => open += 1,
+                Kind::Sign('}') => open = open.checked_sub(1)?,
+                _ => index.push_str(token.text),
+            }
+            if open == 0 {
+                return Some(index);
+            }
+        }
+    }
+
+    /// A known function with its index, power and argument: `\sin^2 x`, `\log_2 8`, `sqrt(3)`.
+    fn function(&mut self, name: &str) -> Option<Expr> {
+        let mut base = None;
+        let mut power = None;
+        loop {
+            if self.sign() == Some('_') && base.is_none() {
+                self.at += 1;
+                base = Some(self.argument()?);
+            } else if self.sign() == Some('^') && power.is_none() {
+                self.at += 1;
+                let braced = self.eat('{');
+                power = Some(if braced { self.sum()? } else { self.exponent()? });
+                if braced {
+                    self.expect('}')?;
+                }
+            } else {
+                break;
+            }
+        }
+        let mut arguments = match self.sign() {
+            Some('(' | '[') => {
+                let close = if self.eat('(') {
+                    ')'
+                } else {
+                    self.at += 1;
+                    ']'
+                };
+                self.items(close)?.0
+            }
+            Some('{') => vec![self.argument()?],
+            _ => vec![self.deeper(Self::bare_argument)?],
+        };
+        if arguments.is_empty() {
+            return None;
+        }
+        let name = match name {
+            "acos" => "arccos",
+            "asin" => "arcsin",
+            "atan" => "arctan",
+            name => name,
+        };
+        let inverse = power == Some(Expr::integer(-1)) && ["sin", "cos", "tan"].contains(&name);
+        let one = |mut arguments: Vec<Expr>| (arguments.len() == 1).then(|| arguments.remove(0));
+        let value = match name {
+            "√" | "sqrt" => one(arguments)?.to_the(Expr::integer(1).over(Expr::integer(2))),
+            "exp" => Expr::E.to_the(one(arguments)?),
+            "lg" | "log" => {
+                let ten = name == "lg" || self.reading.decimal_log;
+                let base = base.take().or(ten.then(|| Expr::integer(10)));
+                let value = Expr::call("ln", vec![one(arguments)?]);
+                base.map_or(value.clone(), |base| value.over(Expr::call("ln", vec![base])))
+            }
+            _ if inverse => Expr::Call(format!("arc{name}"), std::mem::take(&mut arguments)),
+            _ => Expr::Call(name.to_owned(), arguments),
+        };
+        if base.is_some() {
+            return None;
+        }
+        Some(match power {
+            Some(power) if !inverse => value.to_the(power),
+            _ => value,
+        })
+    }
+
+    /// What a function without brackets takes: the factors up to the next function or sign.
+    fn bare_argument(&mut self) -> Option<Expr> {
+        if self.eat('-') {
+            return Some(self.deeper(Self::bare_argument)?.negated());
+        }
+        let mut value = self.factor()?;
+        while let Some(token) = self.peek() {
+            let goes_on = match token.kind {
+                Kind::Number | Kind::Symbol => true,
+                Kind::Command => token.text.ends_with("frac") || token.text == "sqrt",
+                _ => false,
+            };
+            if !goes_on {
+                break;
+            }
+            value = times(value, self.factor()?);
+        }
+        Some(value)
+    }
+
+    /// One argument of a command: braced, or one token, of a number one digit.
+    pub fn argument(&mut self) -> Option<Expr> {
+        let token = self.peek()?;
+        if self.eat('{') {
+            let value = self.deeper(Self::list)?;
+            self.expect('}')?;
+            return Some(value);
+        }
+        if token.kind == Kind::Number && token.text.len() > 1 && token.text.is_ascii() {
+            let (digit, rest) = token.text.split_at(1);
+            self.tokens[self.at] = Token { text: rest, ..token };
+            return number(digit, self.reading.comma);
+        }
+        self.deeper(Self::primary)
+    }
+
+    /// Items up to a closing bracket and that bracket; `close` may be any of its kind.
+    pub fn items(&mut self, close: char) -> Option<(Vec<Expr>, char)> {
+        let bars = std::mem::take(&mut self.bars);
+        let mut items = Vec::new();
+        loop {
+            match self.sign() {
+                Some(end @ (')' | ']')) if matches!(close, ')' | ']') => {
+                    self.at += 1;
+                    self.bars = bars;
+                    return Some((items, end));
+                }
+                Some(end) if end == close => {
+                    self.at += 1;
+                    self.bars = bars;
+                    return Some((items, end));
+                }
+                Some(',' | ';' | '∧' | '∨') if !items.is_empty() => self.at += 1,
+                // `{x | x > 1}` and `{x : x > 1}`: the condition says it all.
+                Some('|' | '∣') if close == '⦄' && items.len() == 1 => {
+                    self.at += 1;
+                    items = vec![self.list()?];
+                }
+                _ => items.push(self.relation()?),
+            }
+        }
+    }
+
+    fn bracket(&mut self, sign: char) -> Option<Expr> {
+        match sign {
+            '(' | '[' => {
+                let close = if sign == '(' { ')' } else { ']' };
+                let (mut items, end) = self.items(close)?;
+                match items.len() {
+                    0 => None,
+                    1 if end == close => items.pop(),
+                    1 => None,
+                    _ => Some(Expr::Group(sign, items, end)),
+                }
+            }
+            '⟨' => Some(Expr::Group('(', self.items('⟩')?.0, ')')),
+            '⦃' => {
+                let (mut items, _) = self.items('⦄')?;
+                let condition = |item: &Expr| matches!(item, Expr::Relation(..) | Expr::List(..));
+                if items.len() == 1 && condition(&items[0]) {
+                    return items.pop();
+                }
+                Some(Expr::Set(items))
+            }
+            '{' => self.braces(),
+            '|' | '∥' => {
+                self.bars += 1;
+                let inner = self.list();
+                self.bars -= 1;
+                let inner = inner?;
+                if !self.eat(sign) && !(sign == '∥' && self.eat('|') && self.eat('|')) {
+                    return None;
+                }
+                Some(Expr::call(if sign == '|' { "abs" } else { "norm" }, vec![inner]))
+            }
+            '⌊' | '⌈' => {
+                let inner = self.sum()?;
+                self.expect(if sign == '⌊' { '⌋' } else { '⌉' })?;
+                Some(Expr::call(if sign == '⌊' { "floor" } else { "ceil" }, vec![inner]))
+            }
+            '$' => {
+                let value = self.factor()?;
+                Some(Expr::Quantity(Box::new(value), "$".into()))
+            }
+            '…' => Some(Expr::Symbol("…".into())),
+            _ => None,
+        }
+    }
+
+    /// LaTeX's braces only group: `{a}` is `a`, `{1,3}` a bare list, `{n \choose k}` a binomial.
+    fn braces(&mut self) -> Option<Expr> {
+        if self.eat('}') {
+            // `{}_nC_r`: the empty base of an index.
+            return if self.eat('_') { self.chosen() } else { None };
+        }
+        let inner = self.list()?;
+        if self.peek().is_some_and(|token| token.text == "choose") {
+            self.at += 1;
+            let below = self.list()?;
+            self.expect('}')?;
+            return Some(Expr::call("binomial", vec![inner, below]));
+        }
+        self.expect('}')?;
+        Some(inner)
+    }
+
+    /// `{}_{n}C_{k}`, behind its first `_`.
+    fn chosen(&mut self) -> Option<Expr> {
+        let above = self.argument()?;
+        let letter = self.peek().filter(|token| matches!(token.text, "C" | "P"))?.text;
+        self.at += 1;
+        self.expect('_')?;
+        let below = self.argument()?;
+        let name = if letter == "C" { "binomial" } else { "permutations" };
+        Some(Expr::call(name, vec![above, below]))
+    }
+
+    fn command(&mut self, name: &str) -> Option<Expr> {
+        match name {
+            "frac" | "dfrac" | "tfrac" | "cfrac" => {
+                let above = self.argument()?;
+                Some(above.over(self.argument()?))
+            }
+            "binom" | "tbinom" | "dbinom" => {
+                let above = self.argument()?;
+                Some(Expr::call("binomial", vec![above, self.argument()?]))
+            }
+            "sqrt" | "cbrt" => {
+                let degree = if self.eat('[') {
+                    let degree = self.sum()?;
+                    self.expect(']')?;
+                    degree
+                } else {
+                    Expr::integer(if name == "sqrt" { 2 } else { 3 })
+                };
+                let inner = match self.sign() {
+                    Some('{') => self.argument()?,
+                    _ => self.deeper(Self::primary)?,
+                };
+                Some(inner.to_the(Expr::integer(1).over(degree)))
+            }
+            "begin" => self.matrix(),
+            "mathbb" => Some(Expr::Symbol(format!("ℝ{}", self.index()?).replace("ℝR", "ℝ"))),
+            "mathbf" | "boldsymbol" | "bm" | "mathcal" | "mathit" | "mathsf" | "mathfrak" => {
+                self.argument()
+            }
+            "operatorname" => {
+                let function = self.index()?;
+                self.function(&function)
+            }
+            "sum" | "prod" | "int" | "iint" | "oint" | "lim" => self.big_operator(name),
+            "choose" | "end" | "mod" | "bmod" | "pmod" => None,
+            _ => Some(Expr::call(name, vec![self.argument()?])),
+        }
+    }
+
+    /// `\sum_{k=1}^{n} …` and its relatives, not evaluated: an operator of bounds and body.
+    fn big_operator(&mut self, name: &str) -> Option<Expr> {
+        let (mut low, mut high) = (Expr::Symbol(String::new()), Expr::Symbol(String::new()));
+        while let Some(sign @ ('_' | '^')) = self.sign() {
+            self.at += 1;
+            let bound = self.bound()?;
+            if sign == '_' { low = bound } else { high = bound }
+        }
+        let body = self.product()?;
+        Some(Expr::call(name, vec![low, high, body]))
+    }
+
+    fn bound(&mut self) -> Option<Expr> {
+        let start = self.at;
+        if let Some(bound) = self.argument() {
+            return Some(bound);
+        }
+        self.at = start; // `x \to 0` is no relation that is known here
+        Some(Expr::Symbol(self.index()?))
+    }
+
+    /// A matrix environment, behind `\begin`.
+    fn matrix(&mut self) -> Option<Expr> {
+        let name = self.index()?;
+        if !name.ends_with("matrix") && name != "array" {
+            return None;
+        }
+        if name == "array" && self.sign() == Some('{') {
+            self.index()?;
+        }
+        let mut rows = vec![Vec::new()];
+        loop {
+            match self.peek()? {
+                token if token.text == "end" && token.kind == Kind::Command => break,
+                token if token.kind == Kind::Sign('&') => self.at += 1,
+                token if token.kind == Kind::Sign('⏎') => {
+                    self.at += 1;
+                    rows.push(Vec::new());
+                }
+                _ => {
+                    let item = self.relation()?;
+                    rows.last_mut()?.push(item);
+                }
+            }
+        }
+        self.at += 1;
+        self.index()?;
+        rows.retain(|row| !row.is_empty());
+        let width = rows.first()?.len();
+        if rows.iter().any(|row| row.len() != width) {
+            return None;
+        }
+        let matrix = Expr::Matrix(rows);
+        Some(if name == "vmatrix" { Expr::call("det", vec![matrix]) } else { matrix })
+    }
+
+    pub fn unit_follows(&self) -> bool {
+        self.peek().is_some_and(|token| token.kind == Kind::Word)
+    }
+
+    /// The words behind a value: `cm`, `km / h`, `cm^2`, `square units`, `any text`.
+    pub fn quantity(&mut self, value: Expr) -> Expr {
+        let mut unit = String::new();
+        while let Some(token) = self.peek() {
+            let next = self.tokens.get(self.at + 1).map(|next| next.kind);
+            match token.kind {
+                Kind::Word => {
+                    unit.push_str(if unit.is_empty() || unit.ends_with(['/', '*']) {
+                        ""
+                    } else {
+                        " "
+                    });
+                    unit.push_str(token.text);
+                }
+                Kind::Sign('/' | '*') if next == Some(Kind::Word) => unit.push_str(token.text),
+                Kind::Sign('^') => {
+                    self.at += 1;
+                    match self.index() {
+                        Some(power) => unit.push_str(&power),
+                        None => break,
+                    }
+                    continue;
+                }
+                _ => break,
+            }
+            self.at += 1;
+        }
+        Expr::Quantity(Box::new(value), units::name(&unit))
+    }
+}
+
+fn is_constant(name: &str) -> bool {
+    matches!(name, "pi" | "e" | "i" | "infty" | "∞" | "angle" | "triangle" | "cdot")
+}
+
+/// Digits in a base up to ten.
+fn in_base(text: &str, base: u32) -> Option<Expr> {
+    let fits = (2..=10).contains(&base) && text.chars().all(|c| c.is_digit(base));
+    let value = fits.then(|| BigInt::parse_bytes(text.as_bytes(), base))??;
+    Some(Expr::Number(BigRational::from_integer(value)))
+}
+
+/// `0.1` and the period `6` are 1/6.
+fn repeating(start: &str, period: &str) -> Option<Expr> {
+    let (whole, fixed) = start.split_once('.')?;
+    let all: BigInt = format!("{whole}{fixed}{period}").parse().ok()?;
+    let head: BigInt = format!("0{whole}{fixed}").parse().ok()?;
+    let ten = BigInt::from(10);
+    let nines = Pow::pow(&ten, period.len()) - 1;
+    let value = BigRational::new(all - head, nines * Pow::pow(&ten, fixed.len()));
+    Some(Expr::Number(value))
+}
+
+/// Does the relation only name a value, as `x = 5` and `x ∈ 5` do?
+pub fn names(relation: Relation) -> bool {
+    matches!(relation, Relation::Equal | Relation::About | Relation::In)
+}
