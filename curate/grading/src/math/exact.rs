@@ -10,7 +10,6 @@ use num_integer::Integer;
 use num_rational::{BigRational, Ratio};
 use num_traits::{One, Pow, Signed, ToPrimitive, Zero};
 
-
 /// Why there is no form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
