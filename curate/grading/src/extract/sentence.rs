@@ -1,15 +1,21 @@
 //! From a sentence to the answer that it states.
 
+use std::sync::LazyLock;
+
 use super::spans::{Span, spans, words};
 
 /// What a sentence says, and whether it was a `formula`, a `number` or plain `text`.
 pub type Reduced<'a> = (&'a str, &'static str);
 
 /// Words that may stand before an answer and are no part of it.
-const LEADING: &str = "therefore|thus|hence|so|then|is|are|was|be|equals|equal to|to|exactly|\
+static LEADING: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    "therefore|thus|hence|so|then|is|are|was|be|equals|equal to|to|exactly|\
     approximately|about|that|it's|it is|the|just|simply|only|indeed|now|also|we get|we have|\
     we find|we obtain|we see|there are|there is|he has|she has|they have|it has|this gives|\
-    gives|giving";
+    gives|giving"
+        .split('|')
+        .collect()
+});
 /// What an answer follows; the last of them in a sentence counts.
 const COPULAS: [&str; 9] =
     [" is ", " are ", " equals ", " was ", " be ", " it's ", ": ", " = ", " as "];
@@ -33,7 +39,14 @@ pub fn trim(text: &str) -> &str {
     text
 }
 
-/// The first sentence and what follows it. A sentence ends with its line or with a full stop,
+/// The first sentence that says anything. Nobody's final answer takes more than 4,000 bytes.
+pub fn first_sentence(text: &str) -> Option<&str> {
+    let start = text.trim_start();
+    let end = (0..=start.len().min(4000)).rev().find(|at| start.is_char_boundary(*at));
+    sentences(&start[..end.unwrap_or(0)]).into_iter().next()
+}
+
+/// The sentences of a text that say anything. A sentence ends with its line or with a full stop,
 /// question or exclamation mark before white space; not within a formula, not behind a single
 /// letter (`B. Paris`, `p.m.`).
 pub fn sentences(text: &str) -> Vec<&str> {
@@ -141,8 +154,8 @@ fn unwrapped<'a>(text: &'a str, parts: &[Span<'a>]) -> Reduced<'a> {
 
 fn without_leading(text: &str) -> &str {
     let mut text = text;
-    'again: loop {
-        for word in LEADING.split('|') {
+    'again: while text.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        for word in LEADING.iter() {
             let (Some(head), true) = (text.get(..word.len()), text.len() > word.len()) else {
                 continue;
             };
@@ -153,8 +166,9 @@ fn without_leading(text: &str) -> &str {
                 continue 'again;
             }
         }
-        return text;
+        break;
     }
+    text
 }
 
 /// `A: 96` is 96, `Total = $25` is `$25`; `x = 5` stays an equation.
