@@ -3,7 +3,7 @@
 use std::fmt::{Display, Formatter};
 
 use crate::math::{Comma, Expr, Outcome, Reading, compare, parse};
-use crate::text::{folded, is_prose, is_words, normalise, strip_outside, time};
+use crate::text::{folded, is_words, normalise, strip_outside, time};
 use crate::{Mode, choice, extract};
 
 /// What was decided, and by which rule.
@@ -117,7 +117,7 @@ impl Side {
         let boxed = text.contains("\\boxed") || text.contains("\\fbox");
         if !boxed {
             let side = Side::of_answer(text);
-            if !side.readings.is_empty() || !is_prose(text) {
+            if !side.readings.is_empty() {
                 return side;
             }
         }

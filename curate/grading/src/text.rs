@@ -174,15 +174,6 @@ pub fn is_words(normal: &str) -> bool {
     letters > 1 && normal.chars().all(|c| c.is_alphabetic() || " -'.,!?".contains(c))
 }
 
-/// Does it read like a sentence rather than like an answer?
-pub fn is_prose(text: &str) -> bool {
-    let word = |word: &&str| {
-        word.len() > 1
-            && word.trim_matches(['.', ',', ':', '*']).bytes().all(|b| b.is_ascii_alphabetic())
-    };
-    text.split_whitespace().filter(word).take(3).count() >= 2
-}
-
 /// A time of day: minutes after midnight, or after the beginning of the half that is named.
 pub fn time(normal: &str) -> Option<(u32, Option<bool>)> {
     if normal.len() > 24 || !normal.contains(':') {

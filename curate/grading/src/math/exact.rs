@@ -463,14 +463,6 @@ impl Exact {
         let positive = first.is_positive();
         Ok((whole.into_iter().map(|(m, value)| (m, value / &first)).collect(), positive))
     }
-
-    /// Are all symbols gone?
-    pub fn is_constant(&self, form: &Form) -> bool {
-        let free = |(number, _): &(usize, Exponent)| {
-            matches!(self.atoms[*number], Atom::Symbol(_) | Atom::Opaque(_))
-        };
-        !form.over.keys().chain(form.under.keys()).flatten().any(free)
-    }
 }
 
 fn merged(a: &Monomial, b: &Monomial) -> Result<Monomial, Stop> {

@@ -104,9 +104,12 @@ const SHORT_WORDS: [&str; 34] = [
 ///
 /// Signs are `+ - ± ∓ * / ^ _ ( ) [ ] { } | ⌊ ⌋ ⌈ ⌉ ⟨ ⟩ , ; : = < > ≤ ≥ ≠ ≈ ∈ ∪ ∩ ∖ ! % ° $ & …`
 /// and `∥`, `⦃ ⦄` for the braces of a set, `⏎` for the end of a matrix row, `∧ ∨` for the words
-/// `and` and `or`, `′` for a prime, `∣` for the bar in a set.
+/// `and` and `or`, `′` for a prime, `∣` for the bar in a set. An even number of bare `$` delimits
+/// formulas, an odd one is money.
 pub fn lex(text: &str, comma: Comma) -> Option<Vec<Token<'_>>> {
-    let mut lexer = Lexer { rest: text, out: Vec::new(), spaced: false, comma, depth: 0 };
+    let dollars = text.matches('$').count() - text.matches("\\$").count();
+    let money = dollars % 2 == 1;
+    let mut lexer = Lexer { rest: text, out: Vec::new(), spaced: false, comma, depth: 0, money };
     while !lexer.rest.is_empty() {
         lexer.step()?;
         if lexer.out.len() > MOST_TOKENS {
@@ -123,6 +126,8 @@ struct Lexer<'a> {
     comma: Comma,
     /// Open brackets, in which a comma always separates.
     depth: usize,
+    /// Is a bare `$` a currency?
+    money: bool,
 }
 
 impl<'a> Lexer<'a> {
@@ -161,7 +166,7 @@ impl<'a> Lexer<'a> {
             let letters = self.rest.bytes().take_while(u8::is_ascii_alphabetic).count();
             let run = self.take(letters);
             self.letters(run);
-        } else if c.is_whitespace() || matches!(c, '~' | '\u{200b}') {
+        } else if c.is_whitespace() || matches!(c, '~' | '\u{200b}') || c == '$' && !self.money {
             self.take(c.len_utf8());
             self.spaced = true;
         } else {
@@ -297,6 +302,9 @@ impl<'a> Lexer<'a> {
             return;
         }
         match run {
+            "m" if after_number && self.rest.starts_with(['²', '³']) => {
+                return self.push(Kind::Word, run);
+            }
             "and" => return self.push(Kind::Sign('∧'), run),
             "or" => return self.push(Kind::Sign('∨'), run),
             "in" if spaced => return self.push(Kind::Sign('∈'), run),

@@ -13,6 +13,19 @@ impl Parser<'_> {
     /// A primary with its powers and what else stands behind it: `x^2`, `n!`, `90^\circ`, `5\%`.
     pub fn factor(&mut self) -> Option<Expr> {
         let mut base = self.deeper(Self::primary)?;
+        if let Expr::Call(name, arguments) = &mut base {
+            // `k(n-k)!` and `x(x+1)^2` are products: what follows belongs to the bracket.
+            let product = arguments.len() == 1 && is_factor(name);
+            if product && matches!(self.sign(), Some('^' | '!')) {
+                let front = Expr::Symbol(std::mem::take(name));
+                let bracket = arguments.remove(0);
+                return Some(times(front, self.raised(bracket)?));
+            }
+        }
+        self.raised(base)
+    }
+
+    fn raised(&mut self, mut base: Expr) -> Option<Expr> {
         loop {
             base = match self.sign() {
                 Some('^') => {
@@ -524,6 +537,21 @@ impl Parser<'_> {
         Expr::Quantity(Box::new(value), units::name(&unit))
     }
 }
+
+/// Does the name stand for a number, so that brackets behind it multiply?
+pub fn is_factor(name: &str) -> bool {
+    let letter = name.split(['_', '′']).next().unwrap_or(name);
+    let function =
+        matches!(letter, "f" | "g" | "h" | "F" | "G" | "H" | "Gamma") || name.contains('′');
+    let symbol = letter.chars().count() == 1 || GREEK.contains(&letter);
+    symbol && !function
+}
+
+const GREEK: [&str; 28] = [
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda", "mu",
+    "nu", "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Omega", "Delta", "Phi",
+    "Psi", "Lambda", "Sigma", "Theta", "iota",
+];
 
 fn is_constant(name: &str) -> bool {
     matches!(name, "pi" | "e" | "i" | "infty" | "∞" | "angle" | "triangle" | "cdot")

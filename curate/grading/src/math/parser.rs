@@ -224,6 +224,8 @@ impl<'a> Parser<'a> {
                     self.at += 1;
                     left.over(self.signed_factor()?)
                 }
+                // A word is no factor, and has no unit.
+                _ if matches!(left, Expr::Text(_)) => return Some(left),
                 _ if self.unit_follows() => self.quantity(left),
                 _ if self.factor_follows() => self.juxtaposed(left)?,
                 _ => return Some(left),

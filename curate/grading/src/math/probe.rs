@@ -6,7 +6,7 @@ use num_traits::{ToPrimitive, Zero};
 
 use super::complex::{Value, gamma};
 use super::expression::{Expr, Relation};
-use super::form::is_function;
+use super::operand::is_factor;
 
 /// What the probes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ fn symbols(expr: &Expr, into: &mut BTreeMap<String, Value>) {
         Expr::Symbol(name) | Expr::Text(name) => {
             into.insert(name.clone(), Value::ZERO);
         }
-        Expr::Call(name, arguments) if arguments.len() == 1 && !is_known(name) => {
+        Expr::Call(name, arguments) if arguments.len() == 1 && is_factor(name) => {
             into.insert(name.clone(), Value::ZERO);
         }
         _ => {}
@@ -312,8 +312,8 @@ fn call(name: &str, arguments: &[Expr], at: &BTreeMap<String, Value>) -> Option<
                 |a: Value, b: &Value| if (b.re > a.re) == (name == "max") { *b } else { a };
             values.iter().all(Value::is_real).then(|| values.iter().fold(x, better))?
         }
-        (_, 1) if !is_function(name) && at.contains_key(name) => at.get(name)?.times(&x),
-        (_, 1) if is_function(name) => {
+        (_, 1) if is_factor(name) => at.get(name)?.times(&x),
+        (_, 1) if !is_known(name) => {
             // Some smooth function of its own for each name.
             let (a, b) = (1.0 + noise(name, 1), 0.2 + noise(name, 2));
             x.times(&Value::exact(a, 0.0)).sine().plus(&x.times(&x).times(&Value::exact(b, 0.0)))
