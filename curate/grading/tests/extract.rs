@@ -204,6 +204,10 @@ fn strict_last_words() {
     strict("Total = $25.00", "$25.00", "number");
     strict("x = 3, y = 4", "x = 3, y = 4", "number");
     strict("...it is navin.", "navin", "text");
+    strict("Alice is tall", "", "none");
+    strict("Of the four of them, Alice is a knight.", "", "none");
+    strict(">35", ">35", "number");
+    strict("## 35", "35", "number");
     strict("I cannot solve this problem.\nSorry about that, my friend.", "", "none");
     // A few words are their own answer.
     for answer in ["42", "x^2 + 1", "1 000", "28 percent", "11,\\! 111", "5!"] {

@@ -25,7 +25,11 @@ const VERBS: [&str; 5] = [" is ", " are ", " equals ", " was ", " it's "];
 
 /// Drops white space, emphasis, quotes and the sentence's end around an answer.
 pub fn trim(text: &str) -> &str {
-    let around = |c: char| c.is_whitespace() || "*_`\"“”#>".contains(c);
+    let around = |c: char| c.is_whitespace() || "*_`\"“”".contains(c);
+    let text = text.trim_start();
+    // A heading or a quotation, but `>35` is an inequality.
+    let mark = text.trim_start_matches(['#', '>']);
+    let text = if mark.starts_with(' ') { mark } else { text };
     let mut text = text.trim_matches(around);
     while let Some(shorter) = text.strip_suffix(['.', ',', ';', ':', '!', '?', '。', '，']) {
         // `5!` is a factorial, and `\,` and its like are commands.
@@ -97,7 +101,10 @@ pub fn reduce(sentence: &str) -> Option<Reduced<'_>> {
     let parts = spans(text);
     if is_answer(text, &parts) {
         let said = VERBS.iter().filter_map(|verb| Some(text.rfind(verb)? + verb.len())).max();
-        let text = said.map_or(text, |at| without_leading(text[at..].trim_start()));
+        let text = match said.map(|at| (&text[..at], without_leading(text[at..].trim_start()))) {
+            Some((subject, tail)) if states(subject, tail) => tail,
+            _ => text,
+        };
         let parts = spans(text);
         // `$x = 5$, as we saw`: what a comma sets apart behind the formula is a remark.
         let remark = parts.len() > 1
@@ -114,8 +121,9 @@ pub fn reduce(sentence: &str) -> Option<Reduced<'_>> {
     };
     let tail =
         COPULAS.iter().filter_map(|word| Some(behind_formulas.rfind(word)? + word.len())).max();
-    let tail = tail.map(|at| without_leading(trim(&behind_formulas[at..])));
-    if let Some(tail) = tail.filter(|tail| !tail.is_empty() && words(tail) < 3 && has_digit(tail)) {
+    let tail =
+        tail.map(|at| (&behind_formulas[..at], without_leading(trim(&behind_formulas[at..]))));
+    if let Some((_, tail)) = tail.filter(|(_, tail)| words(tail) < 3 && has_digit(tail)) {
         return Some((tail, "number"));
     }
     if let Some(formula) = last_formula(text, &parts) {
@@ -124,7 +132,19 @@ pub fn reduce(sentence: &str) -> Option<Reduced<'_>> {
     if let Some(number) = last_number(text) {
         return Some((number, "number"));
     }
-    tail.filter(|tail| !tail.is_empty() && words(tail) < 4).map(|tail| (tail, "text"))
+    let (subject, tail) = tail?;
+    (states(subject, tail) && words(tail) < 4).then_some((tail, "text"))
+}
+
+/// Is the predicate an answer without its subject? `it is Navin` says Navin, but `Alice is a knight`
+/// and `Bob is a knight` are two answers.
+fn states(subject: &str, predicate: &str) -> bool {
+    const SUBJECTS: [&str; 8] =
+        ["it", "this", "that", "which", "answer", "result", "solution", "choice"];
+    let subject = subject.trim_end().rsplit_once(' ').map_or("", |(before, _verb)| before);
+    let noun = subject.rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    let known = SUBJECTS.iter().any(|word| noun.eq_ignore_ascii_case(word));
+    !predicate.is_empty() && (known || has_digit(predicate) || predicate.contains(['$', '\\']))
 }
 
 pub fn has_digit(text: &str) -> bool {
