@@ -170,6 +170,8 @@ fn strict_statements() {
     );
     strict("**Final Answer**\n\n\\[ \\frac{1}{2} \\]\n", "\\frac{1}{2}", "statement");
     strict("**Answer:** 3.14 cm.\nSome note of 7 words.", "3.14 cm", "statement");
+    strict("Answer $ 9 $", "9", "statement");
+    strict("Answer \\[ \n 9 \n \\]", "9", "statement");
     strict("### Answer\n42\n", "42", "statement");
     strict("The answer is 4. No, the answer is 5.", "5", "statement");
     strict("the answer to the question is $x = 5$, as 3 shows.", "x = 5", "statement");

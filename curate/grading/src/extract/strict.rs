@@ -195,14 +195,15 @@ fn is_heading(text: &str, start: usize) -> bool {
         || ["final", "the final", "the", "my", "my final"].contains(&&*word.to_lowercase())
 }
 
-/// What follows `answer`: `:`, ` is`, ` is:`, `= `, or a heading's end; within one sentence, up to
+/// What follows `answer`: `:`, ` is`, ` is:`, `= `, or a
+/// heading's end or formula; within one sentence, up to
 /// 80 bytes may stand before the colon or the verb.
 fn behind_marker(rest: &str, heading: bool) -> Option<&str> {
     const VERBS: [&str; 9] =
         [" is", " are", " was", " should be", " would be", " must be", " will be", "'s", " equals"];
     let rest = rest.strip_prefix(['s', 'S']).unwrap_or(rest);
     let marks = rest.trim_start_matches(['*', '_', ' ', '}', ')']);
-    if heading && marks.starts_with('\n') {
+    if heading && ["\n", "$", "\\(", "\\["].iter().any(|begin| marks.starts_with(begin)) {
         return Some(marks);
     }
     let mut limit = rest.len().min(80);
