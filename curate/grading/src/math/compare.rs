@@ -143,6 +143,11 @@ impl Comparison {
         unit: &str,
         other: &Expr,
     ) -> Outcome {
+        if let Some(other) = units::letter(other) {
+            if units::factor(unit, &other.1).is_some() {
+                return self.quantities(whole, &Expr::Quantity(Box::new(other.0), other.1));
+            }
+        }
         let outcome = self.answers(value, other);
         let outcome = match unit {
             "%" | "°" => outcome.or(|| self.scalars(whole, other)),

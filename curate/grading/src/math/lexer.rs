@@ -280,8 +280,12 @@ impl<'a> Lexer<'a> {
         if let Some(separator) = ALWAYS.iter().find(|separator| rest.starts_with(**separator)) {
             return Some(separator.len());
         }
-        let comma = self.comma == Comma::Thousands && self.depth == 0 && rest.starts_with(',');
-        comma.then_some(1)
+        let mark = match self.comma {
+            Comma::Thousands if self.depth == 0 => ',',
+            Comma::Decimal => '.',
+            _ => return None,
+        };
+        rest.starts_with(mark).then_some(1)
     }
 
     /// Is the last token something that a unit or an operator may follow?
@@ -297,16 +301,26 @@ impl<'a> Lexer<'a> {
     fn letters(&mut self, run: &'a str) {
         let before = self.out.last().copied();
         let spaced = self.spaced;
-        let after_number = before.is_some_and(|last| last.kind == Kind::Number) && !spaced;
+        let after_number_spaced = before.is_some_and(|last| last.kind == Kind::Number);
+        let after_number = after_number_spaced && !spaced;
         if after_number && matches!(run, "th" | "st" | "nd" | "rd") {
             return;
         }
+        let raised = match &self.out[..] {
+            [.., a, b] if b.kind == Kind::Sign('{') => a.kind == Kind::Sign('^'),
+            [.., last] => last.kind == Kind::Sign('^'),
+            _ => false,
+        };
         match run {
+            "th" | "st" | "nd" | "rd" if raised => return self.push(Kind::Word, run),
             "m" if after_number && self.rest.starts_with(['²', '³']) => {
                 return self.push(Kind::Word, run);
             }
             "and" => return self.push(Kind::Sign('∧'), run),
             "or" => return self.push(Kind::Sign('∨'), run),
+            "in" if after_number_spaced && self.rest.trim().is_empty() => {
+                return self.push(Kind::Word, run);
+            }
             "in" if spaced => return self.push(Kind::Sign('∈'), run),
             "pi" | "infinity" | "infty" | "inf" | "oo" | "theta" | "alpha" | "beta" => {
                 return self.push(Kind::Symbol, run);

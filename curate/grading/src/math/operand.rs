@@ -43,7 +43,7 @@ impl Parser<'_> {
                 }
                 Some('°') => {
                     self.at += 1;
-                    Expr::Quantity(Box::new(base), "°".into())
+                    Expr::Quantity(Box::new(base), self.degrees())
                 }
                 Some('$') => {
                     self.at += 1;
@@ -52,6 +52,13 @@ impl Parser<'_> {
                 _ => return Some(base),
             };
         }
+    }
+
+    /// Degrees of angle, or of temperature when a scale follows.
+    fn degrees(&mut self) -> String {
+        let scale = self.peek().filter(|next| matches!(next.text, "C" | "F"));
+        self.at += usize::from(scale.is_some());
+        format!("°{}", scale.map_or("", |scale| scale.text))
     }
 
     /// What stands behind `^`.
@@ -80,7 +87,7 @@ impl Parser<'_> {
         Some(match (exponent, base) {
             (None, base) => base,
             (Some(Expr::Symbol(mark)), base) if mark == "°" => {
-                Expr::Quantity(Box::new(base), mark)
+                Expr::Quantity(Box::new(base), self.degrees())
             }
             (Some(Expr::Symbol(mark)), Expr::Symbol(name)) if mark == "′" => {
                 Expr::Symbol(name + "′")
@@ -310,22 +317,25 @@ impl Parser<'_> {
     /// Items up to a closing bracket and that bracket; `close` may be any of its kind.
     pub fn items(&mut self, close: char) -> Option<(Vec<Expr>, char)> {
         let bars = std::mem::take(&mut self.bars);
+        let colons = std::mem::replace(&mut self.colons, close != '⦄');
         let mut items = Vec::new();
         loop {
             match self.sign() {
                 Some(end @ (')' | ']')) if matches!(close, ')' | ']') => {
                     self.at += 1;
                     self.bars = bars;
+                    self.colons = colons;
                     return Some((items, end));
                 }
                 Some(end) if end == close => {
                     self.at += 1;
                     self.bars = bars;
+                    self.colons = colons;
                     return Some((items, end));
                 }
                 Some(',' | ';' | '∧' | '∨') if !items.is_empty() => self.at += 1,
                 // `{x | x > 1}` and `{x : x > 1}`: the condition says it all.
-                Some('|' | '∣') if close == '⦄' && items.len() == 1 => {
+                Some('|' | '∣' | ':') if close == '⦄' && items.len() == 1 => {
                     self.at += 1;
                     items = vec![self.list()?];
                 }
@@ -443,7 +453,14 @@ impl Parser<'_> {
             }
             "sum" | "prod" | "int" | "iint" | "oint" | "lim" => self.big_operator(name),
             "choose" | "end" | "mod" | "bmod" | "pmod" => None,
-            _ => Some(Expr::call(name, vec![self.argument()?])),
+            _ => {
+                let inner = self.argument()?;
+                let segment = name == "overline" && {
+                    let parts = inner.children();
+                    parts.len() == 2 && parts.into_iter().all(is_point)
+                };
+                Some(if segment { inner } else { Expr::call(name, vec![inner]) })
+            }
         }
     }
 
@@ -555,6 +572,11 @@ const GREEK: [&str; 28] = [
 
 fn is_constant(name: &str) -> bool {
     matches!(name, "pi" | "e" | "i" | "infty" | "∞" | "angle" | "triangle" | "cdot")
+}
+
+/// A capital letter.
+fn is_point(expr: &Expr) -> bool {
+    matches!(expr, Expr::Symbol(name) if name.len() == 1 && name.as_bytes()[0].is_ascii_uppercase())
 }
 
 /// Digits in a base up to ten.

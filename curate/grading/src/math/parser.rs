@@ -8,6 +8,7 @@ use num_traits::Pow;
 
 use super::expression::{Expr, Joint, Relation};
 use super::lexer::{Comma, Kind, Token, lex};
+use super::units;
 
 /// Deeper nesting is not an answer that anyone wrote; it would only use up the stack.
 const DEEPEST: usize = 48;
@@ -23,7 +24,7 @@ pub struct Reading {
 /// The tree of a text, or `None` when it is not one piece of mathematics.
 pub fn parse(text: &str, reading: Reading) -> Option<Expr> {
     let tokens = lex(text, reading.comma)?;
-    let mut parser = Parser { tokens, at: 0, depth: 0, bars: 0, reading };
+    let mut parser = Parser { tokens, at: 0, depth: 0, bars: 0, colons: true, reading };
     let expr = parser.statement()?;
     (parser.at == parser.tokens.len()).then_some(expr)
 }
@@ -34,6 +35,8 @@ pub struct Parser<'a> {
     depth: usize,
     /// Open absolute values, whose bar would else open another one.
     pub bars: usize,
+    /// Is a colon a ratio here, not the `such that` of a set?
+    pub colons: bool,
     pub reading: Reading,
 }
 
@@ -167,7 +170,7 @@ impl<'a> Parser<'a> {
     /// `a : b` is a quotient; of three and more terms only the proportion counts.
     fn ratio(&mut self) -> Option<Expr> {
         let mut items = vec![self.sum()?];
-        while self.eat(':') {
+        while self.colons && self.eat(':') {
             items.push(self.sum()?);
         }
         let first = items.remove(0);
@@ -246,6 +249,13 @@ impl<'a> Parser<'a> {
     fn juxtaposed(&mut self, left: Expr) -> Option<Expr> {
         let before = self.tokens[self.at - 1];
         let here = self.peek()?;
+        if let (Expr::Quantity(value, unit), Kind::Number) = (&left, here.kind) {
+            // `3 hours 20 minutes`
+            let right = self.factor()?;
+            let Expr::Quantity(rest, smaller) = self.quantity(right) else { return None };
+            let scaled = times((**value).clone(), Expr::Number(units::factor(unit, &smaller)?));
+            return Some(Expr::Quantity(Box::new(Expr::Sum(vec![scaled, *rest])), smaller));
+        }
         if here.kind == Kind::Number {
             // `1 2` is no product, but `5 1/2` is a mixed number.
             let whole = before.kind == Kind::Number && matches!(left, Expr::Number(_));

@@ -292,7 +292,7 @@ fn call(name: &str, arguments: &[Expr], at: &BTreeMap<String, Value>) -> Option<
         ("abs" | "norm", 1) => Value { re: x.size(), im: 0.0, error: x.error + x.size() * 2e-16 },
         ("Re", 1) => Value { im: 0.0, ..x },
         ("Im", 1) => Value { re: x.im, im: 0.0, error: x.error },
-        ("bar" | "overline", 1) => Value { im: -x.im, ..x },
+        ("bar" | "overline", 1) if at.is_empty() => Value { im: -x.im, ..x },
         ("floor" | "ceil", 1) => {
             let x_re = real(&x)?;
             if (x_re - x_re.round()).abs() <= x.error {

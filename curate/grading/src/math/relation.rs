@@ -118,8 +118,12 @@ pub fn relations(comparison: &mut Comparison, a: &Expr, b: &Expr) -> Outcome {
         ([Relation::Equal], [Relation::Equal]) => equations(comparison, x, y),
         ([Relation::Unequal], [Relation::Unequal]) => equations(comparison, x, y).by("relation"),
         ([one], [other]) if one.is_order() && other.is_order() => {
-            inequalities(comparison, (x, *one), (y, *other))
-                .unwrap_or_else(|| sets::compare(comparison, a, b))
+            inequalities(comparison, (x, *one), (y, *other)).unwrap_or_else(|| match sets::compare(
+                comparison, a, b,
+            ) {
+                Outcome::Unknown if polynomials(comparison, x, y) => Outcome::Different,
+                outcome => outcome,
+            })
         }
         _ if by.iter().chain(other_by).any(|relation| !names(*relation)) => {
             sets::compare(comparison, a, b)
@@ -186,6 +190,13 @@ fn equations(comparison: &mut Comparison, x: &[Expr], y: &[Expr]) -> Outcome {
         Probe::Different => Outcome::Different,
         Probe::Unknown => Outcome::Unknown,
     }
+}
+
+/// Are all sides exactly known, so that another form is another relation?
+fn polynomials(comparison: &mut Comparison, x: &[Expr], y: &[Expr]) -> bool {
+    let exact = &mut comparison.exact;
+    let mut known = |items| form(exact, &moved(items)).is_ok_and(|form| exact.certain(&form));
+    known(x) && known(y)
 }
 
 /// `f < 0` and `g < 0` where `f` is a positive multiple of `g`; `None` when that is not seen.
