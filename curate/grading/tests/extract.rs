@@ -206,6 +206,7 @@ fn strict_last_words() {
     strict("Total = $25.00", "$25.00", "number");
     strict("x = 3, y = 4", "x = 3, y = 4", "number");
     strict("...it is navin.", "navin", "text");
+    strict("Cost : 2,74 $ in all", "2,74 $", "number");
     strict("Alice is tall", "", "none");
     strict("Of the four of them, Alice is a knight.", "", "none");
     strict(">35", ">35", "number");

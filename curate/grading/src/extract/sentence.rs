@@ -166,10 +166,18 @@ fn is_answer(text: &str, parts: &[Span]) -> bool {
 fn unwrapped<'a>(text: &'a str, parts: &[Span<'a>]) -> Reduced<'a> {
     match parts {
         [Span::Formula(_, inside)] => (inside.trim(), "formula"),
-        [Span::Prose(_)] if has_digit(text) => (text, "number"),
+        [Span::Prose(_)] if has_digit(text) => (amount(text).unwrap_or(text), "number"),
         [Span::Prose(_)] => (text, "text"),
         _ => (text, "formula"),
     }
+}
+
+/// `2,74 $ in all`: an amount ends with its currency.
+fn amount(text: &str) -> Option<&str> {
+    let (at, sign) = text.char_indices().find(|(_, c)| "$€£¥".contains(*c))?;
+    let number = text[..at].trim_end();
+    let digits = number.chars().all(|c| c.is_ascii_digit() || ".,-".contains(c));
+    (digits && has_digit(number)).then(|| &text[..at + sign.len_utf8()])
 }
 
 fn without_leading(text: &str) -> &str {
