@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 
-use crate::math::{Comma, Expr, Outcome, Reading, compare, parse};
+use crate::math::{Comma, Expr, Outcome, Reading, compare, in_words, parse};
 use crate::text::{folded, is_words, normalise, strip_outside, time};
 use crate::{Mode, choice, extract};
 
@@ -108,6 +108,16 @@ pub fn explain(given: &str, expected: &str) -> Explanation {
 /// Longer texts are compared as text only; they are no answers.
 const LONGEST: usize = 4_000;
 
+/// Words for the empty set.
+const NOTHING: [&str; 6] = [
+    "no solution",
+    "no solutions",
+    "no real solution",
+    "no real solutions",
+    "empty set",
+    "the empty set",
+];
+
 /// One side of a comparison, as text and in all the ways it may be read.
 struct Side {
     normal: String,
@@ -138,6 +148,13 @@ impl Side {
             if let Some((minutes, half)) = time(&normal) {
                 let time = Expr::Time(minutes, half);
                 if half.is_some() { readings = vec![time] } else { readings.push(time) }
+            }
+        }
+        if is_words(&normal) {
+            let words = folded(&normal);
+            let nothing = NOTHING.contains(&words.as_str()).then(|| Expr::Set(Vec::new()));
+            if let Some(meaning) = nothing.or_else(|| in_words(&words)) {
+                readings = vec![meaning];
             }
         }
         Side { normal, readings }

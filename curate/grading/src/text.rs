@@ -138,7 +138,8 @@ pub fn strip_outside(text: &str) -> &str {
             // `$a$ and $b$` is not one formula in dollars.
             (!inner.contains(close) && !inner.ends_with('\\')).then_some(inner)
         });
-        let next = inner.or_else(|| text.strip_suffix('.')).or_else(|| in_text(text));
+        let stop = || text.strip_suffix('.').filter(|rest| !rest.ends_with('.')); // no ellipsis
+        let next = inner.or_else(stop).or_else(|| in_text(text));
         match next.map(str::trim) {
             Some(shorter) => text = shorter,
             None => break,

@@ -37,7 +37,7 @@ impl Outcome {
 }
 
 /// Work for one pair of readings: some milliseconds at most.
-const WORK: u64 = 12_000;
+const WORK: u64 = 8_000;
 /// Comparisons of scalars in one pair of readings.
 const COMPARISONS: usize = 3_000;
 
@@ -286,7 +286,8 @@ impl Comparison {
         if let Some(outcome) = self.rounded(a, b) {
             return outcome;
         }
-        if self.exact.pay(500).is_err() {
+        let size = (a.size() + b.size()) as u64;
+        if self.exact.pay(100 + 8 * size).is_err() {
             return Outcome::Budget;
         }
         match probe::compare(a, b) {

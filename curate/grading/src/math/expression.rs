@@ -154,6 +154,11 @@ impl Expr {
         }
     }
 
+    /// How many parts it has.
+    pub fn size(&self) -> usize {
+        1 + self.children().into_iter().map(Expr::size).sum::<usize>()
+    }
+
     /// Does `test` hold for it or for a part of it?
     pub fn any(&self, test: &dyn Fn(&Expr) -> bool) -> bool {
         test(self) || self.children().into_iter().any(|child| child.any(test))
@@ -179,6 +184,14 @@ fn factor(f: &mut Formatter, item: &Expr) -> Result {
         _ => true,
     };
     if bare { write!(f, "{item}") } else { write!(f, "({item})") }
+}
+
+fn matrix(f: &mut Formatter, rows: &[Vec<Expr>]) -> Result {
+    for (at, row) in rows.iter().enumerate() {
+        f.write_str(if at > 0 { "; " } else { "matrix [" })?;
+        joined(f, row, ", ")?;
+    }
+    f.write_char(']')
 }
 
 /// For people: fully bracketed, in the notation of plain text.
@@ -232,13 +245,7 @@ impl Display for Expr {
                 joined(f, items, ", ")?;
                 f.write_char('}')
             }
-            Expr::Matrix(rows) => {
-                for (at, row) in rows.iter().enumerate() {
-                    f.write_str(if at > 0 { "; " } else { "matrix [" })?;
-                    joined(f, row, ", ")?;
-                }
-                f.write_char(']')
-            }
+            Expr::Matrix(rows) => matrix(f, rows),
             Expr::Relation(items, relations) => {
                 for (at, item) in items.iter().enumerate() {
                     if at > 0 {

@@ -1,5 +1,7 @@
 //! LaTeX, plain text and typographic symbols as one stream of tokens.
 
+use super::names::{self, COMMANDS, FUNCTIONS, SHORT_WORDS, UNITS};
+
 /// How a comma between digits is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comma {
@@ -37,68 +39,6 @@ pub struct Token<'a> {
 
 /// Longer texts are not mathematics that anyone wrote as an answer.
 pub const MOST_TOKENS: usize = 2_000;
-
-const FUNCTIONS: [&str; 42] = [
-    "arccos", "arccot", "arccsc", "arcsec", "arcsin", "arctan", "arcosh", "arsinh", "artanh",
-    "acos", "asin", "atan", "cosh", "coth", "csch", "sech", "sinh", "tanh", "cos", "cot", "csc",
-    "sec", "sin", "tan", "exp", "log", "ln", "lg", "sqrt", "abs", "gcd", "lcm", "max", "min",
-    "det", "arg", "floor", "ceil", "sgn", "cis", "Re", "Im",
-];
-const COMMANDS: [&str; 41] = [
-    "frac",
-    "dfrac",
-    "tfrac",
-    "cfrac",
-    "sqrt",
-    "binom",
-    "tbinom",
-    "dbinom",
-    "choose",
-    "begin",
-    "end",
-    "overline",
-    "bar",
-    "vec",
-    "overrightarrow",
-    "hat",
-    "widehat",
-    "tilde",
-    "dot",
-    "ddot",
-    "widetilde",
-    "underline",
-    "sum",
-    "prod",
-    "int",
-    "iint",
-    "oint",
-    "lim",
-    "operatorname",
-    "mathbb",
-    "mathbf",
-    "boldsymbol",
-    "bm",
-    "mathcal",
-    "mathit",
-    "mathsf",
-    "mathfrak",
-    "pmod",
-    "bmod",
-    "mod",
-    "cbrt",
-];
-/// Units of two or more letters that may stand behind a number without `\text`.
-const UNITS: [&str; 36] = [
-    "cm", "mm", "km", "kg", "mg", "ml", "mL", "hr", "hrs", "ft", "lb", "lbs", "oz", "mi", "yd",
-    "min", "sec", "km/h", "mph", "kmh", "deg", "dm", "nm", "Hz", "kHz", "eV", "kW", "Pa", "kPa",
-    "rad", "pct", "yds", "mol", "kJ", "inch", "cc",
-];
-/// Short words that are not products of letters.
-const SHORT_WORDS: [&str; 34] = [
-    "is", "the", "not", "are", "so", "an", "of", "to", "by", "we", "it", "on", "at", "no", "yes",
-    "for", "all", "any", "has", "can", "but", "if", "then", "was", "its", "let", "with", "from",
-    "new", "per", "how", "who", "her", "his",
-];
 
 /// The tokens of a text, or `None` when it holds what mathematics does not or is too long.
 ///
@@ -306,6 +246,13 @@ impl<'a> Lexer<'a> {
         if after_number && matches!(run, "th" | "st" | "nd" | "rd") {
             return;
         }
+        // `1.5 x 10^3`
+        let tail = self.rest.trim_start();
+        let times = before.is_some_and(|last| last.kind == Kind::Number) && spaced;
+        if matches!(run, "x" | "X") && times && tail.starts_with("10") && tail[2..].starts_with('^')
+        {
+            return self.push(Kind::Sign('*'), run);
+        }
         let raised = match &self.out[..] {
             [.., a, b] if b.kind == Kind::Sign('{') => a.kind == Kind::Sign('^'),
             [.., last] => last.kind == Kind::Sign('^'),
@@ -369,47 +316,7 @@ impl<'a> Lexer<'a> {
         }
         self.take(1);
         let name = self.take(name_len);
-        let sign = match name {
-            "cdot" | "times" | "ast" | "bullet" => '*',
-            "div" => '/',
-            "pm" => '±',
-            "mp" => '∓',
-            "le" | "leq" | "leqslant" | "leqq" => '≤',
-            "ge" | "geq" | "geqslant" | "geqq" => '≥',
-            "lt" => '<',
-            "gt" => '>',
-            "ne" | "neq" => '≠',
-            "approx" | "simeq" | "thickapprox" => '≈',
-            "in" => '∈',
-            "cup" => '∪',
-            "cap" => '∩',
-            "setminus" | "backslash" => '∖',
-            "lfloor" => '⌊',
-            "rfloor" => '⌋',
-            "lceil" => '⌈',
-            "rceil" => '⌉',
-            "langle" => '⟨',
-            "rangle" => '⟩',
-            "lvert" | "rvert" | "vert" => '|',
-            "lVert" | "rVert" | "Vert" => '∥',
-            "lbrace" => '⦃',
-            "rbrace" => '⦄',
-            "lbrack" => '[',
-            "rbrack" => ']',
-            "lparen" => '(',
-            "rparen" => ')',
-            "mid" => '∣',
-            "colon" => ':',
-            "circ" | "degree" => '°',
-            "prime" => '′',
-            "land" | "wedge" => '∧',
-            "lor" | "vee" => '∨',
-            "ldots" | "cdots" | "dots" | "dotsc" | "dotsb" => '…',
-            "percent" => '%',
-            "euro" | "pounds" => '$',
-            "newline" | "cr" => '⏎',
-            _ => return self.named(name),
-        };
+        let Some(sign) = names::sign(name) else { return self.named(name) };
         self.push(Kind::Sign(sign), name);
         Some(())
     }

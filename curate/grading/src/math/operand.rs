@@ -1,12 +1,9 @@
 //! The factors of a product: numbers, names, functions, brackets, LaTeX's commands, units.
 
-use num_bigint::BigInt;
-use num_rational::BigRational;
-use num_traits::Pow;
-
 use super::expression::Expr;
 use super::lexer::{Kind, Token};
-use super::parser::{Parser, number, times};
+use super::numeral::{self, number};
+use super::parser::{Parser, times};
 use super::units;
 
 impl Parser<'_> {
@@ -26,7 +23,8 @@ impl Parser<'_> {
     }
 
     fn raised(&mut self, mut base: Expr) -> Option<Expr> {
-        loop {
+        const MOST: usize = 8;
+        for _ in 0..MOST {
             base = match self.sign() {
                 Some('^') => {
                     self.at += 1;
@@ -52,6 +50,7 @@ impl Parser<'_> {
                 _ => return Some(base),
             };
         }
+        None
     }
 
     /// Degrees of angle, or of temperature when a scale follows.
@@ -108,7 +107,7 @@ impl Parser<'_> {
         Some(base)
     }
 
-    fn primary(&mut self) -> Option<Expr> {
+    pub fn primary(&mut self) -> Option<Expr> {
         let token = self.peek()?;
         self.at += 1;
         match token.kind {
@@ -126,32 +125,6 @@ impl Parser<'_> {
         let alone = self.tokens.len() == 1 || self.at < self.tokens.len();
         let plain = token.text.chars().all(|c| c.is_alphanumeric() || " -'".contains(c));
         (alone && plain).then(|| Expr::Text(token.text.to_lowercase()))
-    }
-
-    /// A number, its base `12_8`, its repeating digits `0.\overline{3}`.
-    fn numeral(&mut self, token: Token) -> Option<Expr> {
-        let value = number(token.text, self.reading.comma)?;
-        let next = self.peek();
-        if self.sign() == Some('_') {
-            self.at += 1;
-            let braced = self.eat('{');
-            let base = self.peek().filter(|base| base.kind == Kind::Number)?.text.parse().ok()?;
-            self.at += 1;
-            if braced {
-                self.expect('}')?;
-            }
-            return in_base(token.text, base);
-        }
-        let decimal = token.text.contains('.');
-        if decimal && next.is_some_and(|n| n.kind == Kind::Command && n.text == "overline") {
-            let repeated = self.tokens.get(self.at + 2).filter(|n| n.kind == Kind::Number)?.text;
-            let braces = [self.at + 1, self.at + 3].map(|at| self.tokens.get(at).map(|t| t.kind));
-            if braces == [Some(Kind::Sign('{')), Some(Kind::Sign('}'))] {
-                self.at += 4;
-                return repeating(token.text, repeated);
-            }
-        }
-        Some(value)
     }
 
     /// A name with its index, primes and, for functions, arguments.
@@ -215,7 +188,7 @@ impl Parser<'_> {
     }
 
     /// A known function with its index, power and argument: `\sin^2 x`, `\log_2 8`, `sqrt(3)`.
-    fn function(&mut self, name: &str) -> Option<Expr> {
+    pub fn function(&mut self, name: &str) -> Option<Expr> {
         let mut base = None;
         let mut power = None;
         loop {
@@ -407,129 +380,21 @@ impl Parser<'_> {
         Some(inner)
     }
 
-    /// `{}_{n}C_{k}`, behind its first `_`.
-    fn chosen(&mut self) -> Option<Expr> {
-        let above = self.argument()?;
-        let letter = self.peek().filter(|token| matches!(token.text, "C" | "P"))?.text;
-        self.at += 1;
-        self.expect('_')?;
-        let below = self.argument()?;
-        let name = if letter == "C" { "binomial" } else { "permutations" };
-        Some(Expr::call(name, vec![above, below]))
-    }
-
-    fn command(&mut self, name: &str) -> Option<Expr> {
-        match name {
-            "frac" | "dfrac" | "tfrac" | "cfrac" => {
-                let above = self.argument()?;
-                Some(above.over(self.argument()?))
-            }
-            "binom" | "tbinom" | "dbinom" => {
-                let above = self.argument()?;
-                Some(Expr::call("binomial", vec![above, self.argument()?]))
-            }
-            "sqrt" | "cbrt" => {
-                let degree = if self.eat('[') {
-                    let degree = self.sum()?;
-                    self.expect(']')?;
-                    degree
-                } else {
-                    Expr::integer(if name == "sqrt" { 2 } else { 3 })
-                };
-                let inner = match self.sign() {
-                    Some('{') => self.argument()?,
-                    _ => self.deeper(Self::primary)?,
-                };
-                Some(inner.to_the(Expr::integer(1).over(degree)))
-            }
-            "begin" => self.matrix(),
-            "mathbb" => Some(Expr::Symbol(format!("ℝ{}", self.index()?).replace("ℝR", "ℝ"))),
-            "mathbf" | "boldsymbol" | "bm" | "mathcal" | "mathit" | "mathsf" | "mathfrak" => {
-                self.argument()
-            }
-            "operatorname" => {
-                let function = self.index()?;
-                self.function(&function)
-            }
-            "sum" | "prod" | "int" | "iint" | "oint" | "lim" => self.big_operator(name),
-            "choose" | "end" | "mod" | "bmod" | "pmod" => None,
-            _ => {
-                let inner = self.argument()?;
-                let segment = name == "overline" && {
-                    let parts = inner.children();
-                    parts.len() == 2 && parts.into_iter().all(is_point)
-                };
-                Some(if segment { inner } else { Expr::call(name, vec![inner]) })
-            }
-        }
-    }
-
-    /// `\sum_{k=1}^{n} …` and its relatives, not evaluated: an operator of bounds and body.
-    fn big_operator(&mut self, name: &str) -> Option<Expr> {
-        let (mut low, mut high) = (Expr::Symbol(String::new()), Expr::Symbol(String::new()));
-        while let Some(sign @ ('_' | '^')) = self.sign() {
-            self.at += 1;
-            let bound = self.bound()?;
-            if sign == '_' { low = bound } else { high = bound }
-        }
-        let body = self.product()?;
-        Some(Expr::call(name, vec![low, high, body]))
-    }
-
-    fn bound(&mut self) -> Option<Expr> {
-        let start = self.at;
-        if let Some(bound) = self.argument() {
-            return Some(bound);
-        }
-        self.at = start; // `x \to 0` is no relation that is known here
-        Some(Expr::Symbol(self.index()?))
-    }
-
-    /// A matrix environment, behind `\begin`.
-    fn matrix(&mut self) -> Option<Expr> {
-        let name = self.index()?;
-        if !name.ends_with("matrix") && name != "array" {
-            return None;
-        }
-        if name == "array" && self.sign() == Some('{') {
-            self.index()?;
-        }
-        let mut rows = vec![Vec::new()];
-        loop {
-            match self.peek()? {
-                token if token.text == "end" && token.kind == Kind::Command => break,
-                token if token.kind == Kind::Sign('&') => self.at += 1,
-                token if token.kind == Kind::Sign('⏎') => {
-                    self.at += 1;
-                    rows.push(Vec::new());
-                }
-                _ => {
-                    let item = self.relation()?;
-                    rows.last_mut()?.push(item);
-                }
-            }
-        }
-        self.at += 1;
-        self.index()?;
-        rows.retain(|row| !row.is_empty());
-        let width = rows.first()?.len();
-        if rows.iter().any(|row| row.len() != width) {
-            return None;
-        }
-        let matrix = Expr::Matrix(rows);
-        Some(if name == "vmatrix" { Expr::call("det", vec![matrix]) } else { matrix })
-    }
-
     pub fn unit_follows(&self) -> bool {
         self.peek().is_some_and(|token| token.kind == Kind::Word)
     }
 
     /// The words behind a value: `cm`, `km / h`, `cm^2`, `square units`, `any text`.
-    pub fn quantity(&mut self, value: Expr) -> Expr {
+    pub fn quantity(&mut self, value: Expr) -> Option<Expr> {
+        if let Some(scale) = self.peek().and_then(|token| numeral::scale(token.text)) {
+            self.at += 1;
+            return Some(times(value, Expr::Number(scale)));
+        }
         let mut unit = String::new();
         while let Some(token) = self.peek() {
             let next = self.tokens.get(self.at + 1).map(|next| next.kind);
             match token.kind {
+                Kind::Word if SENTENCE.contains(&token.text) => return None,
                 Kind::Word => {
                     unit.push_str(if unit.is_empty() || unit.ends_with(['/', '*']) {
                         ""
@@ -554,9 +419,31 @@ impl Parser<'_> {
             }
             self.at += 1;
         }
-        Expr::Quantity(Box::new(value), units::name(&unit))
+        Some(Expr::Quantity(Box::new(value), units::name(&unit)))
     }
 }
+
+/// Words of sentences, which are no units.
+const SENTENCE: [&str; 18] = [
+    "is",
+    "are",
+    "was",
+    "so",
+    "we",
+    "it",
+    "if",
+    "then",
+    "not",
+    "which",
+    "that",
+    "therefore",
+    "answer",
+    "because",
+    "since",
+    "hence",
+    "thus",
+    "where",
+];
 
 /// Does the name stand for a number, so that brackets behind it multiply?
 pub fn is_factor(name: &str) -> bool {
@@ -575,27 +462,4 @@ const GREEK: [&str; 28] = [
 
 fn is_constant(name: &str) -> bool {
     matches!(name, "pi" | "e" | "i" | "infty" | "∞" | "angle" | "triangle" | "cdot")
-}
-
-/// A capital letter.
-fn is_point(expr: &Expr) -> bool {
-    matches!(expr, Expr::Symbol(name) if name.len() == 1 && name.as_bytes()[0].is_ascii_uppercase())
-}
-
-/// Digits in a base up to ten.
-fn in_base(text: &str, base: u32) -> Option<Expr> {
-    let fits = (2..=10).contains(&base) && text.chars().all(|c| c.is_digit(base));
-    let value = fits.then(|| BigInt::parse_bytes(text.as_bytes(), base))??;
-    Some(Expr::Number(BigRational::from_integer(value)))
-}
-
-/// `0.1` and the period `6` are 1/6.
-fn repeating(start: &str, period: &str) -> Option<Expr> {
-    let (whole, fixed) = start.split_once('.')?;
-    let all: BigInt = format!("{whole}{fixed}{period}").parse().ok()?;
-    let head: BigInt = format!("0{whole}{fixed}").parse().ok()?;
-    let ten = BigInt::from(10);
-    let nines = Pow::pow(&ten, period.len()) - 1;
-    let value = BigRational::new(all - head, nines * Pow::pow(&ten, fixed.len()));
-    Some(Expr::Number(value))
 }
