@@ -196,10 +196,10 @@ fn readings_of(text: &str) -> Vec<Expr> {
     let mut readings = Vec::new();
     for comma in commas {
         for decimal_log in logs {
-            if let Some(expr) = parse(text, Reading { comma, decimal_log: *decimal_log }) {
-                if !readings.contains(&expr) {
-                    readings.push(expr);
-                }
+            if let Some(expr) = parse(text, Reading { comma, decimal_log: *decimal_log })
+                && !readings.contains(&expr)
+            {
+                readings.push(expr);
             }
         }
     }

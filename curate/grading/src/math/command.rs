@@ -38,7 +38,7 @@ impl Parser<'_> {
                     Some('{') => self.argument()?,
                     _ => self.deeper(Self::primary)?,
                 };
-                Some(inner.to_the(Expr::integer(1).over(degree)))
+                Some(inner.raised_to(Expr::integer(1).over(degree)))
             }
             "begin" => self.matrix(),
             "mathbb" => Some(Expr::Symbol(format!("ℝ{}", self.index()?).replace("ℝR", "ℝ"))),

@@ -157,10 +157,10 @@ impl Comparison {
         unit: &str,
         other: &Expr,
     ) -> Outcome {
-        if let Some(other) = units::letter(other) {
-            if units::factor(unit, &other.1).is_some() {
-                return self.quantities(whole, &Expr::Quantity(Box::new(other.0), other.1));
-            }
+        if let Some(other) = units::letter(other)
+            && units::factor(unit, &other.1).is_some()
+        {
+            return self.quantities(whole, &Expr::Quantity(Box::new(other.0), other.1));
         }
         let outcome = self.answers(value, other);
         let outcome = match unit {
@@ -346,7 +346,7 @@ impl Comparison {
         let (value, half) = (value.to_f64()?, half.to_f64()?);
         let gap = (exact.re - value).abs();
         let slack = exact.error + value.abs() * 2e-16;
-        (exact.is_real() && slack < half / 10.0).then(|| {
+        (exact.is_real() && slack < half / 10.0).then_some({
             if gap <= half + slack { Outcome::Equal("rounded") } else { Outcome::Different }
         })
     }

@@ -109,7 +109,7 @@ impl Expr {
         Expr::Quotient(Box::new(self), Box::new(divisor))
     }
 
-    pub fn to_the(self, exponent: Expr) -> Expr {
+    pub fn raised_to(self, exponent: Expr) -> Expr {
         Expr::Power(Box::new(self), Box::new(exponent))
     }
 
@@ -147,7 +147,7 @@ impl Expr {
             Expr::Relation(items, relations) => Expr::Relation(all(items), relations.clone()),
             Expr::Matrix(rows) => Expr::Matrix(rows.iter().map(|row| all(row)).collect()),
             Expr::Quotient(a, b) => change(a).over(change(b)),
-            Expr::Power(a, b) => change(a).to_the(change(b)),
+            Expr::Power(a, b) => change(a).raised_to(change(b)),
             Expr::PlusMinus(plus, inner) => Expr::PlusMinus(*plus, Box::new(change(inner))),
             Expr::Quantity(inner, unit) => Expr::Quantity(Box::new(change(inner)), unit.clone()),
             leaf => leaf.clone(),

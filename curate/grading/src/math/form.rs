@@ -143,7 +143,8 @@ fn function(exact: &mut Exact, name: &str, x: &Form) -> Result<Option<Form>, Sto
             let negative = x.over.values().next().is_some_and(Signed::is_negative);
             let turned = if negative { exact.times(x, &Form::integer(-1))? } else { x.clone() };
             let key = format!("{name}({})", exact.key(&turned));
-            let value = exact.opaque(key);
+            let number = turned.value().is_some() && name != "abs";
+            let value = if number { exact.transcendental(key) } else { exact.opaque(key) };
             let odd = negative && name == "sin";
             if odd { exact.times(&value, &Form::integer(-1))? } else { value }
         }

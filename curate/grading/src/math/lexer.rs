@@ -281,11 +281,12 @@ impl<'a> Lexer<'a> {
         if self.after_value() && UNITS.contains(&run) {
             return self.push(Kind::Word, run);
         }
-        if let Some(rest) = run.strip_prefix("or").filter(|rest| rest.len() == 1) {
-            if self.after_value() && rest.bytes().all(|b| b.is_ascii_uppercase()) {
-                self.push(Kind::Sign('∨'), &run[..2]);
-                return self.push(Kind::Symbol, rest);
-            }
+        if let Some(rest) = run.strip_prefix("or").filter(|rest| rest.len() == 1)
+            && self.after_value()
+            && rest.bytes().all(|b| b.is_ascii_uppercase())
+        {
+            self.push(Kind::Sign('∨'), &run[..2]);
+            return self.push(Kind::Symbol, rest);
         }
         let glued = FUNCTIONS.iter().copied().chain(["pi"]).find(|name| {
             run.strip_prefix(name).is_some_and(|rest| (1..=2).contains(&rest.len()))

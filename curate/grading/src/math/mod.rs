@@ -2,7 +2,7 @@
 //!
 //! In reading order: `expression` (the tree), `lexer` with `names`, `parser` with `operand`,
 //! `numeral`, `command` and `units`,
-//! `compare` (collections and scalars), `relation`, `sets`, `exact` with `form` (canonical forms),
+//! `compare` (collections and scalars), `relation`, `sets`, `exact` with `monomial` and `form` (canonical forms),
 //! `probe` with `complex` (numbers at many points).
 
 mod command;
@@ -12,6 +12,7 @@ mod exact;
 mod expression;
 mod form;
 mod lexer;
+mod monomial;
 mod names;
 mod numeral;
 mod operand;

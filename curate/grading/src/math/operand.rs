@@ -91,7 +91,7 @@ impl Parser<'_> {
             (Some(Expr::Symbol(mark)), Expr::Symbol(name)) if mark == "′" => {
                 Expr::Symbol(name + "′")
             }
-            (Some(exponent), base) => base.to_the(exponent),
+            (Some(exponent), base) => base.raised_to(exponent),
         })
     }
 
@@ -231,8 +231,8 @@ impl Parser<'_> {
         let inverse = power == Some(Expr::integer(-1)) && ["sin", "cos", "tan"].contains(&name);
         let one = |mut arguments: Vec<Expr>| (arguments.len() == 1).then(|| arguments.remove(0));
         let value = match name {
-            "√" | "sqrt" => one(arguments)?.to_the(Expr::integer(1).over(Expr::integer(2))),
-            "exp" => Expr::E.to_the(one(arguments)?),
+            "√" | "sqrt" => one(arguments)?.raised_to(Expr::integer(1).over(Expr::integer(2))),
+            "exp" => Expr::E.raised_to(one(arguments)?),
             "lg" | "log" => {
                 let ten = name == "lg" || self.reading.decimal_log;
                 let base = base.take().or(ten.then(|| Expr::integer(10)));
@@ -246,7 +246,7 @@ impl Parser<'_> {
             return None;
         }
         Some(match power {
-            Some(power) if !inverse => value.to_the(power),
+            Some(power) if !inverse => value.raised_to(power),
             _ => value,
         })
     }
@@ -344,9 +344,7 @@ impl Parser<'_> {
                 let inner = self.list();
                 self.bars -= 1;
                 let inner = inner?;
-                if !self.eat(sign) && !(sign == '∥' && self.eat('|') && self.eat('|')) {
-                    return None;
-                }
+                self.expect(sign)?;
                 Some(Expr::call(if sign == '|' { "abs" } else { "norm" }, vec![inner]))
             }
             '⌊' | '⌈' => {

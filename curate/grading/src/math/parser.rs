@@ -272,10 +272,11 @@ impl<'a> Parser<'a> {
         }
         let right = self.factor()?;
         let fraction = here.kind == Kind::Command && here.text.ends_with("frac");
-        if fraction && before.kind == Kind::Number {
-            if let Some(value) = mixed(&left, &right) {
-                return Some(value);
-            }
+        if fraction
+            && before.kind == Kind::Number
+            && let Some(value) = mixed(&left, &right)
+        {
+            return Some(value);
         }
         Some(times(left, right))
     }

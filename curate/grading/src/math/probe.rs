@@ -70,7 +70,7 @@ pub fn compare(a: &Expr, b: &Expr) -> Probe {
                 *value = Value::exact(low + (high - low) * noise(name, index), 0.0);
             }
             let (Some(x), Some(y)) = (value(a, &names), value(b, &names)) else { continue };
-            if !complex && !(x.is_real() && y.is_real()) {
+            if !(complex || x.is_real() && y.is_real()) {
                 continue;
             }
             match x.equals(&y) {

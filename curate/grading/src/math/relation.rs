@@ -105,12 +105,12 @@ pub fn relations(comparison: &mut Comparison, a: &Expr, b: &Expr) -> Outcome {
             return Outcome::Equal("relation");
         }
     }
-    if let (Some((name, value)), Some((other, other_value))) = (named_value(a), named_value(b)) {
-        if let Some(renamed) = same_name(name, other, other_value) {
-            let outcome = comparison.answers(value, &renamed).by("equation");
-            if outcome.is_equal() || by.len() > 1 || other_by.len() > 1 {
-                return outcome;
-            }
+    if let (Some((name, value)), Some((other, other_value))) = (named_value(a), named_value(b))
+        && let Some(renamed) = same_name(name, other, other_value)
+    {
+        let outcome = comparison.answers(value, &renamed).by("equation");
+        if outcome.is_equal() || by.len() > 1 || other_by.len() > 1 {
+            return outcome;
         }
     }
     match (&by[..], &other_by[..]) {
@@ -217,9 +217,11 @@ fn inequalities(
     }
     let (p, q) = (exact.up_to_factor(&a).ok()?, exact.up_to_factor(&b).ok()?);
     let same = p == q && a.over.len() == p.0.len();
-    same.then(
-        || if strict == other_strict { Outcome::Equal("relation") } else { Outcome::Different },
-    )
+    same.then_some(if strict == other_strict {
+        Outcome::Equal("relation")
+    } else {
+        Outcome::Different
+    })
 }
 
 /// Does the relation only name a value, as `x = 5` and `x ∈ 5` do?
