@@ -75,11 +75,12 @@ impl Parser<'_> {
     }
 
     fn bound(&mut self) -> Option<Expr> {
-        let start = self.at;
+        let (start, bars, colons) = (self.at, self.bars, self.colons);
         if let Some(bound) = self.argument() {
             return Some(bound);
         }
-        self.at = start; // `x \to 0` is no relation that is known here
+        (self.at, self.bars, self.colons) = (start, bars, colons);
+        // `x \to 0` is no relation that is known here
         Some(Expr::Symbol(self.index()?))
     }
 

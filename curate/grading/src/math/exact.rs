@@ -142,7 +142,8 @@ impl Exact {
         poly.iter().map(|(monomial, value)| (value.to_string(), monomial)).collect()
     }
 
-    /// Is it not zero if it is not the form of zero? Two forms without opaque parts and with normal roots are equal only if they are the same.
+    /// Is it certainly not zero, unless it is the form of zero? So it is without opaque parts, with
+    /// normal roots and at most one transcendental number.
     /// (That π and e are independent is believed, not proved.)
     pub fn certain(&self, form: &Form) -> bool {
         let mut transcendental = None;

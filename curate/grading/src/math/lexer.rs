@@ -328,7 +328,7 @@ impl<'a> Lexer<'a> {
         let bytes = 1 + c.len_utf8();
         match c {
             '\\' => {
-                // JSON escaped twice: `\\frac` is `\frac`; a row ends before a single letter or space.
+                // JSON escaped twice: `\\frac` is `\frac`; else a row of a matrix ends.
                 let after = &tail[1..];
                 let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
                 let known = COMMANDS.contains(&&after[..letters])

@@ -84,7 +84,7 @@ fn in_base(text: &str, base: u32) -> Option<Expr> {
     Some(Expr::Number(BigRational::from_integer(value)))
 }
 
-/// `0.333…` and `0.1212…`: the shortest period that stands there twice, a single digit three times.
+/// `0.333…` and `0.1212…`: the shortest period that stands there twice, one digit three times.
 fn endless(text: &str) -> Option<Expr> {
     let places = text.len() - text.find('.')? - 1;
     let period = (1..=places / 2).find(|period| {

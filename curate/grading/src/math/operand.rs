@@ -340,9 +340,10 @@ impl Parser<'_> {
             }
             '{' => self.braces(),
             '|' | '∥' => {
+                let bars = self.bars;
                 self.bars += 1;
                 let inner = self.list();
-                self.bars -= 1;
+                self.bars = bars;
                 let inner = inner?;
                 self.expect(sign)?;
                 Some(Expr::call(if sign == '|' { "abs" } else { "norm" }, vec![inner]))
