@@ -153,6 +153,8 @@ impl Side {
         if is_words(&normal) {
             let words = folded(&normal);
             let nothing = NOTHING.contains(&words.as_str()).then(|| Expr::Set(Vec::new()));
+            let all = ["all real numbers", "all reals"].contains(&words.as_str());
+            let nothing = nothing.or_else(|| all.then(|| Expr::Symbol("ℝ".into())));
             if let Some(meaning) = nothing.or_else(|| in_words(&words)) {
                 readings = vec![meaning];
             }
@@ -247,7 +249,11 @@ fn as_text(a: &Side, b: &Side) -> Option<&'static str> {
     let labelled = |side: &Side, letter: char| {
         let rest = side.normal.strip_prefix('(').unwrap_or(&side.normal);
         let rest = rest.strip_prefix(letter).unwrap_or("");
-        rest.starts_with([')', '.', ':']) && choice(&side.normal, Mode::Strict) == Some(letter)
+        let said = ["option", "choice", "answer"]
+            .iter()
+            .any(|word| side.normal.len() < 12 && side.normal.to_lowercase().starts_with(word));
+        (said || rest.starts_with([')', '.', ':']))
+            && choice(&side.normal, Mode::Strict) == Some(letter)
     };
     match (letter(a), letter(b)) {
         (Some(x), Some(y)) => (x == y).then_some("choice"),

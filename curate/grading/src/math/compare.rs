@@ -200,6 +200,12 @@ impl Comparison {
                 self.in_order(x, y)
             }
             (Expr::List(x, _), Expr::List(y, _)) => self.in_any_order(x, y),
+            // The solution set {5} and the solution 5 are the same answer.
+            (Expr::Set(items), other) | (other, Expr::Set(items))
+                if items.len() == 1 && !is_collection(other) =>
+            {
+                self.answers(&items[0], other)
+            }
             (Expr::Set(x), Expr::Set(y) | Expr::List(y, _)) | (Expr::List(x, _), Expr::Set(y)) => {
                 self.as_sets(x, y)
             }

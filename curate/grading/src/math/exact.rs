@@ -10,7 +10,7 @@ use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
 pub use super::monomial::Stop;
-use super::monomial::{Exponent, Monomial, checked, merged, power_of};
+use super::monomial::{Exponent, Monomial, checked, merged, power_of, product_of};
 
 /// What a monomial is made of. All but the prime numbers are taken for independent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -232,8 +232,8 @@ impl Exact {
             for (right, y) in b {
                 let bits =
                     x.numer().bits() + x.denom().bits() + y.numer().bits() + y.denom().bits();
-                self.pay(1 + (left.len() + right.len()) as u64 / 4 + bits * bits / 65_536)?;
-                let (monomial, value) = self.normal(merged(left, right)?, x * y)?;
+                self.pay(1 + (left.len() + right.len()) as u64 / 4 + bits * bits / 4_096)?;
+                let (monomial, value) = self.normal(merged(left, right)?, product_of(x, y))?;
                 Self::add_term(&mut product, monomial, value);
             }
         }

@@ -51,3 +51,11 @@ pub fn power_of(value: &BigRational, exponent: i64) -> BigRational {
     let power = BigRational::new_raw(Pow::pow(value.numer(), size), Pow::pow(value.denom(), size));
     if exponent < 0 { power.recip() } else { power }
 }
+
+/// The product; whole numbers spare themselves the search for a common divisor.
+pub fn product_of(a: &BigRational, b: &BigRational) -> BigRational {
+    if a.is_integer() && b.is_integer() {
+        return BigRational::from_integer(a.numer() * b.numer());
+    }
+    a * b
+}

@@ -22,7 +22,8 @@ impl Parser<'_> {
         self.raised(base)
     }
 
-    fn raised(&mut self, mut base: Expr) -> Option<Expr> {
+    /// A value with what stands behind it.
+    pub fn raised(&mut self, mut base: Expr) -> Option<Expr> {
         const MOST: usize = 8;
         for _ in 0..MOST {
             base = match self.sign() {

@@ -270,14 +270,16 @@ impl<'a> Parser<'a> {
                 return mixed(&left, &numerator.over(denominator));
             }
         }
-        let right = self.factor()?;
         let fraction = here.kind == Kind::Command && here.text.ends_with("frac");
-        if fraction
-            && before.kind == Kind::Number
-            && let Some(value) = mixed(&left, &right)
-        {
-            return Some(value);
+        if fraction && before.kind == Kind::Number {
+            // What stands behind `11\frac{1}{9}` belongs to all of it.
+            let right = self.deeper(Self::primary)?;
+            return match mixed(&left, &right) {
+                Some(value) => self.raised(value),
+                None => Some(times(left, self.raised(right)?)),
+            };
         }
+        let right = self.factor()?;
         Some(times(left, right))
     }
 

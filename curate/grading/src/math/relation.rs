@@ -51,7 +51,9 @@ fn is_name(expr: &Expr) -> bool {
         }
         Expr::Product(items) => {
             items.iter().all(capital)
-                || sign(&items[0]) && items[1..].iter().all(|item| matches!(item, Expr::Symbol(_)))
+                || items.iter().any(sign)
+                    && items.iter().all(|item| matches!(item, Expr::Symbol(_)))
+                || items.len() == 2 && items[0] == Expr::Symbol("d".into()) && is_name(&items[1])
         }
         Expr::Quotient(a, b) => is_name(a) && is_name(b),
         Expr::Group(_, items, _) => items.iter().all(is_name),
