@@ -342,7 +342,7 @@ impl Parser<'_> {
             '|' | '∥' => {
                 self.bars += 1;
                 let inner = self.list();
-                self.bars -= 1;
+                self.bars = self.bars.saturating_sub(1); // 0 where a bracket never closed
                 let inner = inner?;
                 self.expect(sign)?;
                 Some(Expr::call(if sign == '|' { "abs" } else { "norm" }, vec![inner]))
