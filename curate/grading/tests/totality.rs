@@ -195,10 +195,13 @@ fn deep_and_huge_things_cost_nothing() {
         ("2^".repeat(50_000) + "2", "4".to_string()),
     ];
     for (a, b) in rows {
-        let start = Instant::now();
-        let verdict = equivalent(&a, &b);
-        assert_eq!(verdict, equivalent(&b, &a));
-        let (took, shown) = (start.elapsed(), &a[..a.len().min(40)]);
+        // A machine that is busy with something else is slow once; a slow input is slow always.
+        let took = (0..3).map(|_| {
+            let start = Instant::now();
+            assert_eq!(equivalent(&a, &b), equivalent(&b, &a));
+            start.elapsed()
+        });
+        let (took, shown) = (took.min().unwrap(), &a[..a.len().min(40)]);
         assert!(took < Duration::from_millis(500), "{shown}… took {took:?}");
     }
 }
