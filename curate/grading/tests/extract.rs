@@ -106,6 +106,8 @@ fn strict_the_answer_part() {
     strict("So it is 2/3. <|im_start|>user", "2/3", "number");
     strict("<|im_start|>answer\n\\boxed{4}<|im_end|>\n<|im_start|>user\n\\boxed{5}", "4", "box");
     strict("<think>\\boxed{1}</think>", "", "none");
+    strict("<think>so 3 and then $x = 4$. Wait", "", "none");
+    strict("<think>so the answer is 4. Wait", "4", "statement");
     strict("", "", "none");
 }
 

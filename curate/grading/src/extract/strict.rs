@@ -25,7 +25,7 @@ pub fn extract(completion: &str) -> Option<Extracted> {
     }
     let answer = match stated(part, &boxes) {
         Some((text, _)) => Some((text, "statement")),
-        None if boxes.unfinished.is_some() => None,
+        None if boxes.unfinished.is_some() || still_thinking(completion) => None,
         None => last_words(part),
     };
     answer.map(|(text, rule)| Extracted { text: text.to_string(), rule, ambiguous: false })
@@ -39,6 +39,19 @@ fn stated<'a>(part: &'a str, boxes: &Boxes) -> Option<(&'a str, &'static str)> {
     let sentence = without_reason(sentence);
     let whole = || Some((trim(sentence), "text")).filter(|(text, _)| words(text) < 12);
     if cut_off { None } else { reduce(sentence).or_else(whole) }
+}
+
+/// Does the completion end within a thought? Then its last formula is a step, not an answer.
+fn still_thinking(completion: &str) -> bool {
+    const THOUGHTS: [(&str, &str); 3] = [
+        ("<think>", "</think>"),
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),
+        ("<|im_start|>think\n", "<|im_start|>answer\n"),
+    ];
+    THOUGHTS.iter().any(|(open, close)| {
+        let thought = completion.rsplit_once(open);
+        thought.is_some_and(|(_, behind)| !behind.contains(close))
+    })
 }
 
 /// The part of a completion in which the answer is looked for.
