@@ -282,6 +282,11 @@ impl Comparison {
         if infinity(a).is_some() || infinity(b).is_some() {
             return Outcome::Different;
         }
+        // Written numbers of any length need no arithmetic.
+        if let (Some(x), Some(y)) = (written(a), written(b)) {
+            let rule = if x.is_integer() { "integer" } else { "number" };
+            return if x == y { Outcome::Equal(rule) } else { Outcome::Different };
+        }
         let mut budget = false;
         match self.exactly(a, b) {
             Ok(Outcome::Unknown) => {}
@@ -355,6 +360,14 @@ impl Comparison {
         (exact.is_real() && slack < half / 10.0).then_some({
             if gap <= half + slack { Outcome::Equal("rounded") } else { Outcome::Different }
         })
+    }
+}
+
+/// The value of a number that stands there as one.
+fn written(expr: &Expr) -> Option<&BigRational> {
+    match expr {
+        Expr::Number(value) | Expr::Decimal(value, _) if whole(expr) => Some(value),
+        _ => None,
     }
 }
 

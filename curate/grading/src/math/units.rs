@@ -41,8 +41,8 @@ const TABLE: [(&[&str], &str, i64, i64); 32] = [
     (&["quart"], "gallon", 1, 1),
 ];
 
-/// One spelling for the ways of writing a unit: no plural, no spaces, powers as digits; `square cm`,
-/// `cm squared` and `cm^2` are one.
+/// One spelling for the ways of writing a unit: no plural, no spaces, powers as digits; `square
+/// cm`, `cm squared` and `cm^2` are one.
 pub fn name(text: &str) -> String {
     let lower = text.trim().trim_end_matches('.');
     let mut power = "";
