@@ -118,6 +118,9 @@ const NOTHING: [&str; 6] = [
     "the empty set",
 ];
 
+/// Words for what has no value.
+const UNDEFINED: [&str; 4] = ["undefined", "not defined", "does not exist", "dne"];
+
 /// One side of a comparison, as text and in all the ways it may be read.
 struct Side {
     normal: String,
@@ -155,7 +158,9 @@ impl Side {
             let nothing = NOTHING.contains(&words.as_str()).then(|| Expr::Set(Vec::new()));
             let all = ["all real numbers", "all reals"].contains(&words.as_str());
             let nothing = nothing.or_else(|| all.then(|| Expr::Symbol("ℝ".into())));
-            if let Some(meaning) = nothing.or_else(|| in_words(&words)) {
+            let undefined = UNDEFINED.contains(&words.as_str());
+            let meaning = nothing.or_else(|| undefined.then(|| Expr::Text(UNDEFINED[0].into())));
+            if let Some(meaning) = meaning.or_else(|| in_words(&words)) {
                 readings = vec![meaning];
             }
         }
@@ -212,6 +217,9 @@ fn judge(a: &Side, b: &Side) -> Verdict {
     if let Some(rule) = as_text(a, b) {
         return Verdict::equal(rule);
     }
+    if names_apart(&a.normal, &b.normal) {
+        return Verdict::different("different");
+    }
     let mut verdict = Verdict::different("unparsed");
     for (at, x) in a.readings.iter().enumerate() {
         for (other, y) in b.readings.iter().enumerate() {
@@ -227,6 +235,19 @@ fn judge(a: &Side, b: &Side) -> Verdict {
         verdict.rule = "different";
     }
     verdict
+}
+
+/// Letters side by side are a product (`mgh`), but not where their order says something: an angle
+/// turns at its middle letter, and of `CAB` and `BAC` neither is a set of choices in order, as
+/// `ABD` is.
+fn names_apart(a: &str, b: &str) -> bool {
+    let angle = |text: &str| text.strip_prefix("\\angle").map(|name| name.trim().to_string());
+    if let (Some(a), Some(b)) = (angle(a), angle(b)) {
+        let letters = a.len() == 3 && a.bytes().all(|b| b.is_ascii_uppercase());
+        return letters && b.len() == 3 && a != b && !a.bytes().eq(b.bytes().rev());
+    }
+    let choices = |text: &str| text.len() > 1 && text.bytes().all(|b| (b'A'..=b'F').contains(&b));
+    choices(a) && choices(b) && a != b && !a.bytes().is_sorted() && !b.bytes().is_sorted()
 }
 
 /// The rules that need no mathematics. Numbers are left to those that say more.

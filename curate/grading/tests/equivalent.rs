@@ -53,6 +53,24 @@ fn each_rule_once() {
 }
 
 #[test]
+fn letters_in_a_row() {
+    same(&[
+        ("mgh", "hgm"),
+        ("ABD", "BAD"), // the choices A, B and D
+        (r"\angle ABC", r"\angle CBA"),
+        (r"\triangle ABC", r"\triangle BCA"),
+        ("does not exist", "undefined"),
+    ]);
+    differ(&[
+        ("CAB", "BAC"),
+        (r"\angle ABC", r"\angle BAC"),
+        (r"\ln x", r"\ln |x|"),
+        ("undefined", "0"),
+        ("mgh", "mg"),
+    ]);
+}
+
+#[test]
 fn text_and_its_wrapping() {
     same(&[
         (r"\left( 3, \frac{\pi}{2} \right)", r"(3, \frac{\pi}{2})"),
