@@ -8,6 +8,8 @@
 //! Modules in reading order: [`config`] (a run's numbers), [`run`] (the whole way, top to bottom),
 //! the stages [`deduplicate`], [`decontaminate`], [`quality`], [`difficulty`] and [`selection`],
 //! then [`funnel`] (who left where, and that the counts close) and [`report`] (what people read).
+//! A published folder is read back by [`outcome`]; from it come [`report_page`] and [`card`], and
+//! the answers in the terminal: [`why`], [`diff`] and [`show`], laid out by [`terminal`].
 
 pub mod config;
 
@@ -25,3 +27,14 @@ pub mod selection;
 pub mod funnel;
 
 pub mod report;
+
+pub mod outcome;
+
+pub mod card;
+pub mod report_page;
+
+pub mod diff;
+pub mod show;
+pub mod why;
+
+pub mod terminal;

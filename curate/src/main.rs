@@ -3,8 +3,9 @@
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use curate::run;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use curate::{diff, report_page, run, show, why};
 
 /// From a pool of reasoning questions to a small training set, with every row accounted for.
 #[derive(Parser)]
@@ -18,11 +19,29 @@ struct Arguments {
 enum Command {
     /// Send a pool down the funnel and publish the selected set.
     Run(run::Args),
+    /// Tell a question's whole way through the funnel, and what was selected instead of it.
+    Why(why::Args),
+    /// Compare two sets: the questions of only one, and why the other lost each.
+    Diff(diff::Args),
+    /// List a set's questions, or show one with its trace and answer.
+    Show(show::Args),
+    /// Write a set's report as one HTML page.
+    Report(report_page::Args),
+    /// Print what a shell needs to complete these commands.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Why(args) => why::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Report(args) => report_page::run(&args),
+        Command::Completions { shell } => Ok(completions(shell)),
     };
     match outcome.and_then(|text| Ok(std::io::stdout().lock().write_all(text.as_bytes())?)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -33,6 +52,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "curate", &mut script);
+    String::from_utf8(script).expect("our names are UTF-8")
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

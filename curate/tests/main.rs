@@ -2,6 +2,7 @@
 
 mod contamination;
 mod demo_data;
+mod faces;
 mod funnel;
 mod quality;
 mod run;

@@ -82,11 +82,11 @@ impl Axis {
     }
 }
 
-/// 1, 2 or 5 times a power of ten that cuts `span` into about five.
+/// 1, 2 or 5 times a power of ten that cuts `span` into about six.
 pub(crate) fn step(span: f64) -> f64 {
-    let rough = span.max(1e-9) / 5.0;
+    let rough = span.max(1e-9) / 6.0;
     let power = 10f64.powf(rough.log10().floor());
-    // The tolerance keeps a span of exactly 5 steps from going one up by a rounding error.
+    // The tolerance keeps a span of exactly 6 steps from going one up by a rounding error.
     [1.0, 2.0, 5.0]
         .map(|times| times * power)
         .into_iter()

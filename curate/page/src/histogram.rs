@@ -27,7 +27,7 @@ impl Histogram {
     pub fn html(&self) -> Html {
         let all = || self.sets.iter().flat_map(|set| &set.1).copied().filter(|x| x.is_finite());
         let x = Axis::around(all(), Scale::Linear, false).between(LEFT, WIDTH - 20.0);
-        let width = step((x.high - x.low) / BINS * 5.0);
+        let width = step((x.high - x.low) / BINS * 6.0);
         let bins = ((x.high - x.low) / width).ceil() as usize;
         let shares: Vec<Vec<f64>> =
             self.sets.iter().map(|set| shares(&set.1, x.low, width, bins)).collect();
