@@ -134,8 +134,7 @@ fn why_tells_the_whole_way() {
         &[
             "diversity DROPPED: not drawn",
             "Mechanics: 3 candidates, 2 selected; this one has rank 2 (0 is the longest trace)",
-            "0 999 2 uniform 1b2a",
-            "a falling stone",
+            "0 999 2 uniform adb62e262f5dbafc a falling stone",
         ],
     );
     check_why(

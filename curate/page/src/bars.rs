@@ -19,8 +19,7 @@ pub struct Bars {
 pub struct Group {
     /// The row's name; a long one is cut, and whole when hovered for.
     pub label: String,
-    /// One a series: the length, and the text at the bar's end. `None` leaves the bar's place
-    /// empty.
+    /// One a series: the length, and the text at the bar's end. `None` takes no room.
     pub bars: Vec<Option<(f64, String)>>,
 }
 
@@ -28,7 +27,7 @@ const BAR: f64 = 13.0;
 const LABELS: f64 = 250.0;
 /// Room for the text at the end of the longest bar.
 const VALUES: f64 = 110.0;
-const LABEL_CHARACTERS: usize = 38;
+const LABEL_CHARACTERS: usize = 34;
 
 impl Bars {
     /// The chart. Lengths are finite, not negative, and begin at zero.
@@ -41,19 +40,19 @@ impl Bars {
         let mut marks = legend(&names, LABELS, 12.0);
         let mut y = if marks.is_empty() { 2.0 } else { LINE + 8.0 };
         for row in &self.rows {
-            let height = row.bars.len() as f64 * BAR;
+            let bars =
+                row.bars.iter().enumerate().filter_map(|(nth, bar)| Some((nth, bar.as_ref()?)));
+            let height = bars.clone().count() as f64 * BAR;
             marks.push(row_label(&row.label, y + height / 2.0 + 4.0));
-            for (nth, bar) in row.bars.iter().enumerate() {
-                if let Some((length, text)) = bar {
-                    let y = y + nth as f64 * BAR;
-                    let size = (length * unit, BAR - 1.0);
-                    let class = format!("fill {}", series(nth));
-                    let title = format!("{}: {text}", row.label);
-                    marks.push(rectangle(&class, (LABELS, y), size, &title));
-                    marks.push(label(LABELS + size.0 + 5.0, y + BAR - 3.0, "label", text));
-                }
+            for (nth, (length, text)) in bars {
+                let size = (length * unit, BAR - 1.0);
+                let class = format!("fill {}", series(nth));
+                let title = format!("{}: {text}", row.label);
+                marks.push(rectangle(&class, (LABELS, y), size, &title));
+                marks.push(label(LABELS + size.0 + 5.0, y + BAR - 3.0, "label", text));
+                y += BAR;
             }
-            y += height + 6.0;
+            y += 6.0;
         }
         svg(&self.title, y, marks)
     }
