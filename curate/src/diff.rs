@@ -9,8 +9,8 @@ use anyhow::Result;
 use record::row::Lineage;
 use record::table;
 
-use crate::funnel::Stage;
-use crate::outcome::{self, SELECTED};
+use crate::funnel::{SELECTED, Stage};
+use crate::outcome;
 use crate::terminal::{columns, count, line};
 
 /// The arguments of `curate diff`.

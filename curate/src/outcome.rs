@@ -9,9 +9,7 @@ use record::table;
 use serde::Deserialize;
 
 use crate::decontaminate::source;
-
-/// The stage of a selected row, instead of the one that dropped it.
-pub const SELECTED: &str = "selected";
+use crate::funnel::SELECTED;
 
 /// Rows kept of each stage and rule, for people to look at.
 const SAMPLES: usize = 3;

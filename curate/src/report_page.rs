@@ -12,8 +12,8 @@ use page::html::Html;
 use page::table::{Kind, Table};
 use record::row::Lineage;
 
-use crate::funnel::Stage;
-use crate::outcome::{self, Group, Outcome, SELECTED};
+use crate::funnel::{SELECTED, Stage};
+use crate::outcome::{self, Group, Outcome};
 use crate::terminal::{count, line, percent};
 
 /// The arguments of `curate report`.

@@ -7,7 +7,8 @@ use anyhow::{Result, ensure};
 use record::row::Row;
 use record::table;
 
-use crate::outcome::{self, Funnel, SELECTED};
+use crate::funnel::SELECTED;
+use crate::outcome::{self, Funnel};
 use crate::terminal::{block, columns, count, line};
 use crate::why;
 

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use record::row::Lineage;
 
-use crate::outcome::{self, Funnel, SELECTED, is_candidate};
+use crate::funnel::SELECTED;
+use crate::outcome::{self, Funnel, is_candidate};
 use crate::terminal::{block, columns, count, line};
 
 /// The arguments of `curate why`.

@@ -6,7 +6,7 @@ use curate::outcome::Outcome;
 use curate::{card, diff, report_page, show, why};
 use record::question::question_hash;
 use record::row::{Lineage, Row};
-use record::table::{write_lineage, write_rows};
+use record::table::{create_lineage, write_rows};
 use tempfile::TempDir;
 
 /// A text that would take over a page or a terminal.
@@ -58,7 +58,9 @@ fn rows() -> Vec<Lineage> {
 /// An output folder as far as its readers look.
 fn publish(folder: &Path, rows: &[Lineage]) {
     std::fs::create_dir_all(folder).unwrap();
-    write_lineage(&folder.join("lineage.parquet"), rows).unwrap();
+    let mut lineage = create_lineage(&folder.join("lineage.parquet")).unwrap();
+    rows.iter().for_each(|row| lineage.push(row.clone()).unwrap());
+    lineage.finish().unwrap();
     let selected = rows.iter().filter(|row| row.stage == "selected");
     let selected: Vec<Row> = selected
         .map(|row| Row {
@@ -219,8 +221,15 @@ fn show_lists_and_opens() {
     check_show(&folder, None, "selected", 0, &["row hash tokens", one, six]);
     check_show(&folder, None, "selected", 1, &[one, "and 1 more; --rows 0 lists all"]);
     check_show(&folder, None, "difficulty", 20, &["an easy sum solved by 7B; solved by 32B"]);
-    check_show(&folder, None, "easy", 20, &["no stage \"easy\"", "difficulty, diversity, selected"]);
-    let whole = ["question a falling stone", "trace thinking about 1", "answer 42", "solution none"];
+    check_show(
+        &folder,
+        None,
+        "easy",
+        20,
+        &["no stage \"easy\"", "difficulty, diversity, selected"],
+    );
+    let whole =
+        ["question a falling stone", "trace thinking about 1", "answer 42", "solution none"];
     check_show(&folder, Some("row:1"), "selected", 20, &whole);
     check_show(&folder, Some(&question_hash("a falling stone")), "selected", 20, &whole);
     let lost = ["question an easy sum", "not selected (difficulty: solved by 7B", "`curate why "];
@@ -263,7 +272,8 @@ fn the_report_shows_everything_and_runs_nothing() {
     let file = folder.join("report.html");
     assert_eq!(report_page::run(&args).unwrap(), format!("{}\n", file.display()));
     let html = std::fs::read_to_string(&file).unwrap();
-    for part in ["2 of 6 questions", "59,029", "24,496", "solved by 7B", "&lt;script&gt;", "seed = 42"]
+    for part in
+        ["2 of 6 questions", "59,029", "24,496", "solved by 7B", "&lt;script&gt;", "seed = 42"]
     {
         assert!(html.contains(part), "{part:?} is not in\n{html}");
     }
@@ -302,7 +312,8 @@ fn the_card_has_the_hubs_header_and_no_strangers_markup() {
     for part in ["- n<1K\n", "path: selected.parquet", "path: lineage.parquet", "default: true"] {
         assert!(header.contains(part), "{part:?} is not in\n{header}");
     }
-    for part in ["| Mechanics | 2 | 100.0% | 1,993 | 6 |", "| difficulty | 5 | 2 | 3 |", "````toml"] {
+    for part in ["| Mechanics | 2 | 100.0% | 1,993 | 6 |", "| difficulty | 5 | 2 | 3 |", "````toml"]
+    {
         assert!(card.contains(part), "{part:?} is not in\n{card}");
     }
     for part in ["<script", "\u{1b}", "| `x`", "\u{202e}"] {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use curate::run::{self, Args};
-use record::row::Row;
+use record::row::{Lineage, Row};
 use record::seed::{Rng, rng};
 use record::table;
 use serde_json::Value;
@@ -71,7 +71,26 @@ fn prepare(folder: &Path, pool: &[Row]) -> std::path::PathBuf {
 }
 
 fn run(config: &Path, sets: &[String], overwrite: bool) -> anyhow::Result<String> {
-    run::run(&Args { config: config.to_path_buf(), sets: sets.to_vec(), overwrite })
+    let sets = sets.to_vec();
+    run::run(&Args { config: config.to_path_buf(), sets, overwrite, dry_run: false })
+}
+
+fn lineage(folder: &Path) -> Vec<Lineage> {
+    let rows = table::stream_lineage(&folder.join("lineage.parquet")).unwrap();
+    rows.collect::<anyhow::Result<_>>().unwrap()
+}
+
+/// The row of the pool as the selected table has it.
+fn without_features(row: &Row, selected: &Row) -> Row {
+    Row {
+        text: selected.text.clone(),
+        domain: None,
+        isgeminicorrect: None,
+        isqwen7bcorrect: None,
+        isqwen32bcorrect: None,
+        gemini_length: None,
+        ..row.clone()
+    }
 }
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -92,16 +111,20 @@ fn every_row_of_a_random_pool_leaves_with_one_verdict() {
 
         let out = folder.path().join("out");
         let selected = table::read_rows(&out.join("selected.parquet")).unwrap();
-        let dropped = table::read_dropped(&out.join("dropped.parquet")).unwrap();
-        assert_eq!((selected.len(), dropped.len()), (30, 370), "seed {seed}");
-        let mut left: Vec<Option<&Row>> = pool.iter().map(Some).collect();
-        for dropped in &dropped {
-            let row = left[dropped.row as usize - 1].take().expect("each row is dropped once");
-            assert_eq!(dropped.question_hash, row.hash());
+        let lineage = lineage(&out);
+        assert_eq!((selected.len(), lineage.len()), (30, 400), "seed {seed}");
+        let mut left = selected.iter();
+        for (number, (row, of)) in std::iter::zip(&pool, &lineage).enumerate() {
+            assert_eq!((of.row, &of.question_hash), (number as i64 + 1, &row.hash()));
+            assert_eq!((&of.domain, of.gemini_length), (&row.domain, row.gemini_length));
+            if of.stage == "selected" {
+                let text = left.next().unwrap();
+                assert_eq!(text, &without_features(row, text), "selected, in the pool's order");
+            }
         }
-        let as_given: Vec<Row> =
-            selected.iter().map(|row| Row { text: None, ..row.clone() }).collect();
-        assert!(as_given.iter().eq(left.into_iter().flatten()), "seed {seed}: selected, in order");
+        let mut draws: Vec<i64> = lineage.iter().filter_map(|row| row.draw).collect();
+        draws.sort();
+        assert!(draws.into_iter().eq(1..=30), "seed {seed}");
         let text = selected[0].text.as_deref().unwrap();
         assert!(text.ends_with("<|im_start|>answer\nAnswer: 42<|im_end|>\n"), "{text}");
 
@@ -131,7 +154,7 @@ fn the_same_run_gives_the_same_bytes() {
     let once = with_threads(1, &[]);
     let names: Vec<&str> = once.keys().map(String::as_str).collect();
     let expected =
-        ["dropped.parquet", "funnel.json", "manifest.json", "selected.parquet", "summary.txt"];
+        ["funnel.json", "lineage.parquet", "manifest.json", "selected.parquet", "summary.txt"];
     assert_eq!(names, expected);
     assert!(once == with_threads(2, &[]), "one thread and two give the same bytes");
     let refused = format!("{:#}", run(&config, &[], false).unwrap_err());
@@ -145,7 +168,7 @@ fn the_same_run_gives_the_same_bytes() {
     );
     assert_eq!(
         (&manifest["inputs"][0]["rows"], &manifest["inputs"][1]["rows"]),
-        (&300.into(), &1.into())
+        (&1.into(), &300.into())
     );
 }
 
