@@ -155,7 +155,8 @@ fn funnel(outcome: &Outcome) -> Html {
     }
     let words = "s1 began with 59,029 questions. Its notebook (data/filter.ipynb, the released \
                  code) and its paper differ by a few rows; where a column says –, nothing was \
-                 published.";
+                 published. Of its 1,000, the first phase took 393 in the notebook and 384 in the \
+                 paper.";
     [bars.html(), table.html(), paragraph(words)].into()
 }
 
@@ -190,13 +191,15 @@ fn groups(kind: &str, groups: &BTreeMap<String, Group>, outcome: &Outcome) -> Ht
     let Group { candidates: all_candidates, selected: all_selected, .. } = outcome.all;
     let mut ordered: Vec<(&String, &Group)> = groups.iter().collect();
     ordered.sort_by_key(|(_, group)| (Reverse(group.selected), Reverse(group.candidates)));
+    let reached = ordered.iter().filter(|(_, group)| group.candidates > 0);
+    let left_out = reached.clone().count().saturating_sub(BARS);
     let share = |rows: usize, all: usize| {
         Some((100.0 * rows as f64 / all.max(1) as f64, percent(rows, all)))
     };
     let bars = Bars {
         title: format!("Share of each {kind} among the candidates and in the selected set"),
         series: vec!["candidates".to_owned(), "selected".to_owned()],
-        rows: (ordered.iter().take(BARS))
+        rows: (reached.take(BARS))
             .map(|(name, group)| BarGroup {
                 label: name.to_string(),
                 bars: vec![
@@ -224,10 +227,11 @@ fn groups(kind: &str, groups: &BTreeMap<String, Group>, outcome: &Outcome) -> Ht
             count(group.tokens as usize / group.selected.max(1)),
         ]);
     }
-    let left_out = ordered.len().saturating_sub(BARS);
     let words = match left_out {
         0 => String::new(),
-        more => format!("The chart has the {BARS} that were selected most; {more} more follow."),
+        more => {
+            format!("The chart has the {BARS} that were selected most; {more} more had candidates.")
+        }
     };
     [bars.html(), details(format!("All counts by {kind}"), table.html()), paragraph(words)].into()
 }
@@ -265,10 +269,11 @@ fn lengths(outcome: &Outcome) -> Html {
 
 /// Some rows of each stage and of the selected set, with what was found in them.
 fn samples(outcome: &Outcome) -> Html {
-    let mut parts = vec![paragraph(
-        "A few questions for each reason, chosen by their hash. `curate why OUT ID` tells the \
-         whole way of any question.",
-    )];
+    let mut parts = vec![paragraph([
+        "A few questions for each reason, chosen by their hash. ".into(),
+        Html::plain("code", "curate why OUT ID"),
+        " tells the whole way of any question.".into(),
+    ])];
     let stages = outcome.funnel.stages.iter().map(|stage| stage.stage.as_str());
     for stage in stages.chain([SELECTED]) {
         let of_stage = outcome.samples.iter().filter(|((of, _), _)| of == stage);

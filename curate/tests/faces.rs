@@ -320,3 +320,19 @@ fn the_card_has_the_hubs_header_and_no_strangers_markup() {
         assert!(!card.contains(part), "{part:?} is in\n{card}");
     }
 }
+
+#[track_caller]
+fn check_completions(shell: &str) {
+    let program = env!("CARGO_BIN_EXE_curate");
+    let out = std::process::Command::new(program).args(["completions", shell]).output().unwrap();
+    let script = String::from_utf8(out.stdout).unwrap();
+    assert!(out.status.success() && script.contains("curate"), "{shell}");
+    for command in ["run", "select", "why", "diff", "show", "report", "completions"] {
+        assert!(script.contains(command), "{command} is missing for {shell}");
+    }
+}
+
+#[test]
+fn shells_complete_every_command() {
+    ["bash", "elvish", "fish", "powershell", "zsh"].into_iter().for_each(check_completions);
+}

@@ -28,6 +28,18 @@ fn text_is_escaped_everywhere() {
     check_escape("\u{1b}[31m\0", "␛[31m␀");
 }
 
+#[test]
+fn no_character_gets_through_as_markup() {
+    let entities = ["&amp;", "&lt;", "&gt;", "&quot;", "&#39;"];
+    for character in '\0'..=char::MAX {
+        let html = Html::from(character.to_string());
+        let html = html.as_str();
+        let plain = !html.contains(['&', '<', '>', '"', '\'']) || entities.contains(&html);
+        let calm = !html.contains(|c: char| c.is_control()) || html == "\t" || html == "\n";
+        assert!(plain && calm, "{character:?} becomes {html:?}");
+    }
+}
+
 #[track_caller]
 fn check_visible(text: &str, expected: &str) {
     assert_eq!(visible(text), expected);
