@@ -306,7 +306,9 @@ fn sample(reason: &str, row: &Lineage) -> Html {
     facts.extend(row.rank.map(|rank| format!("rank {} in its domain", count(rank as usize))));
     facts.extend(row.phase.as_ref().map(|phase| format!("picked: {phase}")));
     facts.extend(row.draw.map(|draw| format!("draw {}", count(draw as usize))));
-    let mut content = vec![Html::element("p", &[("class", "quiet")], facts.join(" · "))];
+    // Each on its own, or text written from right to left would move its neighbours.
+    let facts: Html = facts.into_iter().map(|fact| Html::plain("bdi", fact)).collect();
+    let mut content = vec![Html::element("p", &[("class", "quiet")], facts)];
     content.extend(row.evidence.as_ref().map(|evidence| paragraph(format!("Found: {evidence}"))));
     content.push(verbatim(&question));
     details(summary, content)

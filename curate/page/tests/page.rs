@@ -198,19 +198,20 @@ fn browser() -> Option<PathBuf> {
     found
 }
 
-/// Whether a script of the page ran, all scripts marking the root element.
-fn ran(browser: &Path, folder: &Path, page: &str) -> bool {
+/// Whether a script of the page ran, all scripts marking the root element; `None` when the browser
+/// does not work on this machine.
+fn ran(browser: &Path, folder: &Path, page: &str) -> Option<bool> {
     let file = folder.join("page.html");
     std::fs::write(&file, page).unwrap();
     let out = Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+        .args(["--timeout=20000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", folder.join("profile").display()))
         .arg(format!("file://{}", file.display()))
         .output()
-        .unwrap();
+        .ok()?;
     let dom = String::from_utf8_lossy(&out.stdout);
-    assert!(dom.contains("</html>"), "{}", String::from_utf8_lossy(&out.stderr));
-    dom.contains("scriptran")
+    dom.contains("</html>").then(|| dom.contains("scriptran"))
 }
 
 #[test]
@@ -234,6 +235,12 @@ fn no_text_acts_in_a_browser() {
         format!("&lt;script&gt;{script}&lt;/script&gt;"),
         format!("＜script＞{script}＜/script＞"),
     ];
+    let bare = format!("<html><body>{}</body></html>", acts[0]);
+    let Some(seen) = ran(&browser, folder.path(), &bare) else {
+        eprintln!("skipped: {} does not work here", browser.display());
+        return;
+    };
+    assert!(seen, "this test sees a script that runs");
     let texts = breaks.flat_map(|end| acts.iter().map(move |act| format!("{end}{act}")));
     let mut page = Page::new("hostile", "");
     let mut count = 0;
@@ -244,11 +251,10 @@ fn no_text_acts_in_a_browser() {
     }
     let hostile = page.html();
     assert_eq!(count, 192);
-    assert!(!ran(&browser, folder.path(), &hostile), "none of {count} texts runs");
-    assert!(!ran(&browser, folder.path(), &gallery(&acts[0]).html()), "nor in a chart");
+    let ran = |page: &str| ran(&browser, folder.path(), page);
+    assert_eq!(ran(&hostile), Some(false), "none of {count} texts runs");
+    assert_eq!(ran(&gallery(&acts[0]).html()), Some(false), "nor in a chart");
 
-    let bare = format!("<html><body>{}</body></html>", acts[0]);
-    assert!(ran(&browser, folder.path(), &bare), "this test sees a script that runs");
     let with_policy = hostile.replace("</main>", &acts[0]);
-    assert!(!ran(&browser, folder.path(), &with_policy), "the policy stops what gets in unescaped");
+    assert_eq!(ran(&with_policy), Some(false), "the policy stops what gets in unescaped");
 }
