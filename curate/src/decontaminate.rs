@@ -2,15 +2,20 @@
 //!
 //! The small side (the benchmarks) is indexed, the large one streamed past it on all cores. An
 //! n-gram is a slice of the normalised text: words stand one blank apart there, so equal slices
-//! are equal n-grams, exactly, and nothing is copied.
+//! are equal n-grams, exactly. Nearly all n-grams of the large side are held out by nobody, and
+//! [`filter`] says so without normalising them.
 
-use std::collections::HashMap;
+mod filter;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::iter::once;
 
 use rayon::prelude::*;
 use record::example::is_python_space;
 
 use crate::funnel::Reason;
+use filter::{Filter, Words, is_plain, is_plain_normalised};
 
 /// A held-out set: no question sharing an n-gram with it may train a model.
 #[derive(Debug, Clone)]
@@ -32,41 +37,131 @@ pub struct Question<'a> {
     pub source_type: &'a str,
 }
 
-/// One verdict a question, naming the benchmark, the row in it and the first shared n-gram.
-///
-/// With `earlier_sources`, what was kept of one source is held out for the sources after it, in
-/// the order in which sources first appear. Two questions of one source never compete. A text
-/// of fewer than `ngram` words has no n-gram and always stays.
-///
-/// Source: simplescaling/s1 `data/decontaminate_util.py` and `data/collect_data.py`.
+/// One verdict a question of a whole pool: [`HeldOut`] over all of it at once.
 pub fn decontaminate(
     questions: &[Question],
     benchmarks: &[Benchmark],
     ngram: usize,
     earlier_sources: bool,
 ) -> Vec<Option<Reason>> {
-    let texts: Vec<String> = questions.par_iter().map(|of| normalise(of.text)).collect();
-    let held_out = |of: &Benchmark| of.questions.par_iter().map(|text| normalise(text)).collect();
-    let held_out: Vec<Vec<String>> = benchmarks.iter().map(held_out).collect();
-    let origins = HashMap::new();
-    let mut index = Index { ngram, origins };
-    for (benchmark, texts) in benchmarks.iter().zip(&held_out) {
-        for (row, text) in texts.iter().enumerate() {
-            index.add(text, Side::Benchmark(&benchmark.name), row);
-        }
-    }
-    let mut verdicts = vec![None; questions.len()];
-    for group in groups(questions, earlier_sources) {
-        let found: Vec<_> = group.par_iter().map(|&i| index.find(&texts[i])).collect();
-        for (i, found) in group.into_iter().zip(found) {
-            if earlier_sources && found.is_none() {
-                let side = Side::EarlierSource(source(questions[i].source_type));
-                index.add(&texts[i], side, questions[i].row);
+    HeldOut::index(benchmarks, ngram, earlier_sources).judge(questions)
+}
+
+/// Every held-out n-gram, with the row (from 0) that holds it out.
+#[derive(Debug, Clone)]
+pub struct HeldOut {
+    ngram: usize,
+    earlier_sources: bool,
+    filter: Filter,
+    /// The side is an index into `sides`: of those that have the n-gram the first one.
+    origins: HashMap<Box<str>, (usize, usize)>,
+    /// The benchmarks, then the sources in order of their first rows.
+    sides: Vec<Side>,
+    /// Indices into `sides` by name of the source.
+    sources: HashMap<String, usize>,
+}
+
+impl HeldOut {
+    /// The n-grams of all benchmarks.
+    ///
+    /// With `earlier_sources`, what [`HeldOut::judge`] keeps of one source is held out for the
+    /// sources after it, in the order in which sources first appear; the index then grows with
+    /// the pool. Two questions of one source never compete.
+    pub fn index(benchmarks: &[Benchmark], ngram: usize, earlier_sources: bool) -> Self {
+        let sides = benchmarks.iter().map(|of| Side::Benchmark(of.name.clone())).collect();
+        let (origins, sources) = (HashMap::new(), HashMap::new());
+        let filter = Filter::new(ngram, 0);
+        let mut held_out = Self { ngram, earlier_sources, filter, origins, sides, sources };
+        for (side, benchmark) in benchmarks.iter().enumerate() {
+            let texts = benchmark.questions.par_iter().map(|text| normalise(text));
+            for (row, text) in texts.collect::<Vec<_>>().iter().enumerate() {
+                held_out.add(text, side, row);
             }
-            verdicts[i] = found;
+        }
+        held_out
+    }
+
+    /// One verdict a question, naming the benchmark, the row in it and the first shared n-gram. A
+    /// text of fewer than `ngram` words has no n-gram and always stays.
+    ///
+    /// `questions` may be a part of the pool; the parts are given in the pool's order. With
+    /// `earlier_sources` a question meets what the parts up to its own kept of earlier sources:
+    /// all of it when each source stands together in the pool.
+    ///
+    /// Source: simplescaling/s1 `data/decontaminate_util.py` and `data/collect_data.py`.
+    pub fn judge(&mut self, questions: &[Question]) -> Vec<Option<Reason>> {
+        let mut verdicts = vec![None; questions.len()];
+        for (side, group) in self.groups(questions) {
+            let find = |words: &mut Words, &i: &usize| self.find(questions[i].text, side, words);
+            let found: Vec<_> = group.par_iter().map_init(Words::default, find).collect();
+            for (i, found) in group.into_iter().zip(found) {
+                if self.earlier_sources && found.is_none() {
+                    self.add(&normalise(questions[i].text), side, questions[i].row);
+                }
+                verdicts[i] = found;
+            }
+        }
+        verdicts
+    }
+
+    fn add(&mut self, normalised: &str, side: usize, row: usize) {
+        for gram in ngrams(normalised, self.ngram) {
+            // Looked up first: a text of the map's own only where there is none.
+            if let Some(origin) = self.origins.get_mut(gram) {
+                *origin = (*origin).min((side, row));
+                continue;
+            }
+            self.origins.insert(gram.into(), (side, row));
+        }
+        if self.filter.has_room(self.origins.len()) {
+            self.filter.add(normalised);
+        } else {
+            self.filter = Filter::new(self.ngram, 4 * self.origins.len());
+            self.origins.keys().for_each(|gram| self.filter.add(gram));
         }
     }
-    verdicts
+
+    /// What a side before `side` holds out of the text.
+    fn find(&self, text: &str, side: usize, words: &mut Words) -> Option<Reason> {
+        let text = match is_plain(text) {
+            true => Cow::Borrowed(text),
+            false => Cow::Owned(normalise(text)),
+        };
+        if matches!(text, Cow::Owned(_)) && !is_plain_normalised(&text) {
+            return ngrams(&text, self.ngram).find_map(|gram| self.reason(gram, side));
+        }
+        words.read(&text);
+        let passage = |first| normalise(&text[words.place(first, self.ngram)]);
+        self.filter.hits(words).find_map(|first| self.reason(&passage(first), side))
+    }
+
+    /// The reason to drop a text with this n-gram, if a side before `side` holds it out.
+    fn reason(&self, gram: &str, side: usize) -> Option<Reason> {
+        let &(by, row) = self.origins.get(gram).filter(|origin| origin.0 < side)?;
+        let (cause, place) = match &self.sides[by] {
+            Side::Benchmark(name) => (name.clone(), "its row"),
+            Side::EarlierSource(name) => (format!("earlier source {name}"), "pool row"),
+        };
+        Some(Reason::new(cause, format!("shares \"{gram}\" with {place} {}", row + 1)))
+    }
+
+    /// Indices into `questions` by source in order of first appearance, or all in one group, each
+    /// with the source's side.
+    fn groups(&mut self, questions: &[Question]) -> Vec<(usize, Vec<usize>)> {
+        if !self.earlier_sources {
+            return vec![(self.sides.len(), (0..questions.len()).collect())];
+        }
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (i, question) in questions.iter().enumerate() {
+            let source = source(question.source_type);
+            if !self.sources.contains_key(source) {
+                self.sources.insert(source.to_string(), self.sides.len());
+                self.sides.push(Side::EarlierSource(source.to_string()));
+            }
+            groups.entry(self.sources[source]).or_default().push(i);
+        }
+        groups.into_iter().collect()
+    }
 }
 
 /// Lower case, trimmed, and every run of white space one blank; punctuation stays.
@@ -96,57 +191,16 @@ pub fn ngrams(normalised: &str, n: usize) -> impl Iterator<Item = &str> {
 }
 
 /// Who holds an n-gram out, by name.
-#[derive(Debug, Clone, Copy)]
-enum Side<'a> {
-    Benchmark(&'a str),
-    EarlierSource(&'a str),
-}
-
-/// Every held-out n-gram, with the side and the row (from 0) that have it first.
-struct Index<'a> {
-    ngram: usize,
-    origins: HashMap<&'a str, (Side<'a>, usize)>,
-}
-
-impl<'a> Index<'a> {
-    fn add(&mut self, normalised: &'a str, side: Side<'a>, row: usize) {
-        for gram in ngrams(normalised, self.ngram) {
-            self.origins.entry(gram).or_insert((side, row));
-        }
-    }
-
-    fn find(&self, normalised: &str) -> Option<Reason> {
-        let held_out = |gram| self.origins.get(gram).map(|&(side, row)| (gram, side, row + 1));
-        let (gram, side, row) = ngrams(normalised, self.ngram).find_map(held_out)?;
-        let (cause, place) = match side {
-            Side::Benchmark(name) => (name.to_string(), "its row"),
-            Side::EarlierSource(name) => (format!("earlier source {name}"), "pool row"),
-        };
-        Some(Reason::new(cause, format!("shares \"{gram}\" with {place} {row}")))
-    }
-}
-
-/// Indices into `questions` by source in order of first appearance, or all in one group.
-fn groups(questions: &[Question], earlier_sources: bool) -> Vec<Vec<usize>> {
-    if !earlier_sources {
-        return vec![(0..questions.len()).collect()];
-    }
-    let mut group_of = HashMap::new();
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    for (i, question) in questions.iter().enumerate() {
-        let group = *group_of.entry(source(question.source_type)).or_insert_with(|| {
-            groups.push(Vec::new());
-            groups.len() - 1
-        });
-        groups[group].push(i);
-    }
-    groups
+#[derive(Debug, Clone)]
+enum Side {
+    Benchmark(String),
+    EarlierSource(String),
 }
 
 /// The data set in a `source_type`: its first two parts, as in `owner/dataset/subject`.
 ///
 /// Differs from s1: LiveCodeBench's releases are one source there, named by owner and release.
-fn source(source_type: &str) -> &str {
+pub(crate) fn source(source_type: &str) -> &str {
     let end = source_type.match_indices('/').nth(1).map_or(source_type.len(), |(at, _)| at);
     &source_type[..end]
 }

@@ -5,13 +5,19 @@
 //! lengths come with the pool's rows. It knows no tokens and never changes a row; it only decides
 //! which rows stay, and says why the others left.
 //!
-//! Modules in reading order: [`config`] (a run's numbers), [`run`] (the whole way, top to bottom),
-//! the stages [`deduplicate`], [`decontaminate`], [`quality`], [`difficulty`] and [`selection`],
-//! then [`funnel`] (who left where, and that the counts close) and [`report`] (what people read).
+//! Modules in reading order: [`config`] (a run's numbers), [`run`] (the whole way), [`survey`] (its
+//! first half, all stages before the selection) with the stages [`deduplicate`], [`decontaminate`],
+//! [`quality`] and [`difficulty`]; [`sets`] (its second half, from a lineage to folders) with
+//! [`selection`], which [`select`] repeats by other criteria; then [`funnel`] (who left where, and
+//! that the counts close), [`report`] (what people read) and [`progress`].
+//! A published folder is read back by [`outcome`]; from it come [`report_page`] and [`card`], and
+//! the answers in the terminal: [`why`], [`diff`] and [`show`], laid out by [`terminal`].
 
 pub mod config;
 
 pub mod run;
+
+pub mod survey;
 
 pub mod deduplicate;
 
@@ -20,8 +26,24 @@ pub mod quality;
 
 pub mod difficulty;
 
+pub mod sets;
+
 pub mod selection;
+
+pub mod select;
 
 pub mod funnel;
 
+pub mod progress;
 pub mod report;
+
+pub mod outcome;
+
+pub mod card;
+pub mod report_page;
+
+pub mod diff;
+pub mod show;
+pub mod why;
+
+pub mod terminal;

@@ -1,9 +1,11 @@
-//! The `curate` command.
+//! The `curate` command: its subcommands by name, each with arguments and work in its own module.
 
-use std::path::PathBuf;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use curate::{diff, report_page, run, select, show, why};
 
 /// From a pool of reasoning questions to a small training set, with every row accounted for.
 #[derive(Parser)]
@@ -16,28 +18,52 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Send a pool down the funnel and publish the selected set.
-    Run {
-        /// The run: a TOML file such as configs/curate/s1k.toml.
-        config: PathBuf,
-        /// Override one value of the config, such as selection.target=200; may be repeated.
-        #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-        sets: Vec<String>,
-        /// Replace the output folder if it exists.
-        #[arg(long)]
-        overwrite: bool,
+    Run(run::Args),
+    /// Select again from a run's lineage, by one criterion or many.
+    Select(select::Args),
+    /// Tell a question's whole way through the funnel, and what was selected instead of it.
+    Why(why::Args),
+    /// Compare two sets: the questions of only one, and why the other lost each.
+    Diff(diff::Args),
+    /// List a set's questions, or show one with its trace and answer.
+    Show(show::Args),
+    /// Write a set's report as one HTML page.
+    Report(report_page::Args),
+    /// Print what a shell needs to complete these commands.
+    Completions {
+        /// The shell.
+        shell: Shell,
     },
 }
 
 fn main() -> ExitCode {
-    let Command::Run { config, sets, overwrite } = Arguments::parse().command;
-    match curate::run::run(&config, &sets, overwrite) {
-        Ok(summary) => {
-            print!("{summary}");
-            ExitCode::SUCCESS
-        }
+    let outcome = match Arguments::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Select(args) => select::run(&args),
+        Command::Why(args) => why::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Report(args) => report_page::run(&args),
+        Command::Completions { shell } => Ok(completions(shell)),
+    };
+    match outcome.and_then(|text| Ok(std::io::stdout().lock().write_all(text.as_bytes())?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads the output, `head` for instance, may have enough of it.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "curate", &mut script);
+    String::from_utf8(script).expect("our names are UTF-8")
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }

@@ -1,6 +1,7 @@
 //! Decontamination: Python's normalisation, n-grams, benchmarks and earlier sources.
 
-use curate::decontaminate::{Benchmark, Question, decontaminate, ngrams, normalise};
+use curate::decontaminate::{Benchmark, HeldOut, Question, decontaminate, ngrams, normalise};
+use curate::funnel::Reason;
 
 #[track_caller]
 fn check_normalise(text: &str, expected: &str) {
@@ -63,11 +64,23 @@ fn check(questions: &[(&str, &str)], n: usize, earlier_sources: bool, expected: 
         .enumerate()
         .map(|(row, &(source_type, text))| Question { row, text, source_type })
         .collect();
-    let reasons: Vec<String> = decontaminate(&questions, &benchmarks, n, earlier_sources)
-        .iter()
-        .map(|reason| reason.as_ref().map_or(String::new(), |reason| reason.text()))
-        .collect();
-    assert_eq!(reasons, expected);
+    let texts = |reasons: Vec<Option<Reason>>| -> Vec<String> {
+        let text = |reason: Option<Reason>| reason.map_or(String::new(), |reason| reason.text());
+        reasons.into_iter().map(text).collect()
+    };
+    assert_eq!(texts(decontaminate(&questions, &benchmarks, n, earlier_sources)), expected);
+    // The same in two parts, wherever no source stands in both.
+    for cut in 0..=questions.len() {
+        let (left, right) = questions.split_at(cut);
+        let letter = |of: &Question| of.source_type.chars().next();
+        let in_left: Vec<_> = left.iter().map(letter).collect();
+        if earlier_sources && right.iter().any(|of| in_left.contains(&letter(of))) {
+            continue;
+        }
+        let mut held_out = HeldOut::index(&benchmarks, n, earlier_sources);
+        let in_parts = [held_out.judge(left), held_out.judge(right)].concat();
+        assert_eq!(texts(in_parts), expected, "cut before question {cut}");
+    }
 }
 
 #[test]

@@ -2,8 +2,12 @@
 
 mod contamination;
 mod demo_data;
+mod faces;
 mod funnel;
+mod pipelines;
 mod quality;
 mod run;
+mod select;
 mod selection;
+mod shape;
 mod shared;

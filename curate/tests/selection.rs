@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use curate::config::{Algorithm, Benchmark, Seeded, Selection};
+use curate::config::{After, Algorithm, Benchmark, Seeded, Selection};
 use curate::selection::{Candidate, Phase, select};
 use record::seed::{Rng, rng};
 use serde_json::{Value, json};
@@ -17,22 +17,23 @@ fn rules(algorithm: Algorithm, target: usize, uniform_until: usize) -> Selection
     };
     Selection {
         algorithm,
-        target,
+        after: After::default(),
+        target: Some(target),
         allow_fewer: false,
-        uniform_until,
+        uniform_until: Some(uniform_until),
         seeded: vec![seeded("gpqa", None), seeded("aime", None), seeded("math/", Some(5600))],
-        benchmark: Benchmark {
+        benchmark: Some(Benchmark {
             aime: "aime".to_string(),
             gpqa: "gpqa".to_string(),
             gpqa_to_aime: 0.5,
-        },
+        }),
     }
 }
 
 /// A candidate that owns its texts.
 #[derive(Debug, Clone)]
 struct Made {
-    hash: String,
+    id: u64,
     domain: String,
     source_type: String,
     length: i64,
@@ -42,20 +43,25 @@ struct Made {
 fn borrow(rows: &[Made]) -> Vec<Candidate<'_>> {
     rows.iter()
         .map(|row| Candidate {
-            hash: &row.hash,
-            domain: &row.domain,
+            id: row.id,
+            domain: Some(&row.domain),
             source_type: &row.source_type,
-            length: row.length,
+            length: Some(row.length),
             correct: row.correct,
         })
         .collect()
 }
 
-/// Hashes of the picked rows, with what each was picked for.
-fn picked(rows: &[Made], rules: &Selection, seed: u64) -> BTreeMap<String, Phase> {
+/// Ids of the picked rows, with what each was picked for and when.
+fn drawn(rows: &[Made], rules: &Selection, seed: u64) -> BTreeMap<u64, (Phase, usize)> {
     let picks = select(&borrow(rows), rules, &mut rng(seed, &["selection"])).unwrap();
-    let phase = |(row, phase): (&Made, &Option<Phase>)| Some((row.hash.clone(), (*phase)?));
-    std::iter::zip(rows, &picks.phase).filter_map(phase).collect()
+    let picked = std::iter::zip(rows, &picks.picked);
+    picked.filter_map(|(row, picked)| Some((row.id, (*picked)?))).collect()
+}
+
+/// Ids of the picked rows, with what each was picked for.
+fn picked(rows: &[Made], rules: &Selection, seed: u64) -> BTreeMap<u64, Phase> {
+    drawn(rows, rules, seed).into_iter().map(|(id, (phase, _))| (id, phase)).collect()
 }
 
 /// Random candidates in `domains` domains: a few per cent each of AIME and GPQA, many of MATH.
@@ -70,7 +76,7 @@ fn made(count: usize, domains: u64, rng: &mut Rng) -> Vec<Made> {
         // The square makes domains unequal, and the hundred lengths make ties.
         let domain = (rng.uniform().powi(2) * domains as f64) as u64;
         Made {
-            hash: format!("{number:04}"),
+            id: number as u64,
             domain: format!("domain {domain}"),
             source_type: source_type.to_string(),
             length: 100 * rng.below(100) as i64,
@@ -85,7 +91,7 @@ fn exact_count_whole_phase_1_and_no_order_dependence() {
     for seed in 0..30 {
         let mut random = rng(seed, &["test"]);
         let mut rows = made(400, 12, &mut random);
-        let rules = rules(Algorithm::Notebook, 150, 110);
+        let rules = rules(Algorithm::ReleasedCode, 150, 110);
         let picks = picked(&rows, &rules, seed);
         assert_eq!(picks.len(), 150, "seed {seed}");
 
@@ -93,13 +99,12 @@ fn exact_count_whole_phase_1_and_no_order_dependence() {
             let long_math = row.source_type == "math/algebra" && row.length > 5600;
             row.correct && (row.source_type == "gpqa" || row.source_type == "aime" || long_math)
         };
-        let by_definition: BTreeSet<&str> =
-            rows.iter().filter(seeded).map(|row| &*row.hash).collect();
+        let by_definition: BTreeSet<u64> = rows.iter().filter(seeded).map(|row| row.id).collect();
         let in_phase = |phase| {
-            let of_phase = |(hash, of): (&'_ String, &Phase)| (*of == phase).then(|| hash.clone());
-            picks.iter().filter_map(of_phase).collect::<BTreeSet<String>>()
+            let of_phase = |(&id, of): (&u64, &Phase)| (*of == phase).then_some(id);
+            picks.iter().filter_map(of_phase).collect::<BTreeSet<u64>>()
         };
-        assert!(in_phase(Phase::Seeded).iter().eq(by_definition), "seed {seed}");
+        assert_eq!(in_phase(Phase::Seeded), by_definition, "seed {seed}");
         assert_eq!(in_phase(Phase::Uniform).len(), 110 - in_phase(Phase::Seeded).len());
         assert_eq!(in_phase(Phase::Benchmark).len(), 40);
 
@@ -112,8 +117,8 @@ fn exact_count_whole_phase_1_and_no_order_dependence() {
 #[test]
 fn paper_draws_uniformly_to_the_end() {
     let rows = made(400, 12, &mut rng(1, &["test"]));
-    let picks = picked(&rows, &rules(Algorithm::Paper, 150, 110), 1);
-    let to_the_end = picked(&rows, &rules(Algorithm::Notebook, 150, 150), 1);
+    let picks = picked(&rows, &rules(Algorithm::PaperText, 150, 110), 1);
+    let to_the_end = picked(&rows, &rules(Algorithm::ReleasedCode, 150, 150), 1);
     assert_eq!(picks, to_the_end);
     assert!(picks.values().all(|phase| *phase != Phase::Benchmark));
 }
@@ -121,7 +126,7 @@ fn paper_draws_uniformly_to_the_end() {
 /// One row a length, all in one domain, none of phase 1.
 fn lengths(lengths: &[i64]) -> Vec<Made> {
     let row = |(number, &length): (usize, &i64)| Made {
-        hash: format!("{number:04}"),
+        id: number as u64,
         domain: "domain".to_string(),
         source_type: "other".to_string(),
         length,
@@ -134,12 +139,12 @@ fn lengths(lengths: &[i64]) -> Vec<Made> {
 /// within five standard errors, which a right program leaves once in two million frequencies.
 #[track_caller]
 fn check_law(of_lengths: &[i64], probabilities: &[f64]) {
-    let (rows, rules) = (lengths(of_lengths), rules(Algorithm::Paper, 1, 0));
+    let (rows, rules) = (lengths(of_lengths), rules(Algorithm::PaperText, 1, 0));
     let draws = 40_000;
     let mut drawn = vec![0u32; rows.len()];
     for seed in 0..draws {
         let picks = select(&borrow(&rows), &rules, &mut rng(seed, &["law"])).unwrap();
-        drawn[picks.phase.iter().position(Option::is_some).unwrap()] += 1;
+        drawn[picks.picked.iter().position(Option::is_some).unwrap()] += 1;
     }
     for (index, &p) in probabilities.iter().enumerate() {
         let frequency = f64::from(drawn[index]) / draws as f64;
@@ -178,7 +183,7 @@ fn check_domains(places: &str, rules: &Selection, probabilities: &[(&str, f64)])
     let (draws, mut drawn) = (20_000, BTreeMap::new());
     for seed in 0..draws {
         let picks = picked(&rows, rules, seed);
-        let is_drawn = |row: &&Made| picks.get(&row.hash).is_some_and(|of| *of != Phase::Seeded);
+        let is_drawn = |row: &&Made| picks.get(&row.id).is_some_and(|of| *of != Phase::Seeded);
         let domain = rows.iter().find(is_drawn).unwrap().domain.clone();
         *drawn.entry(domain).or_insert(0.0) += 1.0 / draws as f64;
     }
@@ -194,14 +199,14 @@ fn domains_are_drawn_by_their_phase() {
     // Phase 3 counts rows whether solved or not: 3 of AIME in A, 1 in B; 5 of GPQA in B, 2 in C.
     // GPQA counts half as much as AIME, 2 rows for its 7: B has 5 * 2/7 cut to 1, C none.
     let both = "aime A,aime A,aime A,aime B,gpqa B,gpqa B,gpqa B,gpqa B,gpqa B,gpqa C,gpqa C,x D";
-    let phase_3 = rules(Algorithm::Notebook, 1, 0);
+    let phase_3 = rules(Algorithm::ReleasedCode, 1, 0);
     check_domains(both, &phase_3, &[("A", 0.6), ("B", 0.4)]);
-    let paper = rules(Algorithm::Paper, 1, 0);
+    let paper = rules(Algorithm::PaperText, 1, 0);
     check_domains(both, &paper, &[("A", 0.25), ("B", 0.25), ("C", 0.25), ("D", 0.25)]);
     // The row of phase 1 stays in its pool, where drawing it is a draw lost to its domain: A wins
     // with 1/2 * 1/3, and B with 1/2, until 1/2 * 2/3 of the time A's row of phase 1 is used up;
     // then both are equal. So A has 1/6 + 1/3 * 1/2.
-    let two = rules(Algorithm::Paper, 2, 0);
+    let two = rules(Algorithm::PaperText, 2, 0);
     check_domains("gpqa A!,x A,x B,x B", &two, &[("A", 1.0 / 3.0), ("B", 2.0 / 3.0)]);
 }
 
@@ -214,16 +219,16 @@ fn check_notes(rows: &[Made], rules: &Selection, expected: &[&str]) {
 #[test]
 fn says_when_it_could_not_keep_to_the_rules() {
     let plain = lengths(&[1, 2, 3, 4, 5, 6]);
-    check_notes(&plain, &rules(Algorithm::Notebook, 4, 4), &[]);
-    check_notes(&plain, &rules(Algorithm::Paper, 4, 2), &[]);
+    check_notes(&plain, &rules(Algorithm::ReleasedCode, 4, 4), &[]);
+    check_notes(&plain, &rules(Algorithm::PaperText, 4, 2), &[]);
     let no_shape = |uniform: u32, phase_3: u32| {
         format!(
             "Phase 3 drew the domain of {uniform} of its {phase_3} picks uniformly: no rows like \
              aime and gpqa were left to give it a shape."
         )
     };
-    check_notes(&plain, &rules(Algorithm::Notebook, 4, 1), &[&no_shape(3, 3)]);
-    let fewer = Selection { allow_fewer: true, ..rules(Algorithm::Notebook, 9, 4) };
+    check_notes(&plain, &rules(Algorithm::ReleasedCode, 4, 1), &[&no_shape(3, 3)]);
+    let fewer = Selection { allow_fewer: true, ..rules(Algorithm::ReleasedCode, 9, 4) };
     let only = "Only 6 rows were left for a target of 9.";
     check_notes(&plain, &fewer, &[only, &no_shape(2, 2)]);
     // One AIME row, unsolved, alone in its domain: phase 3 draws it, then has no shape left.
@@ -234,7 +239,7 @@ fn says_when_it_could_not_keep_to_the_rules() {
         correct: false,
         ..with_aime[0].clone()
     };
-    check_notes(&with_aime, &rules(Algorithm::Notebook, 3, 0), &[&no_shape(2, 3)]);
+    check_notes(&with_aime, &rules(Algorithm::ReleasedCode, 3, 0), &[&no_shape(2, 3)]);
 }
 
 #[track_caller]
@@ -246,10 +251,10 @@ fn check_error(rows: &[Made], rules: &Selection, expected: &str) {
 #[test]
 fn a_target_out_of_reach_is_an_error() {
     let rows = lengths(&[1, 2, 3]);
-    check_error(&rows, &rules(Algorithm::Paper, 4, 4), "3 rows are left to select 4 from");
+    check_error(&rows, &rules(Algorithm::PaperText, 4, 4), "3 rows are left to select 4 from");
     let mut seeded = rows;
     seeded.iter_mut().for_each(|row| row.source_type = "gpqa".to_string());
-    check_error(&seeded, &rules(Algorithm::Paper, 2, 2), "phase 1 alone takes 3 rows");
+    check_error(&seeded, &rules(Algorithm::PaperText, 2, 2), "phase 1 alone takes 3 rows");
 }
 
 /// How often each row is picked over many seeds, against `oracle/selection.py`, a NumPy version of
@@ -260,18 +265,19 @@ fn frequencies_equal_the_oracle_in_python() {
         eprintln!("skipped: set S1_ORACLE=1 (and S1_ORACLE_PYTHON) to compare with NumPy");
         return;
     }
-    let (seeds, rules) = (2000, rules(Algorithm::Notebook, 60, 40));
+    let (seeds, rules) = (2000, rules(Algorithm::ReleasedCode, 60, 40));
     let rows = made(150, 6, &mut rng(7, &["oracle"]));
     let mut ours = BTreeMap::new();
     for seed in 0..seeds {
         for hash in picked(&rows, &rules, seed).into_keys() {
-            *ours.entry(hash).or_insert(0.0) += 1.0 / seeds as f64;
+            *ours.entry(format!("{hash:04}")).or_insert(0.0) += 1.0 / seeds as f64;
         }
     }
     let theirs = oracle(&rows, &rules, seeds);
     let mut largest = 0.0f64;
-    for Made { hash, .. } in &rows {
-        let (p, q) = (ours.get(hash).copied().unwrap_or(0.0), theirs[hash].as_f64().unwrap());
+    for Made { id, .. } in &rows {
+        let hash = format!("{id:04}");
+        let (p, q) = (ours.get(&hash).copied().unwrap_or(0.0), theirs[&hash].as_f64().unwrap());
         let mean = (p + q) / 2.0;
         let error = (mean * (1.0 - mean) * 2.0 / seeds as f64).sqrt();
         assert!((p - q).abs() <= 5.0 * error + 1e-9, "row {hash}: {p} here, {q} in Python");
@@ -284,7 +290,7 @@ fn oracle(rows: &[Made], rules: &Selection, seeds: u64) -> Value {
     let rows: Vec<Value> = rows
         .iter()
         .map(|row| {
-            json!({"hash": row.hash, "domain": row.domain, "source_type": row.source_type,
+            json!({"hash": format!("{:04}", row.id), "domain": row.domain, "source_type": row.source_type,
                    "length": row.length, "correct": row.correct})
         })
         .collect();
