@@ -377,7 +377,7 @@ struct Summed<R> {
     sum: Sum,
 }
 
-impl<R: Hash> Summed<R> {
+impl<R: Hash + Sync> Summed<R> {
     fn new(writer: Writer<R>) -> Self {
         Self { writer, sum: Sum::default() }
     }
