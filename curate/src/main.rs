@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use curate::{diff, report_page, run, select, show, why};
+use curate::{diff, featurise, report_page, run, select, show, why};
 
 /// From a pool of reasoning questions to a small training set, with every row accounted for.
 #[derive(Parser)]
@@ -19,6 +19,8 @@ struct Arguments {
 enum Command {
     /// Send a pool down the funnel and publish the selected set.
     Run(run::Args),
+    /// Find what the funnel must know of each question: lengths, domains, attempts and grades.
+    Featurise(featurise::Args),
     /// Select again from a run's lineage, by one criterion or many.
     Select(select::Args),
     /// Tell a question's whole way through the funnel, and what was selected instead of it.
@@ -39,6 +41,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Featurise(args) => featurise::run(&args),
         Command::Select(args) => select::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Diff(args) => diff::run(&args),

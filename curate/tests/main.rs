@@ -2,7 +2,9 @@
 
 mod contamination;
 mod demo_data;
+mod domain;
 mod faces;
+mod featurise;
 mod funnel;
 mod pipelines;
 mod quality;
@@ -11,3 +13,4 @@ mod select;
 mod selection;
 mod shape;
 mod shared;
+mod tokens;
