@@ -3,6 +3,7 @@
 mod contamination;
 mod demo_data;
 mod domain;
+mod faces;
 mod featurise;
 mod funnel;
 mod pipelines;

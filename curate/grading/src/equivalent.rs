@@ -2,8 +2,8 @@
 
 use std::fmt::{Display, Formatter};
 
-use crate::math::{Comma, Expr, Outcome, Reading, compare, parse};
-use crate::text::{folded, is_prose, is_words, normalise, strip_outside, time};
+use crate::math::{Comma, Expr, Outcome, Reading, compare, in_words, parse};
+use crate::text::{folded, is_words, normalise, strip_outside, time};
 use crate::{Mode, choice, extract};
 
 /// What was decided, and by which rule.
@@ -90,7 +90,9 @@ pub fn equivalent(given: &str, expected: &str) -> Verdict {
     if given == expected {
         return Verdict::equal("identical");
     }
-    judge(&Side::read(given), &Side::read(expected))
+    // In one order, so that even the budget runs out at the same place both ways round.
+    let (first, second) = if given < expected { (given, expected) } else { (expected, given) };
+    judge(&Side::read(first), &Side::read(second))
 }
 
 /// [`equivalent()`] with both sides as they were understood.
@@ -106,6 +108,19 @@ pub fn explain(given: &str, expected: &str) -> Explanation {
 /// Longer texts are compared as text only; they are no answers.
 const LONGEST: usize = 4_000;
 
+/// Words for the empty set.
+const NOTHING: [&str; 6] = [
+    "no solution",
+    "no solutions",
+    "no real solution",
+    "no real solutions",
+    "empty set",
+    "the empty set",
+];
+
+/// Words for what has no value.
+const UNDEFINED: [&str; 4] = ["undefined", "not defined", "does not exist", "dne"];
+
 /// One side of a comparison, as text and in all the ways it may be read.
 struct Side {
     normal: String,
@@ -117,7 +132,7 @@ impl Side {
         let boxed = text.contains("\\boxed") || text.contains("\\fbox");
         if !boxed {
             let side = Side::of_answer(text);
-            if !side.readings.is_empty() || !is_prose(text) {
+            if !side.readings.is_empty() {
                 return side;
             }
         }
@@ -136,6 +151,17 @@ impl Side {
             if let Some((minutes, half)) = time(&normal) {
                 let time = Expr::Time(minutes, half);
                 if half.is_some() { readings = vec![time] } else { readings.push(time) }
+            }
+        }
+        if is_words(&normal) {
+            let words = folded(&normal);
+            let nothing = NOTHING.contains(&words.as_str()).then(|| Expr::Set(Vec::new()));
+            let all = ["all real numbers", "all reals"].contains(&words.as_str());
+            let nothing = nothing.or_else(|| all.then(|| Expr::Symbol("ℝ".into())));
+            let undefined = UNDEFINED.contains(&words.as_str());
+            let meaning = nothing.or_else(|| undefined.then(|| Expr::Text(UNDEFINED[0].into())));
+            if let Some(meaning) = meaning.or_else(|| in_words(&words)) {
+                readings = vec![meaning];
             }
         }
         Side { normal, readings }
@@ -177,10 +203,10 @@ fn readings_of(text: &str) -> Vec<Expr> {
     let mut readings = Vec::new();
     for comma in commas {
         for decimal_log in logs {
-            if let Some(expr) = parse(text, Reading { comma, decimal_log: *decimal_log }) {
-                if !readings.contains(&expr) {
-                    readings.push(expr);
-                }
+            if let Some(expr) = parse(text, Reading { comma, decimal_log: *decimal_log })
+                && !readings.contains(&expr)
+            {
+                readings.push(expr);
             }
         }
     }
@@ -190,6 +216,9 @@ fn readings_of(text: &str) -> Vec<Expr> {
 fn judge(a: &Side, b: &Side) -> Verdict {
     if let Some(rule) = as_text(a, b) {
         return Verdict::equal(rule);
+    }
+    if names_apart(&a.normal, &b.normal) {
+        return Verdict::different("different");
     }
     let mut verdict = Verdict::different("unparsed");
     for (at, x) in a.readings.iter().enumerate() {
@@ -206,6 +235,19 @@ fn judge(a: &Side, b: &Side) -> Verdict {
         verdict.rule = "different";
     }
     verdict
+}
+
+/// Letters side by side are a product (`mgh`), but not where their order says something: an angle
+/// turns at its middle letter, and of `CAB` and `BAC` neither is a set of choices in order, as
+/// `ABD` is.
+fn names_apart(a: &str, b: &str) -> bool {
+    let angle = |text: &str| text.strip_prefix("\\angle").map(|name| name.trim().to_string());
+    if let (Some(a), Some(b)) = (angle(a), angle(b)) {
+        let letters = a.len() == 3 && a.bytes().all(|b| b.is_ascii_uppercase());
+        return letters && b.len() == 3 && a != b && !a.bytes().eq(b.bytes().rev());
+    }
+    let choices = |text: &str| text.len() > 1 && text.bytes().all(|b| (b'A'..=b'F').contains(&b));
+    choices(a) && choices(b) && a != b && !a.bytes().is_sorted() && !b.bytes().is_sorted()
 }
 
 /// The rules that need no mathematics. Numbers are left to those that say more.
@@ -228,7 +270,11 @@ fn as_text(a: &Side, b: &Side) -> Option<&'static str> {
     let labelled = |side: &Side, letter: char| {
         let rest = side.normal.strip_prefix('(').unwrap_or(&side.normal);
         let rest = rest.strip_prefix(letter).unwrap_or("");
-        rest.starts_with([')', '.', ':']) && choice(&side.normal, Mode::Strict) == Some(letter)
+        let said = ["option", "choice", "answer"]
+            .iter()
+            .any(|word| side.normal.len() < 12 && side.normal.to_lowercase().starts_with(word));
+        (said || rest.starts_with([')', '.', ':']))
+            && choice(&side.normal, Mode::Strict) == Some(letter)
     };
     match (letter(a), letter(b)) {
         (Some(x), Some(y)) => (x == y).then_some("choice"),

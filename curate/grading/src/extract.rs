@@ -49,8 +49,8 @@ pub struct Extracted {
 ///   and `<answer>96</answer>`. A `final answer` with a number or formula behind the last
 ///   box goes before that box.
 /// - `formula`, `number`, `text`: of the last sentence that has one, the formula, else the number;
-///   a completion of a few words is its own answer. Not where an unfinished box shows that the
-///   completion was cut off.
+///   a completion of a few words is its own answer. Not where an unfinished box or thought shows
+///   that the completion was cut off.
 pub fn extract(completion: &str, mode: Mode) -> Option<Extracted> {
     match mode {
         Mode::S1 => s1::extract(completion),

@@ -138,7 +138,8 @@ pub fn strip_outside(text: &str) -> &str {
             // `$a$ and $b$` is not one formula in dollars.
             (!inner.contains(close) && !inner.ends_with('\\')).then_some(inner)
         });
-        let next = inner.or_else(|| text.strip_suffix('.')).or_else(|| in_text(text));
+        let stop = || text.strip_suffix('.').filter(|rest| !rest.ends_with('.')); // no ellipsis
+        let next = inner.or_else(stop).or_else(|| in_text(text));
         match next.map(str::trim) {
             Some(shorter) => text = shorter,
             None => break,
@@ -172,15 +173,6 @@ pub fn folded(normal: &str) -> String {
 pub fn is_words(normal: &str) -> bool {
     let letters = normal.chars().filter(|c| c.is_alphabetic()).count();
     letters > 1 && normal.chars().all(|c| c.is_alphabetic() || " -'.,!?".contains(c))
-}
-
-/// Does it read like a sentence rather than like an answer?
-pub fn is_prose(text: &str) -> bool {
-    let word = |word: &&str| {
-        word.len() > 1
-            && word.trim_matches(['.', ',', ':', '*']).bytes().all(|b| b.is_ascii_alphabetic())
-    };
-    text.split_whitespace().filter(word).take(3).count() >= 2
 }
 
 /// A time of day: minutes after midnight, or after the beginning of the half that is named.

@@ -106,6 +106,8 @@ fn strict_the_answer_part() {
     strict("So it is 2/3. <|im_start|>user", "2/3", "number");
     strict("<|im_start|>answer\n\\boxed{4}<|im_end|>\n<|im_start|>user\n\\boxed{5}", "4", "box");
     strict("<think>\\boxed{1}</think>", "", "none");
+    strict("<think>so 3 and then $x = 4$. Wait", "", "none");
+    strict("<think>so the answer is 4. Wait", "4", "statement");
     strict("", "", "none");
 }
 
@@ -170,6 +172,8 @@ fn strict_statements() {
     );
     strict("**Final Answer**\n\n\\[ \\frac{1}{2} \\]\n", "\\frac{1}{2}", "statement");
     strict("**Answer:** 3.14 cm.\nSome note of 7 words.", "3.14 cm", "statement");
+    strict("Answer $ 9 $", "9", "statement");
+    strict("Answer \\[ \n 9 \n \\]", "9", "statement");
     strict("### Answer\n42\n", "42", "statement");
     strict("The answer is 4. No, the answer is 5.", "5", "statement");
     strict("the answer to the question is $x = 5$, as 3 shows.", "x = 5", "statement");
@@ -204,6 +208,11 @@ fn strict_last_words() {
     strict("Total = $25.00", "$25.00", "number");
     strict("x = 3, y = 4", "x = 3, y = 4", "number");
     strict("...it is navin.", "navin", "text");
+    strict("Cost : 2,74 $ in all", "2,74 $", "number");
+    strict("Alice is tall", "", "none");
+    strict("Of the four of them, Alice is a knight.", "", "none");
+    strict(">35", ">35", "number");
+    strict("## 35", "35", "number");
     strict("I cannot solve this problem.\nSorry about that, my friend.", "", "none");
     // A few words are their own answer.
     for answer in ["42", "x^2 + 1", "1 000", "28 percent", "11,\\! 111", "5!"] {

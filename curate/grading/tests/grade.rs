@@ -126,7 +126,10 @@ fn a_table_lists_what_was_not_sure() {
 fn explanations_show_both_sides() {
     let output = run(&["--explain"], "{\"output\": \"\\\\boxed{1/2}\", \"gold\": \"0.5\"}\n");
     let shown = text(&output.stdout);
-    assert!(shown.contains("1/2") && shown.contains("0.5") && shown.contains("number"), "{shown}");
+    assert!(
+        shown.contains("line 1") && shown.contains("1/2") && shown.contains("number"),
+        "{shown}"
+    );
 }
 
 #[track_caller]

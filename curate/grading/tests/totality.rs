@@ -146,31 +146,37 @@ fn mutated_answers() {
     }
 }
 
-/// A megabyte of one nasty piece after another, and of every two of them.
+/// One nasty piece after another: every piece for 100 kB, those that open something or that
+/// extraction looks for, for 1 MB.
 #[test]
 fn hostile_text_costs_linear_time() {
-    let mut texts: Vec<String> = mutate::PIECES.iter().map(|piece| piece.to_string()).collect();
-    for piece in
-        ["\\boxed{1} ", "\\boxed 7", "\\boxed{\\boxed{", "answer ", "answer is ", "1,", "$1$, "]
-    {
-        texts.push(piece.into());
-    }
-    texts.extend(
-        ["(1+", "\\frac{1}{", "x^{", "\\sqrt{1+", "<|im_start|>user", "a. ", "so ", "\n"]
-            .map(String::from),
-    );
-    for piece in texts {
-        let text = piece.repeat(1_000_000 / piece.len());
-        let other = format!("{text}1");
+    const LONG: [&str; 14] = [
+        "{",
+        "$",
+        "\\[",
+        "\\begin{pmatrix}",
+        "\\boxed{",
+        "\\boxed{1} ",
+        "\\boxed 7",
+        "\\boxed{\\boxed{1} ",
+        "answer is ",
+        "$1$, ",
+        "(1+",
+        "\\frac{1}{",
+        "<|im_start|>user",
+        "so a. ",
+    ];
+    let rows = mutate::PIECES.iter().map(|piece| (piece, 100_000));
+    for (piece, length) in rows.chain(LONG.iter().map(|piece| (piece, 1_000_000))) {
+        let text = piece.repeat(length / piece.len());
         let start = Instant::now();
         assert!(equivalent(&text, &text).equal, "{piece:?} repeated");
-        equivalent(&text, &other);
-        for mode in [Mode::S1, Mode::Strict] {
-            extract(&text, mode);
-            choice(&text, mode);
-        }
-        let took = start.elapsed();
-        assert!(took < Duration::from_secs(2), "{piece:?} repeated took {took:?}");
+        equivalent(&text, &format!("{text}1"));
+        extract(&text, Mode::S1);
+        choice(&text, Mode::Strict);
+        // Twenty times what it takes, and a hundredth of what a square of the length would.
+        let (took, limit) = (start.elapsed(), Duration::from_micros(5 * length as u64));
+        assert!(took < limit, "{piece:?} for {length} bytes took {took:?}");
     }
 }
 
@@ -189,10 +195,13 @@ fn deep_and_huge_things_cost_nothing() {
         ("2^".repeat(50_000) + "2", "4".to_string()),
     ];
     for (a, b) in rows {
-        let start = Instant::now();
-        let verdict = equivalent(&a, &b);
-        assert_eq!(verdict, equivalent(&b, &a));
-        let (took, shown) = (start.elapsed(), &a[..a.len().min(40)]);
+        // A machine that is busy with something else is slow once; a slow input is slow always.
+        let took = (0..3).map(|_| {
+            let start = Instant::now();
+            assert_eq!(equivalent(&a, &b), equivalent(&b, &a));
+            start.elapsed()
+        });
+        let (took, shown) = (took.min().unwrap(), &a[..a.len().min(40)]);
         assert!(took < Duration::from_millis(500), "{shown}… took {took:?}");
     }
 }

@@ -259,9 +259,7 @@ fn is_letter(gold: &str) -> bool {
 
 fn explain(out: &mut impl Write, line: usize, row: &Row, graded: &Graded) -> io::Result<()> {
     match &graded.extracted {
-        Some(given) => {
-            writeln!(out, "line {line}: {given:?} {:?}: {}", row.gold, graded.verdict.rule)
-        }
+        Some(given) => writeln!(out, "line {line}: {}", grading::explain(given, &row.gold)),
         None => writeln!(out, "line {line}: no answer was found; expected {:?}", row.gold),
     }
 }

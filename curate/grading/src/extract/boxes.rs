@@ -24,7 +24,9 @@ pub fn boxes(text: &str) -> Boxes<'_> {
     // Each open brace, with the start of the box that it opens.
     let mut open: Vec<Option<usize>> = Vec::new();
     let mut bare = Vec::new();
-    let mut at = 0;
+    // Nothing before the first box matters.
+    let starts = ["\\boxed", "\\fbox"].iter().filter_map(|name| text.find(name));
+    let mut at = starts.min().unwrap_or(bytes.len());
     while at < bytes.len() {
         match bytes[at] {
             b'\\' => {

@@ -1,14 +1,21 @@
 //! From a sentence to the answer that it states.
 
+use std::sync::LazyLock;
+
 use super::spans::{Span, spans, words};
 
 /// What a sentence says, and whether it was a `formula`, a `number` or plain `text`.
 pub type Reduced<'a> = (&'a str, &'static str);
 
 /// Words that may stand before an answer and are no part of it.
-const LEADING: &str = "therefore|thus|hence|so|then|is|are|was|be|equals|equal to|to|exactly|\
+static LEADING: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    "therefore|thus|hence|so|then|is|are|was|be|equals|equal to|to|exactly|\
     approximately|about|that|it's|it is|the|just|simply|only|indeed|now|also|we get|we have|\
-    we find|we obtain|we see|there are|there is|he has|she has|they have|it has|this gives|gives|giving";
+    we find|we obtain|we see|there are|there is|he has|she has|they have|it has|this gives|\
+    gives|giving"
+        .split('|')
+        .collect()
+});
 /// What an answer follows; the last of them in a sentence counts.
 const COPULAS: [&str; 9] =
     [" is ", " are ", " equals ", " was ", " be ", " it's ", ": ", " = ", " as "];
@@ -18,7 +25,11 @@ const VERBS: [&str; 5] = [" is ", " are ", " equals ", " was ", " it's "];
 
 /// Drops white space, emphasis, quotes and the sentence's end around an answer.
 pub fn trim(text: &str) -> &str {
-    let around = |c: char| c.is_whitespace() || "*_`\"“”#>".contains(c);
+    let around = |c: char| c.is_whitespace() || "*_`\"“”".contains(c);
+    let text = text.trim_start();
+    // A heading or a quotation, but `>35` is an inequality.
+    let mark = text.trim_start_matches(['#', '>']);
+    let text = if mark.starts_with(' ') { mark } else { text };
     let mut text = text.trim_matches(around);
     while let Some(shorter) = text.strip_suffix(['.', ',', ';', ':', '!', '?', '。', '，']) {
         // `5!` is a factorial, and `\,` and its like are commands.
@@ -32,7 +43,14 @@ pub fn trim(text: &str) -> &str {
     text
 }
 
-/// The first sentence and what follows it. A sentence ends with its line or with a full stop,
+/// The first sentence that says anything. Nobody's final answer takes more than 4,000 bytes.
+pub fn first_sentence(text: &str) -> Option<&str> {
+    let start = text.trim_start();
+    let end = (0..=start.len().min(4000)).rev().find(|at| start.is_char_boundary(*at));
+    sentences(&start[..end.unwrap_or(0)]).into_iter().next()
+}
+
+/// The sentences of a text that say anything. A sentence ends with its line or with a full stop,
 /// question or exclamation mark before white space; not within a formula, not behind a single
 /// letter (`B. Paris`, `p.m.`).
 pub fn sentences(text: &str) -> Vec<&str> {
@@ -83,7 +101,10 @@ pub fn reduce(sentence: &str) -> Option<Reduced<'_>> {
     let parts = spans(text);
     if is_answer(text, &parts) {
         let said = VERBS.iter().filter_map(|verb| Some(text.rfind(verb)? + verb.len())).max();
-        let text = said.map_or(text, |at| without_leading(text[at..].trim_start()));
+        let text = match said.map(|at| (&text[..at], without_leading(text[at..].trim_start()))) {
+            Some((subject, tail)) if states(subject, tail) => tail,
+            _ => text,
+        };
         let parts = spans(text);
         // `$x = 5$, as we saw`: what a comma sets apart behind the formula is a remark.
         let remark = parts.len() > 1
@@ -100,8 +121,9 @@ pub fn reduce(sentence: &str) -> Option<Reduced<'_>> {
     };
     let tail =
         COPULAS.iter().filter_map(|word| Some(behind_formulas.rfind(word)? + word.len())).max();
-    let tail = tail.map(|at| without_leading(trim(&behind_formulas[at..])));
-    if let Some(tail) = tail.filter(|tail| !tail.is_empty() && words(tail) < 3 && has_digit(tail)) {
+    let tail =
+        tail.map(|at| (&behind_formulas[..at], without_leading(trim(&behind_formulas[at..]))));
+    if let Some((_, tail)) = tail.filter(|(_, tail)| words(tail) < 3 && has_digit(tail)) {
         return Some((tail, "number"));
     }
     if let Some(formula) = last_formula(text, &parts) {
@@ -110,7 +132,19 @@ pub fn reduce(sentence: &str) -> Option<Reduced<'_>> {
     if let Some(number) = last_number(text) {
         return Some((number, "number"));
     }
-    tail.filter(|tail| !tail.is_empty() && words(tail) < 4).map(|tail| (tail, "text"))
+    let (subject, tail) = tail?;
+    (states(subject, tail) && words(tail) < 4).then_some((tail, "text"))
+}
+
+/// Is the predicate an answer without its subject? `it is Navin` says Navin, but `Alice is a knight`
+/// and `Bob is a knight` are two answers.
+fn states(subject: &str, predicate: &str) -> bool {
+    const SUBJECTS: [&str; 8] =
+        ["it", "this", "that", "which", "answer", "result", "solution", "choice"];
+    let subject = subject.trim_end().rsplit_once(' ').map_or("", |(before, _verb)| before);
+    let noun = subject.rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    let known = SUBJECTS.iter().any(|word| noun.eq_ignore_ascii_case(word));
+    !predicate.is_empty() && (known || has_digit(predicate) || predicate.contains(['$', '\\']))
 }
 
 pub fn has_digit(text: &str) -> bool {
@@ -132,16 +166,24 @@ fn is_answer(text: &str, parts: &[Span]) -> bool {
 fn unwrapped<'a>(text: &'a str, parts: &[Span<'a>]) -> Reduced<'a> {
     match parts {
         [Span::Formula(_, inside)] => (inside.trim(), "formula"),
-        [Span::Prose(_)] if has_digit(text) => (text, "number"),
+        [Span::Prose(_)] if has_digit(text) => (amount(text).unwrap_or(text), "number"),
         [Span::Prose(_)] => (text, "text"),
         _ => (text, "formula"),
     }
 }
 
+/// `2,74 $ in all`: an amount ends with its currency.
+fn amount(text: &str) -> Option<&str> {
+    let (at, sign) = text.char_indices().find(|(_, c)| "$€£¥".contains(*c))?;
+    let number = text[..at].trim_end();
+    let digits = number.chars().all(|c| c.is_ascii_digit() || ".,-".contains(c));
+    (digits && has_digit(number)).then(|| &text[..at + sign.len_utf8()])
+}
+
 fn without_leading(text: &str) -> &str {
     let mut text = text;
-    'again: loop {
-        for word in LEADING.split('|') {
+    'again: while text.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        for word in LEADING.iter() {
             let (Some(head), true) = (text.get(..word.len()), text.len() > word.len()) else {
                 continue;
             };
@@ -152,8 +194,9 @@ fn without_leading(text: &str) -> &str {
                 continue 'again;
             }
         }
-        return text;
+        break;
     }
+    text
 }
 
 /// `A: 96` is 96, `Total = $25` is `$25`; `x = 5` stays an equation.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Extracted;
 use super::boxes::{Boxed, Boxes, boxes};
-use super::sentence::{has_digit, reduce, sentences, trim, without_reason};
+use super::sentence::{first_sentence, has_digit, reduce, sentences, trim, without_reason};
 use super::spans::words;
 
 /// The rules in order; see [`super::extract()`].
@@ -25,7 +25,7 @@ pub fn extract(completion: &str) -> Option<Extracted> {
     }
     let answer = match stated(part, &boxes) {
         Some((text, _)) => Some((text, "statement")),
-        None if boxes.unfinished.is_some() => None,
+        None if boxes.unfinished.is_some() || still_thinking(completion) => None,
         None => last_words(part),
     };
     answer.map(|(text, rule)| Extracted { text: text.to_string(), rule, ambiguous: false })
@@ -41,15 +41,31 @@ fn stated<'a>(part: &'a str, boxes: &Boxes) -> Option<(&'a str, &'static str)> {
     if cut_off { None } else { reduce(sentence).or_else(whole) }
 }
 
+/// Does the completion end within a thought? Then its last formula is a step, not an answer.
+fn still_thinking(completion: &str) -> bool {
+    const THOUGHTS: [(&str, &str); 3] = [
+        ("<think>", "</think>"),
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),
+        ("<|im_start|>think\n", "<|im_start|>answer\n"),
+    ];
+    THOUGHTS.iter().any(|(open, close)| {
+        let thought = completion.rsplit_once(open);
+        thought.is_some_and(|(_, behind)| !behind.contains(close))
+    })
+}
+
 /// The part of a completion in which the answer is looked for.
 pub fn answer_part(completion: &str) -> &str {
     const STARTS: [&str; 3] = ["<|im_start|>answer\n", "</think>", "<|begin_of_solution|>"];
     const ENDS: [&str; 4] = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|end_of_solution|>"];
-    let starts = STARTS.iter().filter_map(|mark| Some(completion.rfind(mark)? + mark.len()));
-    if let Some(start) = starts.max() {
-        let part = &completion[start..];
-        let end = ENDS.iter().filter_map(|mark| part.find(mark)).min();
-        return &part[..end.unwrap_or(part.len())];
+    let mark = |at: usize, marks: &[&str]| {
+        marks.iter().find(|mark| completion[at..].starts_with(**mark)).map(|mark| at + mark.len())
+    };
+    // Every mark begins with `<`, which is rare: one search for it is faster than one for each.
+    if let Some(start) = completion.rmatch_indices('<').find_map(|(at, _)| mark(at, &STARTS)) {
+        let mut ends = completion[start..].match_indices('<').map(|(at, _)| start + at);
+        let end = ends.find(|at| mark(*at, &ENDS).is_some());
+        return &completion[start..end.unwrap_or(completion.len())];
     }
     let mut end = completion.len();
     while let Some(start) = completion[..end].rfind("<|im_start|>") {
@@ -161,7 +177,7 @@ pub fn statement(text: &str) -> Option<Statement<'_>> {
             Some(tagged) => Some(tagged.trim_end_matches(['<', '/'])),
             None => behind_marker(rest, is_heading(text, start)),
         };
-        let sentence = value.and_then(|value| sentences(value).into_iter().next());
+        let sentence = value.and_then(|value| first_sentence(value));
         if let Some(sentence) = sentence.filter(|sentence| !is_remark(trim(sentence))) {
             return Some(Statement { sentence, is_final });
         }
@@ -192,14 +208,15 @@ fn is_heading(text: &str, start: usize) -> bool {
         || ["final", "the final", "the", "my", "my final"].contains(&&*word.to_lowercase())
 }
 
-/// What follows `answer`: `:`, ` is`, ` is:`, `= `, or a heading's end; within one sentence, up to
+/// What follows `answer`: `:`, ` is`, ` is:`, `= `, or a
+/// heading's end or formula; within one sentence, up to
 /// 80 bytes may stand before the colon or the verb.
 fn behind_marker(rest: &str, heading: bool) -> Option<&str> {
     const VERBS: [&str; 9] =
         [" is", " are", " was", " should be", " would be", " must be", " will be", "'s", " equals"];
     let rest = rest.strip_prefix(['s', 'S']).unwrap_or(rest);
     let marks = rest.trim_start_matches(['*', '_', ' ', '}', ')']);
-    if heading && marks.starts_with('\n') {
+    if heading && ["\n", "$", "\\(", "\\["].iter().any(|begin| marks.starts_with(begin)) {
         return Some(marks);
     }
     let mut limit = rest.len().min(80);

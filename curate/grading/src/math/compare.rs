@@ -37,7 +37,7 @@ impl Outcome {
 }
 
 /// Work for one pair of readings: some milliseconds at most.
-const WORK: u64 = 12_000;
+const WORK: u64 = 8_000;
 /// Comparisons of scalars in one pair of readings.
 const COMPARISONS: usize = 3_000;
 
@@ -81,12 +81,7 @@ impl Comparison {
     /// Two answers or parts of answers.
     pub fn answers(&mut self, a: &Expr, b: &Expr) -> Outcome {
         if a == b {
-            return Outcome::Equal(match a {
-                Expr::Number(value) if value.is_integer() => "integer",
-                Expr::Number(_) | Expr::Decimal(..) => "number",
-                Expr::Text(_) => "normalised",
-                _ => "exact",
-            });
+            return Outcome::Equal(self.rule_of(a));
         }
         if self.left == 0 {
             return Outcome::Budget;
@@ -112,6 +107,25 @@ impl Comparison {
             }
             _ if is_collection(a) || is_collection(b) => self.collections(a, b),
             _ => self.scalars(a, b),
+        }
+    }
+
+    /// By what rule something is equal to itself.
+    fn rule_of(&mut self, expr: &Expr) -> &'static str {
+        match expr {
+            Expr::Text(_) => "normalised",
+            Expr::Time(..) => "time",
+            Expr::Quantity(..) => "units",
+            Expr::Relation(_, relations) if relations.iter().all(|r| relation::names(*r)) => {
+                "equation"
+            }
+            Expr::Relation(..) => "relation",
+            expr if is_collection(expr) => "collection",
+            expr => match form(&mut self.exact, expr).ok().and_then(|form| form.value()) {
+                Some(value) if value.is_integer() => "integer",
+                Some(_) => "number",
+                None => "exact",
+            },
         }
     }
 
@@ -143,6 +157,11 @@ impl Comparison {
         unit: &str,
         other: &Expr,
     ) -> Outcome {
+        if let Some(other) = units::letter(other)
+            && units::factor(unit, &other.1).is_some()
+        {
+            return self.quantities(whole, &Expr::Quantity(Box::new(other.0), other.1));
+        }
         let outcome = self.answers(value, other);
         let outcome = match unit {
             "%" | "°" => outcome.or(|| self.scalars(whole, other)),
@@ -181,6 +200,12 @@ impl Comparison {
                 self.in_order(x, y)
             }
             (Expr::List(x, _), Expr::List(y, _)) => self.in_any_order(x, y),
+            // The solution set {5} and the solution 5 are the same answer.
+            (Expr::Set(items), other) | (other, Expr::Set(items))
+                if items.len() == 1 && !is_collection(other) =>
+            {
+                self.answers(&items[0], other)
+            }
             (Expr::Set(x), Expr::Set(y) | Expr::List(y, _)) | (Expr::List(x, _), Expr::Set(y)) => {
                 self.as_sets(x, y)
             }
@@ -257,6 +282,11 @@ impl Comparison {
         if infinity(a).is_some() || infinity(b).is_some() {
             return Outcome::Different;
         }
+        // Written numbers of any length need no arithmetic.
+        if let (Some(x), Some(y)) = (written(a), written(b)) {
+            let rule = if x.is_integer() { "integer" } else { "number" };
+            return if x == y { Outcome::Equal(rule) } else { Outcome::Different };
+        }
         let mut budget = false;
         match self.exactly(a, b) {
             Ok(Outcome::Unknown) => {}
@@ -267,7 +297,8 @@ impl Comparison {
         if let Some(outcome) = self.rounded(a, b) {
             return outcome;
         }
-        if self.exact.pay(500).is_err() {
+        let size = (a.size() + b.size()) as u64;
+        if self.exact.pay(100 + 8 * size).is_err() {
             return Outcome::Budget;
         }
         match probe::compare(a, b) {
@@ -281,7 +312,7 @@ impl Comparison {
     fn exactly(&mut self, a: &Expr, b: &Expr) -> Result<Outcome, Stop> {
         let (x, y) = (form(&mut self.exact, a)?, form(&mut self.exact, b)?);
         if self.exact.same(&x, &y)? {
-            return Ok(Outcome::Equal(match x.value() {
+            return Ok(Outcome::Equal(match x.value().or_else(|| y.value()) {
                 Some(value) if value.is_integer() => "integer",
                 Some(_) => "number",
                 None => "exact",
@@ -326,9 +357,17 @@ impl Comparison {
         let (value, half) = (value.to_f64()?, half.to_f64()?);
         let gap = (exact.re - value).abs();
         let slack = exact.error + value.abs() * 2e-16;
-        (exact.is_real() && slack < half / 10.0).then(|| {
+        (exact.is_real() && slack < half / 10.0).then_some({
             if gap <= half + slack { Outcome::Equal("rounded") } else { Outcome::Different }
         })
+    }
+}
+
+/// The value of a number that stands there as one.
+fn written(expr: &Expr) -> Option<&BigRational> {
+    match expr {
+        Expr::Number(value) | Expr::Decimal(value, _) if whole(expr) => Some(value),
+        _ => None,
     }
 }
 

@@ -44,7 +44,8 @@ impl Value {
         if gap > bound {
             return Some(false);
         }
-        (bound <= 1e-9 * size || bound <= 1e-12).then_some(true)
+        // Zero has no relative precision: there the bound itself has to be small.
+        (bound <= 1e-9 * size || (size <= bound && bound <= 1e-12)).then_some(true)
     }
 
     pub fn negated(&self) -> Value {
@@ -134,7 +135,8 @@ impl Value {
 
     /// The derivative of sine and cosine is at most cosh of the imaginary part.
     fn wave_error(&self) -> f64 {
-        self.im.cosh() * (self.error * (1.0 + self.error) + ROUND)
+        let rounding = if self.im == 0.0 { 0.0 } else { ROUND };
+        self.im.cosh() * (self.error * (1.0 + self.error) + rounding)
     }
 
     pub fn hyperbolic(&self, name: &str) -> Option<Value> {

@@ -6,19 +6,11 @@
 use std::collections::BTreeMap;
 
 use num_bigint::BigInt;
-use num_integer::Integer;
-use num_rational::{BigRational, Ratio};
-use num_traits::{One, Pow, Signed, ToPrimitive, Zero};
+use num_rational::BigRational;
+use num_traits::{One, Signed, ToPrimitive, Zero};
 
-
-/// Why there is no form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// It would be too large.
-    Budget,
-    /// It is no scalar, or has no value, as 1/0.
-    Meaningless,
-}
+pub use super::monomial::Stop;
+use super::monomial::{Exponent, Monomial, checked, merged, power_of, product_of};
 
 /// What a monomial is made of. All but the prime numbers are taken for independent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,13 +21,12 @@ enum Atom {
     Pi,
     E,
     Symbol(String),
-    /// Anything else, by its canonical text: `sin(…)`, `(…)^(1/2)`.
+    /// A number that no algebra reaches (Lindemann), by its canonical text: `sin(1)`, `ln 2`.
+    Transcendental(String),
+    /// Anything else, by its canonical text: `sin(x)`, `(x+1)^(1/2)`.
     Opaque(String),
 }
 
-pub type Exponent = Ratio<i64>;
-/// Atoms by number with their exponents, sorted, none zero.
-type Monomial = Vec<(usize, Exponent)>;
 /// Sums of monomials, none with the coefficient zero.
 type Poly = BTreeMap<Monomial, BigRational>;
 
@@ -122,6 +113,10 @@ impl Exact {
         self.atom(Atom::Opaque(key))
     }
 
+    pub fn transcendental(&mut self, key: String) -> Form {
+        self.atom(Atom::Transcendental(key))
+    }
+
     pub fn symbol(&mut self, name: &str) -> Form {
         self.atom(Atom::Symbol(name.to_owned()))
     }
@@ -147,11 +142,15 @@ impl Exact {
         poly.iter().map(|(monomial, value)| (value.to_string(), monomial)).collect()
     }
 
-    /// Two forms without opaque parts and with normal roots are equal only if they are the same.
+    /// Is it certainly not zero, unless it is the form of zero? So it is without opaque parts, with
+    /// normal roots and at most one transcendental number.
     /// (That π and e are independent is believed, not proved.)
     pub fn certain(&self, form: &Form) -> bool {
+        let mut transcendental = None;
         let sure = |(number, exponent): &(usize, Exponent)| match &self.atoms[*number] {
             Atom::Opaque(_) => false,
+            // Two of them might be algebraically related.
+            Atom::Transcendental(_) => *transcendental.get_or_insert(*number) == *number,
             Atom::Root(_) => exponent.floor().is_zero(),
             Atom::Symbol(_) | Atom::Pi | Atom::E | Atom::I => exponent.is_integer(),
         };
@@ -233,8 +232,8 @@ impl Exact {
             for (right, y) in b {
                 let bits =
                     x.numer().bits() + x.denom().bits() + y.numer().bits() + y.denom().bits();
-                self.pay(1 + (left.len() + right.len()) as u64 / 4 + bits * bits / 65_536)?;
-                let (monomial, value) = self.normal(merged(left, right)?, x * y)?;
+                self.pay(1 + (left.len() + right.len()) as u64 / 4 + bits * bits / 4_096)?;
+                let (monomial, value) = self.normal(merged(left, right)?, product_of(x, y))?;
                 Self::add_term(&mut product, monomial, value);
             }
         }
@@ -440,6 +439,7 @@ impl Exact {
             let factor = BigRational::new((*exponent.numer()).into(), (*exponent.denom()).into());
             let term = match atom {
                 Atom::E => Form::integer(1),
+                atom @ Atom::Root(_) => self.transcendental(format!("ln {atom:?}")),
                 atom => self.opaque(format!("ln {atom:?}")),
             };
             let term = self.times(&term, &Form::rational(factor))?;
@@ -464,46 +464,4 @@ impl Exact {
         let positive = first.is_positive();
         Ok((whole.into_iter().map(|(m, value)| (m, value / &first)).collect(), positive))
     }
-
-    /// Are all symbols gone?
-    pub fn is_constant(&self, form: &Form) -> bool {
-        let free = |(number, _): &(usize, Exponent)| {
-            matches!(self.atoms[*number], Atom::Symbol(_) | Atom::Opaque(_))
-        };
-        !form.over.keys().chain(form.under.keys()).flatten().any(free)
-    }
-}
-
-fn merged(a: &Monomial, b: &Monomial) -> Result<Monomial, Stop> {
-    let mut all = a.clone();
-    for (number, exponent) in b {
-        match all.binary_search_by_key(number, |(number, _)| *number) {
-            Ok(at) => all[at].1 = checked(&all[at].1, exponent, false)?,
-            Err(at) => all.insert(at, (*number, *exponent)),
-        }
-    }
-    Ok(all)
-}
-
-/// The sum, or the product if `times`, of two exponents, if both stay small.
-fn checked(a: &Exponent, b: &Exponent, times: bool) -> Result<Exponent, Stop> {
-    let small = |e: &Exponent| e.numer().abs() < 1 << 42 && *e.denom() < 1 << 20;
-    if times {
-        let over = a.numer().checked_mul(*b.numer()).ok_or(Stop::Budget)?;
-        let under = a.denom().checked_mul(*b.denom()).ok_or(Stop::Budget)?;
-        let product = Exponent::new(over, under);
-        return if small(&product) { Ok(product) } else { Err(Stop::Budget) };
-    }
-    let under = a.denom().lcm(b.denom());
-    let part = |e: &Exponent| e.numer().checked_mul(under / e.denom());
-    let over = part(a).zip(part(b)).and_then(|(x, y)| x.checked_add(y)).ok_or(Stop::Budget)?;
-    let sum = Exponent::new(over, under);
-    if small(&sum) { Ok(sum) } else { Err(Stop::Budget) }
-}
-
-/// A number to a whole power; the caller has paid for its size.
-fn power_of(value: &BigRational, exponent: i64) -> BigRational {
-    let size = exponent.unsigned_abs();
-    let power = BigRational::new_raw(Pow::pow(value.numer(), size), Pow::pow(value.denom(), size));
-    if exponent < 0 { power.recip() } else { power }
 }

@@ -109,7 +109,7 @@ impl Expr {
         Expr::Quotient(Box::new(self), Box::new(divisor))
     }
 
-    pub fn to_the(self, exponent: Expr) -> Expr {
+    pub fn raised_to(self, exponent: Expr) -> Expr {
         Expr::Power(Box::new(self), Box::new(exponent))
     }
 
@@ -147,11 +147,16 @@ impl Expr {
             Expr::Relation(items, relations) => Expr::Relation(all(items), relations.clone()),
             Expr::Matrix(rows) => Expr::Matrix(rows.iter().map(|row| all(row)).collect()),
             Expr::Quotient(a, b) => change(a).over(change(b)),
-            Expr::Power(a, b) => change(a).to_the(change(b)),
+            Expr::Power(a, b) => change(a).raised_to(change(b)),
             Expr::PlusMinus(plus, inner) => Expr::PlusMinus(*plus, Box::new(change(inner))),
             Expr::Quantity(inner, unit) => Expr::Quantity(Box::new(change(inner)), unit.clone()),
             leaf => leaf.clone(),
         }
+    }
+
+    /// How many parts it has.
+    pub fn size(&self) -> usize {
+        1 + self.children().into_iter().map(Expr::size).sum::<usize>()
     }
 
     /// Does `test` hold for it or for a part of it?
@@ -179,6 +184,14 @@ fn factor(f: &mut Formatter, item: &Expr) -> Result {
         _ => true,
     };
     if bare { write!(f, "{item}") } else { write!(f, "({item})") }
+}
+
+fn matrix(f: &mut Formatter, rows: &[Vec<Expr>]) -> Result {
+    for (at, row) in rows.iter().enumerate() {
+        f.write_str(if at > 0 { "; " } else { "matrix [" })?;
+        joined(f, row, ", ")?;
+    }
+    f.write_char(']')
 }
 
 /// For people: fully bracketed, in the notation of plain text.
@@ -232,13 +245,7 @@ impl Display for Expr {
                 joined(f, items, ", ")?;
                 f.write_char('}')
             }
-            Expr::Matrix(rows) => {
-                for (at, row) in rows.iter().enumerate() {
-                    f.write_str(if at > 0 { "; " } else { "matrix [" })?;
-                    joined(f, row, ", ")?;
-                }
-                f.write_char(']')
-            }
+            Expr::Matrix(rows) => matrix(f, rows),
             Expr::Relation(items, relations) => {
                 for (at, item) in items.iter().enumerate() {
                     if at > 0 {

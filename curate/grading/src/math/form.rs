@@ -7,6 +7,7 @@ use num_traits::{One, Signed, ToPrimitive, Zero};
 
 use super::exact::{Exact, Form, Stop};
 use super::expression::Expr;
+use super::operand::is_factor;
 
 /// The exact form of a scalar.
 pub fn form(exact: &mut Exact, expr: &Expr) -> Result<Form, Stop> {
@@ -88,12 +89,6 @@ fn power(exact: &mut Exact, base: &Expr, exponent: &Expr) -> Result<Form, Stop> 
     Ok(product)
 }
 
-/// Letters that name functions; another letter before brackets is a factor.
-pub fn is_function(name: &str) -> bool {
-    let letter = name.split(['_', '′']).next().unwrap_or(name);
-    matches!(letter, "f" | "g" | "h" | "F" | "G" | "H" | "Gamma") || name.contains('′')
-}
-
 fn call(exact: &mut Exact, name: &str, arguments: &[Expr]) -> Result<Form, Stop> {
     let mut forms = Vec::with_capacity(arguments.len());
     for argument in arguments {
@@ -112,8 +107,7 @@ fn call(exact: &mut Exact, name: &str, arguments: &[Expr]) -> Result<Form, Stop>
         if let Some(value) = function(exact, name, x)? {
             return Ok(value);
         }
-        let letter = name.chars().count() == 1 || name.contains('_') || is_greek(name);
-        if letter && !is_function(name) {
+        if is_factor(name) {
             let front = exact.symbol(name);
             return exact.times(&front, x);
         }
@@ -126,14 +120,6 @@ fn call(exact: &mut Exact, name: &str, arguments: &[Expr]) -> Result<Form, Stop>
     let name = if name == "C" && forms.len() == 2 { "binomial" } else { name };
     let keys: Vec<_> = forms.iter().map(|form| exact.key(form)).collect();
     Ok(exact.opaque(format!("{name}({})", keys.join(","))))
-}
-
-fn is_greek(name: &str) -> bool {
-    const GREEK: [&str; 20] = [
-        "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda",
-        "mu", "nu", "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega",
-    ];
-    GREEK.contains(&name)
 }
 
 /// What is exact about a function of one argument.
@@ -157,7 +143,8 @@ fn function(exact: &mut Exact, name: &str, x: &Form) -> Result<Option<Form>, Sto
             let negative = x.over.values().next().is_some_and(Signed::is_negative);
             let turned = if negative { exact.times(x, &Form::integer(-1))? } else { x.clone() };
             let key = format!("{name}({})", exact.key(&turned));
-            let value = exact.opaque(key);
+            let number = turned.value().is_some() && name != "abs";
+            let value = if number { exact.transcendental(key) } else { exact.opaque(key) };
             let odd = negative && name == "sin";
             if odd { exact.times(&value, &Form::integer(-1))? } else { value }
         }

@@ -1,5 +1,7 @@
 //! LaTeX, plain text and typographic symbols as one stream of tokens.
 
+use super::names::{self, COMMANDS, FUNCTIONS, SHORT_WORDS, UNITS};
+
 /// How a comma between digits is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comma {
@@ -38,75 +40,16 @@ pub struct Token<'a> {
 /// Longer texts are not mathematics that anyone wrote as an answer.
 pub const MOST_TOKENS: usize = 2_000;
 
-const FUNCTIONS: [&str; 42] = [
-    "arccos", "arccot", "arccsc", "arcsec", "arcsin", "arctan", "arcosh", "arsinh", "artanh",
-    "acos", "asin", "atan", "cosh", "coth", "csch", "sech", "sinh", "tanh", "cos", "cot", "csc",
-    "sec", "sin", "tan", "exp", "log", "ln", "lg", "sqrt", "abs", "gcd", "lcm", "max", "min",
-    "det", "arg", "floor", "ceil", "sgn", "cis", "Re", "Im",
-];
-const COMMANDS: [&str; 41] = [
-    "frac",
-    "dfrac",
-    "tfrac",
-    "cfrac",
-    "sqrt",
-    "binom",
-    "tbinom",
-    "dbinom",
-    "choose",
-    "begin",
-    "end",
-    "overline",
-    "bar",
-    "vec",
-    "overrightarrow",
-    "hat",
-    "widehat",
-    "tilde",
-    "dot",
-    "ddot",
-    "widetilde",
-    "underline",
-    "sum",
-    "prod",
-    "int",
-    "iint",
-    "oint",
-    "lim",
-    "operatorname",
-    "mathbb",
-    "mathbf",
-    "boldsymbol",
-    "bm",
-    "mathcal",
-    "mathit",
-    "mathsf",
-    "mathfrak",
-    "pmod",
-    "bmod",
-    "mod",
-    "cbrt",
-];
-/// Units of two or more letters that may stand behind a number without `\text`.
-const UNITS: [&str; 36] = [
-    "cm", "mm", "km", "kg", "mg", "ml", "mL", "hr", "hrs", "ft", "lb", "lbs", "oz", "mi", "yd",
-    "min", "sec", "km/h", "mph", "kmh", "deg", "dm", "nm", "Hz", "kHz", "eV", "kW", "Pa", "kPa",
-    "rad", "pct", "yds", "mol", "kJ", "inch", "cc",
-];
-/// Short words that are not products of letters.
-const SHORT_WORDS: [&str; 34] = [
-    "is", "the", "not", "are", "so", "an", "of", "to", "by", "we", "it", "on", "at", "no", "yes",
-    "for", "all", "any", "has", "can", "but", "if", "then", "was", "its", "let", "with", "from",
-    "new", "per", "how", "who", "her", "his",
-];
-
 /// The tokens of a text, or `None` when it holds what mathematics does not or is too long.
 ///
 /// Signs are `+ - ± ∓ * / ^ _ ( ) [ ] { } | ⌊ ⌋ ⌈ ⌉ ⟨ ⟩ , ; : = < > ≤ ≥ ≠ ≈ ∈ ∪ ∩ ∖ ! % ° $ & …`
 /// and `∥`, `⦃ ⦄` for the braces of a set, `⏎` for the end of a matrix row, `∧ ∨` for the words
-/// `and` and `or`, `′` for a prime, `∣` for the bar in a set.
+/// `and` and `or`, `′` for a prime, `∣` for the bar in a set. An even number of bare `$` delimits
+/// formulas, an odd one is money.
 pub fn lex(text: &str, comma: Comma) -> Option<Vec<Token<'_>>> {
-    let mut lexer = Lexer { rest: text, out: Vec::new(), spaced: false, comma, depth: 0 };
+    let dollars = text.matches('$').count() - text.matches("\\$").count();
+    let money = dollars % 2 == 1;
+    let mut lexer = Lexer { rest: text, out: Vec::new(), spaced: false, comma, depth: 0, money };
     while !lexer.rest.is_empty() {
         lexer.step()?;
         if lexer.out.len() > MOST_TOKENS {
@@ -123,6 +66,8 @@ struct Lexer<'a> {
     comma: Comma,
     /// Open brackets, in which a comma always separates.
     depth: usize,
+    /// Is a bare `$` a currency?
+    money: bool,
 }
 
 impl<'a> Lexer<'a> {
@@ -161,7 +106,7 @@ impl<'a> Lexer<'a> {
             let letters = self.rest.bytes().take_while(u8::is_ascii_alphabetic).count();
             let run = self.take(letters);
             self.letters(run);
-        } else if c.is_whitespace() || matches!(c, '~' | '\u{200b}') {
+        } else if c.is_whitespace() || matches!(c, '~' | '\u{200b}') || c == '$' && !self.money {
             self.take(c.len_utf8());
             self.spaced = true;
         } else {
@@ -275,8 +220,12 @@ impl<'a> Lexer<'a> {
         if let Some(separator) = ALWAYS.iter().find(|separator| rest.starts_with(**separator)) {
             return Some(separator.len());
         }
-        let comma = self.comma == Comma::Thousands && self.depth == 0 && rest.starts_with(',');
-        comma.then_some(1)
+        let mark = match self.comma {
+            Comma::Thousands if self.depth == 0 => ',',
+            Comma::Decimal => '.',
+            _ => return None,
+        };
+        rest.starts_with(mark).then_some(1)
     }
 
     /// Is the last token something that a unit or an operator may follow?
@@ -292,13 +241,33 @@ impl<'a> Lexer<'a> {
     fn letters(&mut self, run: &'a str) {
         let before = self.out.last().copied();
         let spaced = self.spaced;
-        let after_number = before.is_some_and(|last| last.kind == Kind::Number) && !spaced;
+        let after_number_spaced = before.is_some_and(|last| last.kind == Kind::Number);
+        let after_number = after_number_spaced && !spaced;
         if after_number && matches!(run, "th" | "st" | "nd" | "rd") {
             return;
         }
+        // `1.5 x 10^3`
+        let tail = self.rest.trim_start();
+        let times = before.is_some_and(|last| last.kind == Kind::Number) && spaced;
+        if matches!(run, "x" | "X") && times && tail.starts_with("10") && tail[2..].starts_with('^')
+        {
+            return self.push(Kind::Sign('*'), run);
+        }
+        let raised = match &self.out[..] {
+            [.., a, b] if b.kind == Kind::Sign('{') => a.kind == Kind::Sign('^'),
+            [.., last] => last.kind == Kind::Sign('^'),
+            _ => false,
+        };
         match run {
+            "th" | "st" | "nd" | "rd" if raised => return self.push(Kind::Word, run),
+            "m" if after_number && self.rest.starts_with(['²', '³']) => {
+                return self.push(Kind::Word, run);
+            }
             "and" => return self.push(Kind::Sign('∧'), run),
             "or" => return self.push(Kind::Sign('∨'), run),
+            "in" if after_number_spaced && self.rest.trim().is_empty() => {
+                return self.push(Kind::Word, run);
+            }
             "in" if spaced => return self.push(Kind::Sign('∈'), run),
             "pi" | "infinity" | "infty" | "inf" | "oo" | "theta" | "alpha" | "beta" => {
                 return self.push(Kind::Symbol, run);
@@ -312,11 +281,12 @@ impl<'a> Lexer<'a> {
         if self.after_value() && UNITS.contains(&run) {
             return self.push(Kind::Word, run);
         }
-        if let Some(rest) = run.strip_prefix("or").filter(|rest| rest.len() == 1) {
-            if self.after_value() && rest.bytes().all(|b| b.is_ascii_uppercase()) {
-                self.push(Kind::Sign('∨'), &run[..2]);
-                return self.push(Kind::Symbol, rest);
-            }
+        if let Some(rest) = run.strip_prefix("or").filter(|rest| rest.len() == 1)
+            && self.after_value()
+            && rest.bytes().all(|b| b.is_ascii_uppercase())
+        {
+            self.push(Kind::Sign('∨'), &run[..2]);
+            return self.push(Kind::Symbol, rest);
         }
         let glued = FUNCTIONS.iter().copied().chain(["pi"]).find(|name| {
             run.strip_prefix(name).is_some_and(|rest| (1..=2).contains(&rest.len()))
@@ -347,47 +317,7 @@ impl<'a> Lexer<'a> {
         }
         self.take(1);
         let name = self.take(name_len);
-        let sign = match name {
-            "cdot" | "times" | "ast" | "bullet" => '*',
-            "div" => '/',
-            "pm" => '±',
-            "mp" => '∓',
-            "le" | "leq" | "leqslant" | "leqq" => '≤',
-            "ge" | "geq" | "geqslant" | "geqq" => '≥',
-            "lt" => '<',
-            "gt" => '>',
-            "ne" | "neq" => '≠',
-            "approx" | "simeq" | "thickapprox" => '≈',
-            "in" => '∈',
-            "cup" => '∪',
-            "cap" => '∩',
-            "setminus" | "backslash" => '∖',
-            "lfloor" => '⌊',
-            "rfloor" => '⌋',
-            "lceil" => '⌈',
-            "rceil" => '⌉',
-            "langle" => '⟨',
-            "rangle" => '⟩',
-            "lvert" | "rvert" | "vert" => '|',
-            "lVert" | "rVert" | "Vert" => '∥',
-            "lbrace" => '⦃',
-            "rbrace" => '⦄',
-            "lbrack" => '[',
-            "rbrack" => ']',
-            "lparen" => '(',
-            "rparen" => ')',
-            "mid" => '∣',
-            "colon" => ':',
-            "circ" | "degree" => '°',
-            "prime" => '′',
-            "land" | "wedge" => '∧',
-            "lor" | "vee" => '∨',
-            "ldots" | "cdots" | "dots" | "dotsc" | "dotsb" => '…',
-            "percent" => '%',
-            "euro" | "pounds" => '$',
-            "newline" | "cr" => '⏎',
-            _ => return self.named(name),
-        };
+        let Some(sign) = names::sign(name) else { return self.named(name) };
         self.push(Kind::Sign(sign), name);
         Some(())
     }
@@ -398,7 +328,7 @@ impl<'a> Lexer<'a> {
         let bytes = 1 + c.len_utf8();
         match c {
             '\\' => {
-                // JSON escaped twice: `\\frac` is `\frac`; a row ends before a single letter or space.
+                // JSON escaped twice: `\\frac` is `\frac`; else a row of a matrix ends.
                 let after = &tail[1..];
                 let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
                 let known = COMMANDS.contains(&&after[..letters])

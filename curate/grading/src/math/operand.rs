@@ -1,19 +1,31 @@
 //! The factors of a product: numbers, names, functions, brackets, LaTeX's commands, units.
 
-use num_bigint::BigInt;
-use num_rational::BigRational;
-use num_traits::Pow;
-
-use super::expression::{Expr, Relation};
+use super::expression::Expr;
 use super::lexer::{Kind, Token};
-use super::parser::{Parser, number, times};
+use super::numeral::{self, number};
+use super::parser::{Parser, times};
 use super::units;
 
 impl Parser<'_> {
     /// A primary with its powers and what else stands behind it: `x^2`, `n!`, `90^\circ`, `5\%`.
     pub fn factor(&mut self) -> Option<Expr> {
         let mut base = self.deeper(Self::primary)?;
-        loop {
+        if let Expr::Call(name, arguments) = &mut base {
+            // `k(n-k)!` and `x(x+1)^2` are products: what follows belongs to the bracket.
+            let product = arguments.len() == 1 && is_factor(name);
+            if product && matches!(self.sign(), Some('^' | '!')) {
+                let front = Expr::Symbol(std::mem::take(name));
+                let bracket = arguments.remove(0);
+                return Some(times(front, self.raised(bracket)?));
+            }
+        }
+        self.raised(base)
+    }
+
+    /// A value with what stands behind it.
+    pub fn raised(&mut self, mut base: Expr) -> Option<Expr> {
+        const MOST: usize = 8;
+        for _ in 0..MOST {
             base = match self.sign() {
                 Some('^') => {
                     self.at += 1;
@@ -30,7 +42,7 @@ impl Parser<'_> {
                 }
                 Some('°') => {
                     self.at += 1;
-                    Expr::Quantity(Box::new(base), "°".into())
+                    Expr::Quantity(Box::new(base), self.degrees())
                 }
                 Some('$') => {
                     self.at += 1;
@@ -39,6 +51,14 @@ impl Parser<'_> {
                 _ => return Some(base),
             };
         }
+        None
+    }
+
+    /// Degrees of angle, or of temperature when a scale follows.
+    fn degrees(&mut self) -> String {
+        let scale = self.peek().filter(|next| matches!(next.text, "C" | "F"));
+        self.at += usize::from(scale.is_some());
+        format!("°{}", scale.map_or("", |scale| scale.text))
     }
 
     /// What stands behind `^`.
@@ -67,12 +87,12 @@ impl Parser<'_> {
         Some(match (exponent, base) {
             (None, base) => base,
             (Some(Expr::Symbol(mark)), base) if mark == "°" => {
-                Expr::Quantity(Box::new(base), mark)
+                Expr::Quantity(Box::new(base), self.degrees())
             }
             (Some(Expr::Symbol(mark)), Expr::Symbol(name)) if mark == "′" => {
                 Expr::Symbol(name + "′")
             }
-            (Some(exponent), base) => base.to_the(exponent),
+            (Some(exponent), base) => base.raised_to(exponent),
         })
     }
 
@@ -88,7 +108,7 @@ impl Parser<'_> {
         Some(base)
     }
 
-    fn primary(&mut self) -> Option<Expr> {
+    pub fn primary(&mut self) -> Option<Expr> {
         let token = self.peek()?;
         self.at += 1;
         match token.kind {
@@ -106,32 +126,6 @@ impl Parser<'_> {
         let alone = self.tokens.len() == 1 || self.at < self.tokens.len();
         let plain = token.text.chars().all(|c| c.is_alphanumeric() || " -'".contains(c));
         (alone && plain).then(|| Expr::Text(token.text.to_lowercase()))
-    }
-
-    /// A number, its base `12_8`, its repeating digits `0.\overline{3}`.
-    fn numeral(&mut self, token: Token) -> Option<Expr> {
-        let value = number(token.text, self.reading.comma)?;
-        let next = self.peek();
-        if self.sign() == Some('_') {
-            self.at += 1;
-            let braced = self.eat('{');
-            let base = self.peek().filter(|base| base.kind == Kind::Number)?.text.parse().ok()?;
-            self.at += 1;
-            if braced {
-                self.expect('}')?;
-            }
-            return in_base(token.text, base);
-        }
-        let decimal = token.text.contains('.');
-        if decimal && next.is_some_and(|n| n.kind == Kind::Command && n.text == "overline") {
-            let repeated = self.tokens.get(self.at + 2).filter(|n| n.kind == Kind::Number)?.text;
-            let braces = [self.at + 1, self.at + 3].map(|at| self.tokens.get(at).map(|t| t.kind));
-            if braces == [Some(Kind::Sign('{')), Some(Kind::Sign('}'))] {
-                self.at += 4;
-                return repeating(token.text, repeated);
-            }
-        }
-        Some(value)
     }
 
     /// A name with its index, primes and, for functions, arguments.
@@ -195,7 +189,7 @@ impl Parser<'_> {
     }
 
     /// A known function with its index, power and argument: `\sin^2 x`, `\log_2 8`, `sqrt(3)`.
-    fn function(&mut self, name: &str) -> Option<Expr> {
+    pub fn function(&mut self, name: &str) -> Option<Expr> {
         let mut base = None;
         let mut power = None;
         loop {
@@ -238,8 +232,8 @@ impl Parser<'_> {
         let inverse = power == Some(Expr::integer(-1)) && ["sin", "cos", "tan"].contains(&name);
         let one = |mut arguments: Vec<Expr>| (arguments.len() == 1).then(|| arguments.remove(0));
         let value = match name {
-            "√" | "sqrt" => one(arguments)?.to_the(Expr::integer(1).over(Expr::integer(2))),
-            "exp" => Expr::E.to_the(one(arguments)?),
+            "√" | "sqrt" => one(arguments)?.raised_to(Expr::integer(1).over(Expr::integer(2))),
+            "exp" => Expr::E.raised_to(one(arguments)?),
             "lg" | "log" => {
                 let ten = name == "lg" || self.reading.decimal_log;
                 let base = base.take().or(ten.then(|| Expr::integer(10)));
@@ -253,7 +247,7 @@ impl Parser<'_> {
             return None;
         }
         Some(match power {
-            Some(power) if !inverse => value.to_the(power),
+            Some(power) if !inverse => value.raised_to(power),
             _ => value,
         })
     }
@@ -297,22 +291,25 @@ impl Parser<'_> {
     /// Items up to a closing bracket and that bracket; `close` may be any of its kind.
     pub fn items(&mut self, close: char) -> Option<(Vec<Expr>, char)> {
         let bars = std::mem::take(&mut self.bars);
+        let colons = std::mem::replace(&mut self.colons, close != '⦄');
         let mut items = Vec::new();
         loop {
             match self.sign() {
                 Some(end @ (')' | ']')) if matches!(close, ')' | ']') => {
                     self.at += 1;
                     self.bars = bars;
+                    self.colons = colons;
                     return Some((items, end));
                 }
                 Some(end) if end == close => {
                     self.at += 1;
                     self.bars = bars;
+                    self.colons = colons;
                     return Some((items, end));
                 }
                 Some(',' | ';' | '∧' | '∨') if !items.is_empty() => self.at += 1,
                 // `{x | x > 1}` and `{x : x > 1}`: the condition says it all.
-                Some('|' | '∣') if close == '⦄' && items.len() == 1 => {
+                Some('|' | '∣' | ':') if close == '⦄' && items.len() == 1 => {
                     self.at += 1;
                     items = vec![self.list()?];
                 }
@@ -344,13 +341,12 @@ impl Parser<'_> {
             }
             '{' => self.braces(),
             '|' | '∥' => {
+                let bars = self.bars;
                 self.bars += 1;
                 let inner = self.list();
-                self.bars -= 1;
+                self.bars = bars;
                 let inner = inner?;
-                if !self.eat(sign) && !(sign == '∥' && self.eat('|') && self.eat('|')) {
-                    return None;
-                }
+                self.expect(sign)?;
                 Some(Expr::call(if sign == '|' { "abs" } else { "norm" }, vec![inner]))
             }
             '⌊' | '⌈' => {
@@ -384,122 +380,21 @@ impl Parser<'_> {
         Some(inner)
     }
 
-    /// `{}_{n}C_{k}`, behind its first `_`.
-    fn chosen(&mut self) -> Option<Expr> {
-        let above = self.argument()?;
-        let letter = self.peek().filter(|token| matches!(token.text, "C" | "P"))?.text;
-        self.at += 1;
-        self.expect('_')?;
-        let below = self.argument()?;
-        let name = if letter == "C" { "binomial" } else { "permutations" };
-        Some(Expr::call(name, vec![above, below]))
-    }
-
-    fn command(&mut self, name: &str) -> Option<Expr> {
-        match name {
-            "frac" | "dfrac" | "tfrac" | "cfrac" => {
-                let above = self.argument()?;
-                Some(above.over(self.argument()?))
-            }
-            "binom" | "tbinom" | "dbinom" => {
-                let above = self.argument()?;
-                Some(Expr::call("binomial", vec![above, self.argument()?]))
-            }
-            "sqrt" | "cbrt" => {
-                let degree = if self.eat('[') {
-                    let degree = self.sum()?;
-                    self.expect(']')?;
-                    degree
-                } else {
-                    Expr::integer(if name == "sqrt" { 2 } else { 3 })
-                };
-                let inner = match self.sign() {
-                    Some('{') => self.argument()?,
-                    _ => self.deeper(Self::primary)?,
-                };
-                Some(inner.to_the(Expr::integer(1).over(degree)))
-            }
-            "begin" => self.matrix(),
-            "mathbb" => Some(Expr::Symbol(format!("ℝ{}", self.index()?).replace("ℝR", "ℝ"))),
-            "mathbf" | "boldsymbol" | "bm" | "mathcal" | "mathit" | "mathsf" | "mathfrak" => {
-                self.argument()
-            }
-            "operatorname" => {
-                let function = self.index()?;
-                self.function(&function)
-            }
-            "sum" | "prod" | "int" | "iint" | "oint" | "lim" => self.big_operator(name),
-            "choose" | "end" | "mod" | "bmod" | "pmod" => None,
-            _ => Some(Expr::call(name, vec![self.argument()?])),
-        }
-    }
-
-    /// `\sum_{k=1}^{n} …` and its relatives, not evaluated: an operator of bounds and body.
-    fn big_operator(&mut self, name: &str) -> Option<Expr> {
-        let (mut low, mut high) = (Expr::Symbol(String::new()), Expr::Symbol(String::new()));
-        while let Some(sign @ ('_' | '^')) = self.sign() {
-            self.at += 1;
-            let bound = self.bound()?;
-            if sign == '_' { low = bound } else { high = bound }
-        }
-        let body = self.product()?;
-        Some(Expr::call(name, vec![low, high, body]))
-    }
-
-    fn bound(&mut self) -> Option<Expr> {
-        let start = self.at;
-        if let Some(bound) = self.argument() {
-            return Some(bound);
-        }
-        self.at = start; // `x \to 0` is no relation that is known here
-        Some(Expr::Symbol(self.index()?))
-    }
-
-    /// A matrix environment, behind `\begin`.
-    fn matrix(&mut self) -> Option<Expr> {
-        let name = self.index()?;
-        if !name.ends_with("matrix") && name != "array" {
-            return None;
-        }
-        if name == "array" && self.sign() == Some('{') {
-            self.index()?;
-        }
-        let mut rows = vec![Vec::new()];
-        loop {
-            match self.peek()? {
-                token if token.text == "end" && token.kind == Kind::Command => break,
-                token if token.kind == Kind::Sign('&') => self.at += 1,
-                token if token.kind == Kind::Sign('⏎') => {
-                    self.at += 1;
-                    rows.push(Vec::new());
-                }
-                _ => {
-                    let item = self.relation()?;
-                    rows.last_mut()?.push(item);
-                }
-            }
-        }
-        self.at += 1;
-        self.index()?;
-        rows.retain(|row| !row.is_empty());
-        let width = rows.first()?.len();
-        if rows.iter().any(|row| row.len() != width) {
-            return None;
-        }
-        let matrix = Expr::Matrix(rows);
-        Some(if name == "vmatrix" { Expr::call("det", vec![matrix]) } else { matrix })
-    }
-
     pub fn unit_follows(&self) -> bool {
         self.peek().is_some_and(|token| token.kind == Kind::Word)
     }
 
     /// The words behind a value: `cm`, `km / h`, `cm^2`, `square units`, `any text`.
-    pub fn quantity(&mut self, value: Expr) -> Expr {
+    pub fn quantity(&mut self, value: Expr) -> Option<Expr> {
+        if let Some(scale) = self.peek().and_then(|token| numeral::scale(token.text)) {
+            self.at += 1;
+            return Some(times(value, Expr::Number(scale)));
+        }
         let mut unit = String::new();
         while let Some(token) = self.peek() {
             let next = self.tokens.get(self.at + 1).map(|next| next.kind);
             match token.kind {
+                Kind::Word if SENTENCE.contains(&token.text) => return None,
                 Kind::Word => {
                     unit.push_str(if unit.is_empty() || unit.ends_with(['/', '*']) {
                         ""
@@ -508,7 +403,10 @@ impl Parser<'_> {
                     });
                     unit.push_str(token.text);
                 }
-                Kind::Sign('/' | '*') if next == Some(Kind::Word) => unit.push_str(token.text),
+                Kind::Sign('/' | '*') if matches!(next, Some(Kind::Word | Kind::Symbol)) => {
+                    unit.push_str(token.text);
+                }
+                Kind::Symbol if unit.ends_with(['/', '*']) => unit.push_str(token.text),
                 Kind::Sign('^') => {
                     self.at += 1;
                     match self.index() {
@@ -521,33 +419,47 @@ impl Parser<'_> {
             }
             self.at += 1;
         }
-        Expr::Quantity(Box::new(value), units::name(&unit))
+        Some(Expr::Quantity(Box::new(value), units::name(&unit)))
     }
 }
 
+/// Words of sentences, which are no units.
+const SENTENCE: [&str; 18] = [
+    "is",
+    "are",
+    "was",
+    "so",
+    "we",
+    "it",
+    "if",
+    "then",
+    "not",
+    "which",
+    "that",
+    "therefore",
+    "answer",
+    "because",
+    "since",
+    "hence",
+    "thus",
+    "where",
+];
+
+/// Does the name stand for a number, so that brackets behind it multiply?
+pub fn is_factor(name: &str) -> bool {
+    let letter = name.split(['_', '′']).next().unwrap_or(name);
+    let function =
+        matches!(letter, "f" | "g" | "h" | "F" | "G" | "H" | "Gamma") || name.contains('′');
+    let symbol = letter.chars().count() == 1 || GREEK.contains(&letter);
+    symbol && !function
+}
+
+const GREEK: [&str; 28] = [
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda", "mu",
+    "nu", "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Omega", "Delta", "Phi",
+    "Psi", "Lambda", "Sigma", "Theta", "iota",
+];
+
 fn is_constant(name: &str) -> bool {
     matches!(name, "pi" | "e" | "i" | "infty" | "∞" | "angle" | "triangle" | "cdot")
-}
-
-/// Digits in a base up to ten.
-fn in_base(text: &str, base: u32) -> Option<Expr> {
-    let fits = (2..=10).contains(&base) && text.chars().all(|c| c.is_digit(base));
-    let value = fits.then(|| BigInt::parse_bytes(text.as_bytes(), base))??;
-    Some(Expr::Number(BigRational::from_integer(value)))
-}
-
-/// `0.1` and the period `6` are 1/6.
-fn repeating(start: &str, period: &str) -> Option<Expr> {
-    let (whole, fixed) = start.split_once('.')?;
-    let all: BigInt = format!("{whole}{fixed}{period}").parse().ok()?;
-    let head: BigInt = format!("0{whole}{fixed}").parse().ok()?;
-    let ten = BigInt::from(10);
-    let nines = Pow::pow(&ten, period.len()) - 1;
-    let value = BigRational::new(all - head, nines * Pow::pow(&ten, fixed.len()));
-    Some(Expr::Number(value))
-}
-
-/// Does the relation only name a value, as `x = 5` and `x ∈ 5` do?
-pub fn names(relation: Relation) -> bool {
-    matches!(relation, Relation::Equal | Relation::About | Relation::In)
 }

@@ -2,12 +2,10 @@
 //!
 //! The factors of a product stand in `operand.rs`.
 
-use num_bigint::BigInt;
-use num_rational::BigRational;
-use num_traits::Pow;
-
 use super::expression::{Expr, Joint, Relation};
 use super::lexer::{Comma, Kind, Token, lex};
+use super::numeral::mixed;
+use super::units;
 
 /// Deeper nesting is not an answer that anyone wrote; it would only use up the stack.
 const DEEPEST: usize = 48;
@@ -23,7 +21,7 @@ pub struct Reading {
 /// The tree of a text, or `None` when it is not one piece of mathematics.
 pub fn parse(text: &str, reading: Reading) -> Option<Expr> {
     let tokens = lex(text, reading.comma)?;
-    let mut parser = Parser { tokens, at: 0, depth: 0, bars: 0, reading };
+    let mut parser = Parser { tokens, at: 0, depth: 0, bars: 0, colons: true, reading };
     let expr = parser.statement()?;
     (parser.at == parser.tokens.len()).then_some(expr)
 }
@@ -34,6 +32,8 @@ pub struct Parser<'a> {
     depth: usize,
     /// Open absolute values, whose bar would else open another one.
     pub bars: usize,
+    /// Is a colon a ratio here, not the `such that` of a set?
+    pub colons: bool,
     pub reading: Reading,
 }
 
@@ -167,8 +167,11 @@ impl<'a> Parser<'a> {
     /// `a : b` is a quotient; of three and more terms only the proportion counts.
     fn ratio(&mut self) -> Option<Expr> {
         let mut items = vec![self.sum()?];
-        while self.eat(':') {
+        while self.colons && self.eat(':') {
             items.push(self.sum()?);
+        }
+        if items.len() > 1 && items.iter().any(is_word) {
+            return None; // a heading, no ratio
         }
         let first = items.remove(0);
         match items.len() {
@@ -224,7 +227,9 @@ impl<'a> Parser<'a> {
                     self.at += 1;
                     left.over(self.signed_factor()?)
                 }
-                _ if self.unit_follows() => self.quantity(left),
+                // A word is no factor, and has no unit.
+                _ if is_word(&left) => return Some(left),
+                _ if self.unit_follows() => self.quantity(left)?,
                 _ if self.factor_follows() => self.juxtaposed(left)?,
                 _ => return Some(left),
             };
@@ -244,6 +249,13 @@ impl<'a> Parser<'a> {
     fn juxtaposed(&mut self, left: Expr) -> Option<Expr> {
         let before = self.tokens[self.at - 1];
         let here = self.peek()?;
+        if let (Expr::Quantity(value, unit), Kind::Number) = (&left, here.kind) {
+            // `3 hours 20 minutes`
+            let right = self.factor()?;
+            let Expr::Quantity(rest, smaller) = self.quantity(right)? else { return None };
+            let scaled = times((**value).clone(), Expr::Number(units::factor(unit, &smaller)?));
+            return Some(Expr::Quantity(Box::new(Expr::Sum(vec![scaled, *rest])), smaller));
+        }
         if here.kind == Kind::Number {
             // `1 2` is no product, but `5 1/2` is a mixed number.
             let whole = before.kind == Kind::Number && matches!(left, Expr::Number(_));
@@ -258,13 +270,16 @@ impl<'a> Parser<'a> {
                 return mixed(&left, &numerator.over(denominator));
             }
         }
-        let right = self.factor()?;
         let fraction = here.kind == Kind::Command && here.text.ends_with("frac");
         if fraction && before.kind == Kind::Number {
-            if let Some(value) = mixed(&left, &right) {
-                return Some(value);
-            }
+            // What stands behind `11\frac{1}{9}` belongs to all of it.
+            let right = self.deeper(Self::primary)?;
+            return match mixed(&left, &right) {
+                Some(value) => self.raised(value),
+                None => Some(times(left, self.raised(right)?)),
+            };
         }
+        let right = self.factor()?;
         Some(times(left, right))
     }
 
@@ -277,11 +292,16 @@ impl<'a> Parser<'a> {
             Kind::Word => false,
             Kind::Sign(sign) => match sign {
                 '(' | '[' | '{' | '⌊' | '⌈' => true,
-                '|' => self.bars == 0,
+                '|' => self.bars == 0 && self.colons,
                 _ => false,
             },
         }
     }
+}
+
+/// A word, or dots.
+fn is_word(expr: &Expr) -> bool {
+    matches!(expr, Expr::Text(_)) || matches!(expr, Expr::Symbol(name) if name == "…")
 }
 
 pub fn times(left: Expr, right: Expr) -> Expr {
@@ -292,41 +312,4 @@ pub fn times(left: Expr, right: Expr) -> Expr {
         }
         left => Expr::Product(vec![left, right]),
     }
-}
-
-/// `137 \frac{1}{2}`: a whole number and a proper fraction of whole numbers are their sum.
-fn mixed(whole: &Expr, fraction: &Expr) -> Option<Expr> {
-    let Expr::Number(whole) = whole else { return None };
-    let Expr::Quotient(a, b) = fraction else { return None };
-    let (Expr::Number(a), Expr::Number(b)) = (&**a, &**b) else { return None };
-    let proper = whole.is_integer() && a.is_integer() && b.is_integer() && a < b;
-    proper.then(|| Expr::Number(whole + a / b))
-}
-
-/// The value of a number's text, separators, decimal mark and exponent included.
-pub fn number(text: &str, comma: Comma) -> Option<Expr> {
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let exponent: i64 = exponent.trim_start_matches('+').parse().ok()?;
-    let mark = |c: char| c == '.' || (c == ',' && comma == Comma::Decimal);
-    let mut digits = String::with_capacity(mantissa.len());
-    let mut places = None;
-    for c in mantissa.chars() {
-        if c.is_ascii_digit() {
-            digits.push(c);
-            places = places.map(|places: i64| places + 1);
-        } else if mark(c) {
-            places = Some(0);
-        }
-    }
-    let value = BigRational::from_integer(digits.parse::<BigInt>().ok()?);
-    let shift = exponent - places.unwrap_or(0);
-    if shift.abs() > 2_000 {
-        return None;
-    }
-    let scale = BigRational::from_integer(Pow::pow(BigInt::from(10), shift.unsigned_abs()));
-    let value = if shift < 0 { value / scale } else { value * scale };
-    Some(match places {
-        Some(places) if places > 0 || shift < 0 => Expr::Decimal(value, places - exponent),
-        _ => Expr::Number(value),
-    })
 }

@@ -6,7 +6,7 @@ use num_traits::{ToPrimitive, Zero};
 
 use super::complex::{Value, gamma};
 use super::expression::{Expr, Relation};
-use super::form::is_function;
+use super::operand::is_factor;
 
 /// What the probes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,13 +17,21 @@ pub enum Probe {
     Unknown,
 }
 
+/// Where expressions are evaluated.
+#[derive(Clone, PartialEq)]
+struct Point {
+    symbols: BTreeMap<String, Value>,
+    /// Must every part have a real value? Then √x·√y is √(xy), as everybody means it.
+    real: bool,
+}
+
 /// The symbols of an expression that stand for any value.
 fn symbols(expr: &Expr, into: &mut BTreeMap<String, Value>) {
     match expr {
         Expr::Symbol(name) | Expr::Text(name) => {
             into.insert(name.clone(), Value::ZERO);
         }
-        Expr::Call(name, arguments) if arguments.len() == 1 && !is_known(name) => {
+        Expr::Call(name, arguments) if arguments.len() == 1 && is_factor(name) => {
             into.insert(name.clone(), Value::ZERO);
         }
         _ => {}
@@ -61,18 +69,18 @@ pub fn compare(a: &Expr, b: &Expr) -> Probe {
     if names.is_empty() {
         return constants(a, b);
     }
+    // Who writes an absolute value on one side only means the numbers below zero: ln x, ln |x|.
+    let abs = |side: &Expr| side.any(&|e| matches!(e, Expr::Call(name, _) if name == "abs"));
     let complex = a.any(&|e| *e == Expr::I) || b.any(&|e| *e == Expr::I);
-    let mut agreed = 0;
+    let real = !complex && abs(a) == abs(b);
+    let (mut at, mut agreed) = (Point { symbols: names, real }, 0);
     for (domain, (low, high)) in DOMAINS.into_iter().enumerate() {
         for point in 0..POINTS {
             let index = 100 * domain as u64 + point;
-            for (name, value) in &mut names {
+            for (name, value) in &mut at.symbols {
                 *value = Value::exact(low + (high - low) * noise(name, index), 0.0);
             }
-            let (Some(x), Some(y)) = (value(a, &names), value(b, &names)) else { continue };
-            if !complex && !(x.is_real() && y.is_real()) {
-                continue;
-            }
+            let (Some(x), Some(y)) = (value(a, &at), value(b, &at)) else { continue };
             match x.equals(&y) {
                 Some(true) => agreed += 1,
                 Some(false) => return Probe::Different,
@@ -80,17 +88,18 @@ pub fn compare(a: &Expr, b: &Expr) -> Probe {
             }
         }
     }
-    if agreed < FEWEST { complex_points(a, b, names) } else { Probe::Equal }
+    if agreed < FEWEST { complex_points(a, b, at) } else { Probe::Equal }
 }
 
-fn complex_points(a: &Expr, b: &Expr, mut names: BTreeMap<String, Value>) -> Probe {
+fn complex_points(a: &Expr, b: &Expr, mut at: Point) -> Probe {
+    at.real = false;
     let mut agreed = 0;
     for index in 1_000..1_016 {
-        for (name, value) in &mut names {
+        for (name, value) in &mut at.symbols {
             let part = |at: u64| 2.0 * noise(name, 2 * index + at) - 1.0;
             *value = Value::exact(part(0), part(1));
         }
-        let (Some(x), Some(y)) = (value(a, &names), value(b, &names)) else { continue };
+        let (Some(x), Some(y)) = (value(a, &at), value(b, &at)) else { continue };
         match x.equals(&y) {
             Some(true) => agreed += 1,
             Some(false) => return Probe::Different,
@@ -113,7 +122,7 @@ fn constants(a: &Expr, b: &Expr) -> Probe {
 
 /// The value of a constant expression, if it has one.
 pub fn constant(expr: &Expr) -> Option<Value> {
-    value(expr, &BTreeMap::new())
+    value(expr, &Point { symbols: BTreeMap::new(), real: false })
 }
 
 /// Are `a` and `b` multiples of each other by one constant that is not zero? For `a = 0` and
@@ -127,14 +136,15 @@ pub fn proportional(a: &Expr, b: &Expr) -> Probe {
         return Probe::Different;
     }
     let (mut ratio, mut agreed) = (None::<Value>, 0);
+    let mut at = Point { symbols: names, real: true };
     for (domain, (low, high)) in DOMAINS.into_iter().enumerate().take(4) {
         for point in 0..POINTS {
             let index = 5_000 + 100 * domain as u64 + point;
-            for (name, value) in &mut names {
+            for (name, value) in &mut at.symbols {
                 *value = Value::exact(low + (high - low) * noise(name, index), 0.0);
             }
-            let (Some(x), Some(y)) = (value(a, &names), value(b, &names)) else { continue };
-            let Some(here) = x.divided(&y).filter(|_| x.is_real() && y.is_real()) else { continue };
+            let (Some(x), Some(y)) = (value(a, &at), value(b, &at)) else { continue };
+            let Some(here) = x.divided(&y) else { continue };
             match ratio.get_or_insert(here).equals(&here) {
                 Some(true) => agreed += 1,
                 Some(false) => return Probe::Different,
@@ -147,14 +157,14 @@ pub fn proportional(a: &Expr, b: &Expr) -> Probe {
 }
 
 /// The value at a point, or `None` where there is none, or none known.
-fn value(expr: &Expr, at: &BTreeMap<String, Value>) -> Option<Value> {
+fn value(expr: &Expr, at: &Point) -> Option<Value> {
     let result = match expr {
         Expr::Number(number) | Expr::Decimal(number, _) => {
             let float = number.to_f64()?;
             let whole = number.is_integer() && float.abs() < 9e15;
             Value { re: float, im: 0.0, error: if whole { 0.0 } else { float.abs() * 1.2e-16 } }
         }
-        Expr::Symbol(name) | Expr::Text(name) => *at.get(name)?,
+        Expr::Symbol(name) | Expr::Text(name) => *at.symbols.get(name)?,
         Expr::Pi => Value::rounded(std::f64::consts::PI),
         Expr::E => Value::rounded(std::f64::consts::E),
         Expr::I => Value::exact(0.0, 1.0),
@@ -194,6 +204,9 @@ fn value(expr: &Expr, at: &BTreeMap<String, Value>) -> Option<Value> {
         Expr::Call(name, arguments) => call(name, arguments, at)?,
         _ => return None,
     };
+    if at.real && !result.is_real() {
+        return None;
+    }
     (result.re.is_finite() && result.im.is_finite() && result.error.is_finite()).then_some(result)
 }
 
@@ -265,7 +278,7 @@ fn is_known(name: &str) -> bool {
     KNOWN.contains(&name)
 }
 
-fn call(name: &str, arguments: &[Expr], at: &BTreeMap<String, Value>) -> Option<Value> {
+fn call(name: &str, arguments: &[Expr], at: &Point) -> Option<Value> {
     if matches!(name, "sum" | "prod") {
         return series(name, arguments, at);
     }
@@ -292,7 +305,7 @@ fn call(name: &str, arguments: &[Expr], at: &BTreeMap<String, Value>) -> Option<
         ("abs" | "norm", 1) => Value { re: x.size(), im: 0.0, error: x.error + x.size() * 2e-16 },
         ("Re", 1) => Value { im: 0.0, ..x },
         ("Im", 1) => Value { re: x.im, im: 0.0, error: x.error },
-        ("bar" | "overline", 1) => Value { im: -x.im, ..x },
+        ("bar" | "overline", 1) if at.symbols.is_empty() => Value { im: -x.im, ..x },
         ("floor" | "ceil", 1) => {
             let x_re = real(&x)?;
             if (x_re - x_re.round()).abs() <= x.error {
@@ -312,8 +325,8 @@ fn call(name: &str, arguments: &[Expr], at: &BTreeMap<String, Value>) -> Option<
                 |a: Value, b: &Value| if (b.re > a.re) == (name == "max") { *b } else { a };
             values.iter().all(Value::is_real).then(|| values.iter().fold(x, better))?
         }
-        (_, 1) if !is_function(name) && at.contains_key(name) => at.get(name)?.times(&x),
-        (_, 1) if is_function(name) => {
+        (_, 1) if is_factor(name) => at.symbols.get(name)?.times(&x),
+        (_, 1) if !is_known(name) => {
             // Some smooth function of its own for each name.
             let (a, b) = (1.0 + noise(name, 1), 0.2 + noise(name, 2));
             x.times(&Value::exact(a, 0.0)).sine().plus(&x.times(&x).times(&Value::exact(b, 0.0)))
@@ -323,7 +336,7 @@ fn call(name: &str, arguments: &[Expr], at: &BTreeMap<String, Value>) -> Option<
 }
 
 /// A sum or product whose bounds are small whole numbers.
-fn series(name: &str, arguments: &[Expr], at: &BTreeMap<String, Value>) -> Option<Value> {
+fn series(name: &str, arguments: &[Expr], at: &Point) -> Option<Value> {
     let [Expr::Relation(index, relation), high, body] = arguments else { return None };
     let ([Expr::Symbol(index), low], [Relation::Equal]) = (&index[..], &relation[..]) else {
         return None;
@@ -340,7 +353,7 @@ fn series(name: &str, arguments: &[Expr], at: &BTreeMap<String, Value>) -> Optio
     let mut at = at.clone();
     let mut total = Value::exact(if name == "sum" { 0.0 } else { 1.0 }, 0.0);
     for k in low..=high {
-        at.insert(index.clone(), Value::exact(k as f64, 0.0));
+        at.symbols.insert(index.clone(), Value::exact(k as f64, 0.0));
         let term = value(body, &at)?;
         total = if name == "sum" { total.plus(&term) } else { total.times(&term) };
     }

@@ -3,7 +3,6 @@
 use super::compare::{Comparison, Outcome, is_collection};
 use super::expression::{Expr, Relation};
 use super::form::form;
-use super::operand::names;
 use super::probe::{self, Probe};
 use super::sets;
 
@@ -52,7 +51,9 @@ fn is_name(expr: &Expr) -> bool {
         }
         Expr::Product(items) => {
             items.iter().all(capital)
-                || sign(&items[0]) && items[1..].iter().all(|item| matches!(item, Expr::Symbol(_)))
+                || items.iter().any(sign)
+                    && items.iter().all(|item| matches!(item, Expr::Symbol(_)))
+                || items.len() == 2 && items[0] == Expr::Symbol("d".into()) && is_name(&items[1])
         }
         Expr::Quotient(a, b) => is_name(a) && is_name(b),
         Expr::Group(_, items, _) => items.iter().all(is_name),
@@ -106,20 +107,24 @@ pub fn relations(comparison: &mut Comparison, a: &Expr, b: &Expr) -> Outcome {
             return Outcome::Equal("relation");
         }
     }
-    if let (Some((name, value)), Some((other, other_value))) = (named_value(a), named_value(b)) {
-        if let Some(renamed) = same_name(name, other, other_value) {
-            let outcome = comparison.answers(value, &renamed).by("equation");
-            if outcome.is_equal() || by.len() > 1 || other_by.len() > 1 {
-                return outcome;
-            }
+    if let (Some((name, value)), Some((other, other_value))) = (named_value(a), named_value(b))
+        && let Some(renamed) = same_name(name, other, other_value)
+    {
+        let outcome = comparison.answers(value, &renamed).by("equation");
+        if outcome.is_equal() || by.len() > 1 || other_by.len() > 1 {
+            return outcome;
         }
     }
     match (&by[..], &other_by[..]) {
         ([Relation::Equal], [Relation::Equal]) => equations(comparison, x, y),
         ([Relation::Unequal], [Relation::Unequal]) => equations(comparison, x, y).by("relation"),
         ([one], [other]) if one.is_order() && other.is_order() => {
-            inequalities(comparison, (x, *one), (y, *other))
-                .unwrap_or_else(|| sets::compare(comparison, a, b))
+            inequalities(comparison, (x, *one), (y, *other)).unwrap_or_else(|| match sets::compare(
+                comparison, a, b,
+            ) {
+                Outcome::Unknown if polynomials(comparison, x, y) => Outcome::Different,
+                outcome => outcome,
+            })
         }
         _ if by.iter().chain(other_by).any(|relation| !names(*relation)) => {
             sets::compare(comparison, a, b)
@@ -188,6 +193,13 @@ fn equations(comparison: &mut Comparison, x: &[Expr], y: &[Expr]) -> Outcome {
     }
 }
 
+/// Are all sides exactly known, so that another form is another relation?
+fn polynomials(comparison: &mut Comparison, x: &[Expr], y: &[Expr]) -> bool {
+    let exact = &mut comparison.exact;
+    let mut known = |items| form(exact, &moved(items)).is_ok_and(|form| exact.certain(&form));
+    known(x) && known(y)
+}
+
 /// `f < 0` and `g < 0` where `f` is a positive multiple of `g`; `None` when that is not seen.
 fn inequalities(
     comparison: &mut Comparison,
@@ -207,7 +219,14 @@ fn inequalities(
     }
     let (p, q) = (exact.up_to_factor(&a).ok()?, exact.up_to_factor(&b).ok()?);
     let same = p == q && a.over.len() == p.0.len();
-    same.then(
-        || if strict == other_strict { Outcome::Equal("relation") } else { Outcome::Different },
-    )
+    same.then_some(if strict == other_strict {
+        Outcome::Equal("relation")
+    } else {
+        Outcome::Different
+    })
+}
+
+/// Does the relation only name a value, as `x = 5` and `x ∈ 5` do?
+pub fn names(relation: Relation) -> bool {
+    matches!(relation, Relation::Equal | Relation::About | Relation::In)
 }

@@ -32,10 +32,10 @@ pub fn compare(comparison: &mut Comparison, a: &Expr, b: &Expr) -> Outcome {
     let (Some(x), Some(y)) = (pieces(comparison, a), pieces(comparison, b)) else {
         return Outcome::Unknown;
     };
-    if let (Some(name), Some(other)) = (subject(a), subject(b)) {
-        if name != other {
-            return Outcome::Different;
-        }
+    if let (Some(name), Some(other)) = (subject(a), subject(b))
+        && name != other
+    {
+        return Outcome::Different;
     }
     let (x, y) = (tidy(x), tidy(y));
     if x.len() != y.len() {
@@ -60,10 +60,10 @@ pub fn compare(comparison: &mut Comparison, a: &Expr, b: &Expr) -> Outcome {
 fn subject(expr: &Expr) -> Option<String> {
     let mut found = Vec::new();
     fn collect(expr: &Expr, into: &mut Vec<String>) {
-        if let Expr::Symbol(name) = expr {
-            if name != "ℝ" {
-                into.push(name.clone());
-            }
+        if let Expr::Symbol(name) = expr
+            && name != "ℝ"
+        {
+            into.push(name.clone());
         }
         for child in expr.children() {
             collect(child, into);

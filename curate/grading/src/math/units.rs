@@ -1,9 +1,12 @@
 //! Units: one name for each, and the factors between those of one dimension.
 
 use num_rational::BigRational;
+use num_traits::Zero;
+
+use super::expression::Expr;
 
 /// Names, the dimension, and the factor to its first unit as a fraction.
-const TABLE: [(&[&str], &str, i64, i64); 33] = [
+const TABLE: [(&[&str], &str, i64, i64); 32] = [
     (&["mm", "millimeter", "millimetre"], "length", 1, 1),
     (&["cm", "centimeter", "centimetre"], "length", 10, 1),
     (&["dm", "decimeter", "decimetre"], "length", 100, 1),
@@ -31,25 +34,24 @@ const TABLE: [(&[&str], &str, i64, i64); 33] = [
     (&["$", "dollar", "USD", "usd"], "money", 100, 1),
     (&["%", "percent", "pct", "percentage"], "%", 1, 1),
     (&["°", "deg", "degree"], "angle", 1, 1),
-    (&["km/h", "kmh", "km/hr"], "speed", 5, 18),
-    (&["m/s"], "speed", 1, 1),
-    (&["mph"], "mph", 1, 1),
+    (&["mi/h", "mph"], "mph", 1, 1),
+    (&["km/h", "kmh", "kph"], "kmh", 1, 1),
     (&["rad", "radian"], "radian", 1, 1),
     (&["gallon", "gal"], "gallon", 4, 1),
     (&["quart"], "gallon", 1, 1),
 ];
 
-/// One spelling for the ways of writing a unit: no plural, no spaces, powers as digits; `square cm`,
-/// `cm squared` and `cm^2` are one.
+/// One spelling for the ways of writing a unit: no plural, no spaces, powers as digits; `square
+/// cm`, `cm squared` and `cm^2` are one.
 pub fn name(text: &str) -> String {
     let lower = text.trim().trim_end_matches('.');
     let mut power = "";
     let mut words = Vec::new();
-    for word in lower.split_whitespace() {
+    for word in lower.replace('/', " / ").split_whitespace() {
         match word {
             "square" | "sq" | "squared" => power = "2",
             "cubic" | "cubed" => power = "3",
-            "per" => words.push("/".to_owned()),
+            "per" | "/" => words.push("/".to_owned()),
             word => words.push(singular(word)),
         }
     }
@@ -69,8 +71,24 @@ fn singular(word: &str) -> String {
     format!("{name}{power}")
 }
 
+/// `1000 m` as value and unit, where the other side shows that the letter is a unit.
+pub fn letter(expr: &Expr) -> Option<(Expr, String)> {
+    let Expr::Product(items) = expr else { return None };
+    let (Expr::Symbol(name), rest) = items.split_last()? else { return None };
+    Some((Expr::Product(rest.to_vec()), name.clone()))
+}
+
 /// How many of the second unit are one of the first, when both measure the same.
 pub fn factor(from: &str, to: &str) -> Option<BigRational> {
+    if let (Some((over, under)), Some((other, below))) = (from.split_once('/'), to.split_once('/'))
+    {
+        let per = simple_factor(under, below).filter(|per| !per.is_zero())?;
+        return Some(simple_factor(over, other)? / per);
+    }
+    simple_factor(from, to)
+}
+
+fn simple_factor(from: &str, to: &str) -> Option<BigRational> {
     let row = |unit: &str| {
         let stem = unit.trim_end_matches(|c: char| c.is_ascii_digit());
         let power: i32 = unit[stem.len()..].parse().unwrap_or(1);

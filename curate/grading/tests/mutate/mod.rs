@@ -107,11 +107,11 @@ pub fn answers() -> Vec<String> {
     ANSWERS.split(['|', '\n']).filter(|answer| !answer.is_empty()).map(String::from).collect()
 }
 
-/// An answer after one to six changes: something put in, left out, doubled, repeated, wrapped,
+/// An answer after one to four changes: something put in, left out, doubled, repeated, wrapped,
 /// swapped, or spliced with another answer.
 pub fn mutated(random: &mut Random, answers: &[String]) -> String {
     let mut text: Vec<char> = random.pick(answers).chars().take(2000).collect();
-    for _ in 0..=random.below(6) {
+    for _ in 0..=random.below(4) {
         let at = random.below(text.len() + 1);
         let upto = at + random.below((text.len() - at).min(20) + 1);
         match random.below(8) {
