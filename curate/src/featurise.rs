@@ -247,8 +247,8 @@ fn attempts(models: &Models, questions: &[Question], report: &mut Report) -> Res
     Ok(tried)
 }
 
-/// Grades every attempt by rules, and by the judge where there is one and the pool has no grade; the
-/// one who decides gives the grade.
+/// Grades every attempt by rules, and by the judge where there is one and the pool has no grade. The
+/// pool's grade stays; else the one who decides gives it.
 fn judge(
     config: &Config,
     models: &Models,
@@ -274,13 +274,13 @@ fn judge(
             Grader::Rules => rules.right,
             Grader::Judge => by_judge[at],
         };
-        let judged = match (&models.judge, by_judge[at]) {
-            (None, _) => "",
-            (_, Some(true)) => "; the judge says yes",
-            (_, Some(false)) => "; the judge says no",
-            (_, None) => "; the judge says nothing",
+        let says = |who: &str, right: Option<bool>| match right {
+            Some(true) => format!("; the {who} says yes"),
+            Some(false) => format!("; the {who} says no"),
+            None => String::new(),
         };
-        of.verdict = Some(Verdict { right, why: format!("{}{judged}", rules.why) });
+        let why = rules.why + &says("judge", by_judge[at]) + &says("pool", known[at]);
+        of.verdict = Some(Verdict { right: known[at].or(right), why });
         of.column.set(&mut questions[of.question].features, right);
     }
     Ok(())
