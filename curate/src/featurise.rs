@@ -112,7 +112,9 @@ pub fn run(args: &Args) -> Result<String> {
     label(&models, &mut questions, &mut report)?;
 
     let Some(folder) = folder else {
-        return Ok("Nothing was sent, and nothing is published.\n".to_string());
+        let mut lines: Vec<&str> = report.asked.iter().map(|of| of.preview.as_str()).collect();
+        lines.push("Nothing was sent, and nothing is published.\n");
+        return Ok(lines.join("\n"));
     };
     let summary = report.summary(&questions);
     let features: Vec<_> = questions.iter().map(|of| of.features.clone()).collect();
@@ -196,6 +198,7 @@ fn teach(
         Some((tokens.count(trace).ok()?, attempt.to_string()))
     })?;
     for (at, reply) in open.into_iter().zip(replies) {
+        let reply = reply.or_else(|| Some((0, teacher.stand_in()?)));
         if let Some((length, attempt)) = reply {
             questions[at].teacher = Some(asked.model.clone());
             questions[at].features.gemini_length = Some(length);

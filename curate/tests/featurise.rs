@@ -214,7 +214,9 @@ fn models_give_what_is_missing_and_are_paid_once() {
     let server = Server::start();
     let work = Work::new(&server.sections());
     let estimate = Args { dry_run: true, ..work.args(&[]) };
-    run(&estimate).unwrap();
+    let preview = run(&estimate).unwrap();
+    assert!(preview.contains("[teacher] 2 requests, 0 answered already; about"), "{preview}");
+    assert!(preview.contains("[judge] 6 requests, 0 answered"), "{preview}");
     assert_eq!((server.calls(), work.path("out").exists()), (0, false), "a dry run does nothing");
 
     let summary = run(&work.args(&[])).unwrap();
@@ -244,6 +246,8 @@ fn models_give_what_is_missing_and_are_paid_once() {
         "of equal questions the first counts"
     );
 
+    let preview = run(&estimate).unwrap();
+    assert!(preview.contains("[judge] 6 requests, 6 answered already"), "{preview}");
     let (calls, first) = (server.calls(), bytes(&work.path("out")));
     run(&work.args(&[])).unwrap();
     assert_eq!(server.calls(), calls, "nothing is paid twice");

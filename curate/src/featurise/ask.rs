@@ -50,6 +50,8 @@ pub struct Asked {
     pub unreadable: usize,
     /// Questions without a reply, by cause.
     pub failed: BTreeMap<&'static str, usize>,
+    /// Where nothing was sent: what would have been, in a line.
+    pub preview: String,
 }
 
 impl Asker {
@@ -93,8 +95,9 @@ impl Asker {
 
     /// In an estimate: a text as long as a reply is expected to be, to count what follows it with.
     pub fn stand_in(&self) -> Option<String> {
-        // A token of English is about four bytes.
-        (self.mode == Mode::Estimate).then(|| "word".repeat(self.model.expected_tokens as usize))
+        // A token of English is about four bytes; two models' answers differ.
+        let words = || "word".repeat(self.model.expected_tokens as usize);
+        (self.mode == Mode::Estimate).then(|| format!("{}: {}", self.name, words()))
     }
 
     /// Asks about each question, by a name of its own and its texts, and gives back what `read`
@@ -112,12 +115,17 @@ impl Asker {
         let model = self.model.endpoint.model.clone();
         let mut asked =
             Asked { name: self.name, model, questions: questions.len(), ..Asked::default() };
-        let all = || questions.iter().map(|(name, texts)| self.request(name, texts, 0));
+        let all = questions.iter().map(|(name, texts)| self.request(name, texts, 0));
         let draws = match &self.mode {
             Mode::Send => draws,
-            Mode::Estimate if self.estimate(all())? => 1,
-            Mode::Batches(folder) if self.write_batches(all(), folder)? => 1,
-            _ => return Ok((readings, asked)),
+            mode => {
+                let (answered, preview) = match mode {
+                    Mode::Batches(folder) => self.write_batches(all, folder)?,
+                    _ => self.estimate(all)?,
+                };
+                asked.preview = preview;
+                u64::from(answered)
+            }
         };
         let place: HashMap<String, usize> =
             questions.iter().enumerate().map(|(at, (name, _))| (self.id(name), at)).collect();
@@ -156,31 +164,32 @@ impl Asker {
         Ok((readings, asked))
     }
 
-    /// Tells what the requests would cost; are all answered already?
-    fn estimate(&self, requests: impl Iterator<Item = Request>) -> Result<bool> {
+    /// Are all requests answered already? And what the others would cost.
+    fn estimate(&self, requests: impl Iterator<Item = Request>) -> Result<(bool, String)> {
         let estimate = self.client.estimate(requests, self.model.expected_tokens)?;
         let Estimate { requests, cached, prompt_tokens, completion_tokens, .. } = estimate;
-        progress::line(&format!(
+        let preview = format!(
             "[{}] {requests} requests, {cached} answered already; about {prompt_tokens} tokens out \
              and {completion_tokens} back, cost {:.2} (so far {:.2})",
             self.name, estimate.cost, estimate.spent
-        ));
-        Ok(cached == requests)
+        );
+        Ok((cached == requests, preview))
     }
 
-    /// Writes what is not answered into the section's folder; are all answered already?
+    /// Are all requests answered already? The others are written into the section's folder.
     fn write_batches(
         &self,
         requests: impl Iterator<Item = Request>,
         folder: &Path,
-    ) -> Result<bool> {
+    ) -> Result<(bool, String)> {
         let written = batch::write(&self.client, requests, &folder.join(self.name))?;
         let batch::Written { requests, cached, files } = written;
-        progress::line(&format!(
-            "[{}] {requests} requests, {cached} answered already, the others in {files:?}",
-            self.name
-        ));
-        Ok(cached == requests)
+        let preview = format!(
+            "[{}] {requests} requests, {cached} answered already, the others in {} files",
+            self.name,
+            files.len()
+        );
+        Ok((cached == requests, preview))
     }
 
     /// The request for one question; a further draw differs by its seed.

@@ -88,7 +88,7 @@ impl Report {
 
     fn models(&self, text: &mut String) {
         for asked in self.asked.iter().filter(|asked| asked.questions > 0) {
-            let Asked { name, model, questions, answered, unreadable, failed } = asked;
+            let Asked { name, model, questions, answered, unreadable, failed, .. } = asked;
             let _ = write!(text, "\n[{name}] {model}: {questions} asked, {answered} answered");
             if *unreadable > 0 {
                 let _ = write!(text, ", {unreadable} unreadable");
