@@ -1,8 +1,8 @@
 //! `curate featurise`: what the funnel must know of each question besides its text.
 //!
-//! Steps in order: traces and answers where the pool has none (a teacher), their lengths, attempts by
-//! the two graded models, grades, domains. What the pool already says stays and is not asked for
-//! again. Every reply is in the cache before it is used, so a run that was stopped goes on for free.
+//! Steps in order: traces and answers where the pool has none (a teacher), their lengths, attempts
+//! by the two graded models, grades, domains. What the pool already says stays and is not asked for
+//! again. Every reply is in the cache before it is used: a run that was stopped goes on for free.
 
 mod ask;
 mod config;
@@ -250,8 +250,8 @@ fn attempts(models: &Models, questions: &[Question], report: &mut Report) -> Res
     Ok(tried)
 }
 
-/// Grades every attempt by rules, and by the judge where there is one and the pool has no grade. The
-/// pool's grade stays; else the one who decides gives it.
+/// Grades every attempt by rules, and by the judge where there is one and the pool has no grade.
+/// The pool's grade stays; else the one who decides gives it.
 fn judge(
     config: &Config,
     models: &Models,

@@ -11,7 +11,10 @@ use fastokens::{Nfc, Normalizer};
 use serde_json::Value;
 
 /// Qwen2.5's pattern of words, as in its `tokenizer.json`; a `.tiktoken` file does not hold it.
-const QWEN_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN_WORDS: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|",
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
 
 /// The tokens that Qwen2.5 adds to its 151,643 ranks, in the order of their ids.
 const QWEN_ADDED: [&str; 22] = [

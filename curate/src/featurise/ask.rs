@@ -104,7 +104,7 @@ impl Asker {
     /// makes of the replies, in the same order. A reply of which it makes nothing is drawn again,
     /// `draws` times in all. No reply, or none that could be read, is `None`.
     ///
-    /// Unless the mode is to send, all are `None`, except where every reply is in the cache already.
+    /// Unless the mode is to send, all are `None`, except where the cache has every reply already.
     pub fn ask<T>(
         &self,
         questions: &[(String, Texts)],
