@@ -111,6 +111,20 @@ impl HeldOut {
         verdicts
     }
 
+    /// One verdict a question, none of which holds out anything from another.
+    pub fn judge_alone(&self, questions: &[Question]) -> Vec<Option<Reason>> {
+        let find = |words: &mut Words, of: &Question| self.find(of.text, self.sides.len(), words);
+        questions.par_iter().map_init(Words::default, find).collect()
+    }
+
+    /// Holds out a whole source of that name from everything judged later.
+    pub fn hold_out(&mut self, source: &str, questions: &[Question]) {
+        self.sides.push(Side::EarlierSource(source.to_string()));
+        for question in questions {
+            self.add(normalise(question.text), self.sides.len() - 1, question.row);
+        }
+    }
+
     /// Holds out a text that is normalised.
     fn add(&mut self, text: String, side: usize, row: usize) {
         let mut words = Words::default();

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use curate::run;
+use curate::{collect, run};
 
 /// From a pool of reasoning questions to a small training set, with every row accounted for.
 #[derive(Parser)]
@@ -16,12 +16,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Read sources of the hub or of this machine into one pool.
+    Collect(collect::Args),
     /// Send a pool down the funnel and publish the selected set.
     Run(run::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Collect(args) => collect::run(&args),
         Command::Run(args) => run::run(&args),
     };
     match outcome.and_then(|text| Ok(std::io::stdout().lock().write_all(text.as_bytes())?)) {

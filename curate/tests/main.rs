@@ -1,5 +1,6 @@
 //! The stages of `curate` over its public entry points, as tables of cases.
 
+mod collect;
 mod contamination;
 mod demo_data;
 mod funnel;
