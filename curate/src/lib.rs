@@ -7,7 +7,8 @@
 //! is the one part that goes to the hub.
 //!
 //! Modules in reading order: [`collect`] (sources become a pool), [`config`] (a run's numbers), [`run`] (the whole way, top to bottom),
-//! the stages [`deduplicate`], [`decontaminate`], [`quality`], [`difficulty`] and [`selection`],
+//! the stages [`deduplicate`], [`decontaminate`] (with
+//! [`near_duplicates`]), [`quality`], [`difficulty`] and [`selection`],
 //! then [`funnel`] (who left where, and that the counts close) and [`report`] (what people read).
 
 pub mod collect;
@@ -19,6 +20,7 @@ pub mod run;
 pub mod deduplicate;
 
 pub mod decontaminate;
+pub mod near_duplicates;
 pub mod quality;
 
 pub mod difficulty;

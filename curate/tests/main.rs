@@ -4,6 +4,7 @@ mod collect;
 mod contamination;
 mod demo_data;
 mod funnel;
+mod near_duplicates;
 mod quality;
 mod run;
 mod selection;
