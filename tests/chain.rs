@@ -75,8 +75,10 @@ fn check_funnel(curated: &Path, target: usize) {
     }
     assert_eq!((count(&funnel["rows_in"]), count(&funnel["selected"])), (pool, target));
     let selected = table::read_rows(&curated.join("selected.parquet")).unwrap().len();
-    let dropped = table::read_dropped(&curated.join("dropped.parquet")).unwrap().len();
-    assert_eq!((left, selected, selected + dropped), (target, target, pool));
+    let lineage = table::stream_lineage(&curated.join("lineage.parquet")).unwrap();
+    let stages: Vec<String> = lineage.map(|row| row.unwrap().stage).collect();
+    let kept = stages.iter().filter(|stage| *stage == "selected").count();
+    assert_eq!((left, selected, kept, stages.len()), (target, target, target, pool));
 }
 
 #[test]

@@ -11,18 +11,37 @@ mod raw;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use record::publish::{Input, Manifest, OutputFolder, command, input};
+use record::question::question_id;
 use record::row::Row;
 use record::{seed, table};
 use serde::{Deserialize, Serialize};
 
 use crate::decontaminate::{Benchmark, HeldOut, Question};
-use crate::deduplicate::deduplicate;
+use crate::deduplicate::Seen;
+use crate::progress;
 pub use place::Place;
 use source::{Gathered, Source, Take};
+
+/// Rows of a source that comes as it is that are held at a time; with s1's metadata of coding
+/// questions one can have many megabytes.
+const PART: usize = 256;
+/// s1's columns of a pool.
+const POOL_COLUMNS: [&str; 6] =
+    ["solution", "question", "cot_type", "source_type", "metadata", "cot"];
+/// Those that a released set may have beside them.
+const MORE_COLUMNS: [&str; 7] = [
+    "thinking_trajectories",
+    "attempt",
+    "domain",
+    "isgeminicorrect",
+    "isqwen7bcorrect",
+    "isqwen32bcorrect",
+    "gemini_length",
+];
 
 /// The arguments of `curate collect`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -105,29 +124,20 @@ pub fn run(args: &Args) -> Result<String> {
     let pinned = read_pinned(&config, &mut inputs)?;
     let mut held_out = hold_out_benchmarks(&config, &mut inputs)?;
 
-    let mut pool = Vec::new();
+    let sources = config.sources.iter().map(|path| read_source(path, &mut inputs));
+    let sources = sources.collect::<Result<Vec<Source>>>()?;
+    let mut pool = Pool::create(&folder.path().join("pool.parquet"), &sources)?;
     let mut accounts = Vec::new();
-    for path in &config.sources {
-        let (source, _): (Source, _) = record::config::load(path, &[])?;
-        inputs.push(input(path, None)?);
-        progress(&format!("{}: reading", source.name));
-        let mut gathered = source
-            .gather(config.seed, &pinned)
-            .with_context(|| format!("{}: the source {}", path.display(), source.name))?;
-        inputs.append(&mut gathered.inputs);
-        let account = refine(&config, &source, gathered, &pinned, held_out.as_mut(), &mut pool);
-        progress(&format!("{}: {} of {} rows", account.name, account.rows, account.read));
+    for source in &sources {
+        progress::line(&format!("{}: reading", source.name));
+        let context = || format!("the source {}", source.name);
+        let account = pool.collect(&config, source, &pinned, held_out.as_mut(), &mut inputs);
+        let account = account.with_context(context)?;
+        progress::line(&format!("{}: {} of {} rows", account.name, account.rows, account.read));
         accounts.push(account);
     }
-    let pool = without_duplicates(pool, &mut accounts);
-    ensure!(!pool.is_empty(), "no row is left of {} sources", accounts.len());
+    pool.finish()?;
 
-    let path = folder.path().join("pool.parquet");
-    table::write_rows(&path, &pool)?;
-    ensure!(
-        table::read_rows(&path)? == pool,
-        "pool.parquet reads back different from what was written; nothing was published"
-    );
     let summary = summary(&accounts);
     folder.write("sources.json", &(serde_json::to_string_pretty(&accounts)? + "\n"))?;
     folder.write("summary.txt", &summary)?;
@@ -140,7 +150,7 @@ pub fn run(args: &Args) -> Result<String> {
         seeds: BTreeMap::from([("collect".to_string(), config.seed)]),
         files: BTreeMap::new(),
     })?;
-    progress(&format!("published {}", config.output.display()));
+    progress::line(&format!("published {}", config.output.display()));
     Ok(summary)
 }
 
@@ -161,27 +171,125 @@ fn hold_out_benchmarks(config: &Config, inputs: &mut Vec<Input>) -> Result<Optio
             inputs.push(Input { rows: Some(texts.len() as u64), ..file.input });
             questions.extend(texts);
         }
-        progress(&format!("held out: {name} ({} questions)", questions.len()));
+        progress::line(&format!("held out: {name} ({} questions)", questions.len()));
         benchmarks.push(Benchmark { name: name.clone(), questions });
     }
     Ok(Some(HeldOut::index(&benchmarks, rules.ngram, false)))
 }
 
-/// Decontaminates one source, takes what is wanted of it, and appends that to the pool, each row
-/// with the number of its source.
+fn read_source(path: &Path, inputs: &mut Vec<Input>) -> Result<Source> {
+    let (source, _): (Source, _) = record::config::load(path, &[])?;
+    source.check().with_context(|| path.display().to_string())?;
+    inputs.push(input(path, None)?);
+    Ok(source)
+}
+
+/// The pool while it is written; at most one source is held in memory, and of one that comes as
+/// it is a part.
+struct Pool {
+    path: PathBuf,
+    writer: table::Writer<Row>,
+    seen: Seen,
+    rows: usize,
+}
+
+impl Pool {
+    fn create(path: &Path, sources: &[Source]) -> Result<Self> {
+        let comes_with_more = sources.iter().any(|source| source.as_it_is.is_some());
+        let columns = [&POOL_COLUMNS[..], if comes_with_more { &MORE_COLUMNS } else { &[] }];
+        let writer = table::create_rows(path, &columns.concat())?;
+        Ok(Self { path: path.to_path_buf(), writer, seen: Seen::default(), rows: 0 })
+    }
+
+    /// Appends one source.
+    fn collect(
+        &mut self,
+        config: &Config,
+        source: &Source,
+        pinned: &BTreeSet<String>,
+        held_out: Option<&mut HeldOut>,
+        inputs: &mut Vec<Input>,
+    ) -> Result<Account> {
+        let mut account = Account { name: source.name.clone(), ..Account::default() };
+        let mut accepted = Vec::new();
+        for file in source.as_it_is.iter().map(Place::find).collect::<Result<Vec<_>>>()?.concat() {
+            let before = account.read;
+            let mut stream = table::stream_rows(&file.path)?;
+            loop {
+                let rows: Vec<Row> = stream.by_ref().take(PART).collect::<Result<_>>()?;
+                if rows.is_empty() {
+                    break;
+                }
+                account.read += rows.len();
+                let gathered = Gathered { rows, ..Gathered::default() };
+                let rows =
+                    refine(config, source, gathered, pinned, held_out.as_deref(), &mut account);
+                accepted.extend(self.append(rows, &mut account)?);
+            }
+            let rows = Some((account.read - before) as u64);
+            inputs.push(Input { rows, ..file.input });
+        }
+        if source.as_it_is.is_none() {
+            let mut gathered = source.gather(config.seed, pinned)?;
+            inputs.append(&mut gathered.inputs);
+            account.read = gathered.read;
+            account.left_out = std::mem::take(&mut gathered.left_out);
+            let rows = refine(config, source, gathered, pinned, held_out.as_deref(), &mut account);
+            accepted = self.append(rows, &mut account)?;
+        }
+        let rules = config.decontaminate.as_ref();
+        if let Some(held_out) = held_out.filter(|_| rules.is_some_and(|of| of.earlier_sources)) {
+            let accepted = accepted.iter().map(|(row, text)| (*row, text.as_str()));
+            held_out.hold_out(&source.name, accepted);
+        }
+        Ok(account)
+    }
+
+    /// Writes the rows whose question is new, and returns these questions with their rows.
+    fn append(&mut self, rows: Vec<Row>, account: &mut Account) -> Result<Vec<(usize, String)>> {
+        let mut accepted = Vec::new();
+        for row in rows {
+            if self.seen.judge(question_id(&row.question), self.seen.len()).is_some() {
+                account.duplicates += 1;
+                continue;
+            }
+            accepted.push((self.rows, row.question.clone()));
+            self.writer.push(row)?;
+            self.rows += 1;
+            account.rows += 1;
+        }
+        Ok(accepted)
+    }
+
+    /// Closes the table and reads it back.
+    fn finish(self) -> Result<()> {
+        self.writer.finish()?;
+        ensure!(self.rows > 0, "no row is left of any source");
+        let mut seen = Seen::default();
+        for row in table::stream_rows(&self.path)? {
+            let id = question_id(&row?.question);
+            let known = self.seen.has(id) && seen.judge(id, seen.len()).is_none();
+            ensure!(known, "pool.parquet reads back other rows than were written");
+        }
+        ensure!(seen.len() == self.rows, "pool.parquet reads back fewer rows than were written");
+        Ok(())
+    }
+}
+
+/// Of the rows of one source, or of a part of it, those that stay: clean, and not beyond what is
+/// wanted.
 fn refine(
     config: &Config,
     source: &Source,
     gathered: Gathered,
     pinned: &BTreeSet<String>,
-    held_out: Option<&mut HeldOut>,
-    pool: &mut Vec<Row>,
-) -> Account {
-    let Gathered { mut rows, groups, read, left_out, .. } = gathered;
-    let mut account = Account { name: source.name.clone(), read, left_out, ..Account::default() };
+    held_out: Option<&HeldOut>,
+    account: &mut Account,
+) -> Vec<Row> {
+    let Gathered { mut rows, groups, .. } = gathered;
     let mut stays = vec![true; rows.len()];
-    if let Some(held_out) = &held_out {
-        for (stays, verdict) in stays.iter_mut().zip(held_out.judge_alone(&questions(&rows, 0))) {
+    if let Some(held_out) = held_out {
+        for (stays, verdict) in stays.iter_mut().zip(held_out.judge_alone(&questions(&rows))) {
             if let Some(reason) = verdict {
                 *stays = false;
                 *account.contaminated.entry(reason.cause).or_default() += 1;
@@ -197,18 +305,12 @@ fn refine(
     }
     let mut stay = stays.iter();
     rows.retain(|_| *stay.next().expect("one for each row"));
-    let earlier_sources = config.decontaminate.as_ref().is_some_and(|rules| rules.earlier_sources);
-    if let Some(held_out) = held_out.filter(|_| earlier_sources) {
-        held_out.hold_out(&source.name, &questions(&rows, pool.len()));
-    }
-    account.rows = rows.len();
-    pool.append(&mut rows);
-    account
+    rows
 }
 
-fn questions(rows: &[Row], first: usize) -> Vec<Question<'_>> {
+fn questions(rows: &[Row]) -> Vec<Question<'_>> {
     let mut questions = Vec::with_capacity(rows.len());
-    for (row, Row { question, source_type, .. }) in (first..).zip(rows) {
+    for (row, Row { question, source_type, .. }) in rows.iter().enumerate() {
         questions.push(Question { row, text: question, source_type });
     }
     questions
@@ -253,22 +355,6 @@ fn evenly(rows: Vec<usize>, groups: &[Vec<String>], depth: usize, columns: usize
     ranked.into_iter().map(|(_, row)| row).collect()
 }
 
-/// Drops every question that stood earlier; the accounts' rows are in the pool one after another.
-fn without_duplicates(pool: Vec<Row>, accounts: &mut [Account]) -> Vec<Row> {
-    let texts = pool.iter().enumerate().map(|(row, of)| (row, of.question.as_str()));
-    let mut verdicts = deduplicate(texts).into_iter();
-    let mut unique = Vec::with_capacity(pool.len());
-    let mut rows = pool.into_iter();
-    for account in accounts {
-        let before = unique.len();
-        let own = rows.by_ref().take(account.rows).zip(verdicts.by_ref());
-        unique.extend(own.filter(|(_, verdict)| verdict.is_none()).map(|(row, _)| row));
-        account.duplicates = account.rows - (unique.len() - before);
-        account.rows -= account.duplicates;
-    }
-    unique
-}
-
 fn summary(accounts: &[Account]) -> String {
     let mut text = format!(
         "{:<24} {:>9} {:>9} {:>12} {:>9} {:>10} {:>9}\n",
@@ -294,9 +380,4 @@ fn summary(accounts: &[Account]) -> String {
         all.rows += account.rows;
     }
     text + &line(&all, left_out, contaminated)
-}
-
-/// A line about what is going on.
-fn progress(line: &str) {
-    eprintln!("curate: {line}");
 }

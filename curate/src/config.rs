@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
+
+use crate::funnel::Stage;
+use crate::near_duplicates;
 
 /// `configs/curate/s1k.toml` is the annotated example, with the source of each number.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,12 +28,28 @@ pub struct Config {
     pub selection: Selection,
 }
 
+/// One more selection from a pool that went down the funnel before, for `curate select`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Criterion {
+    /// The folder to publish.
+    pub output: PathBuf,
+    /// Seed of the selection's draws.
+    pub seed: u64,
+    /// `[selection]`
+    pub selection: Selection,
+}
+
 /// The questions to begin with.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
     /// Parquet or JSONL files with s1's columns, taken one after the other.
     pub files: Vec<PathBuf>,
+    /// Side tables of features, joined by `question_hash`; their values win over the pool's, and
+    /// those of a later table over an earlier one's.
+    #[serde(default)]
+    pub features: Vec<PathBuf>,
 }
 
 /// What was held out: questions that share a passage with it are dropped.
@@ -43,6 +62,8 @@ pub struct Decontaminate {
     pub earlier_sources: bool,
     /// The held-out sets.
     pub benchmarks: Vec<BenchmarkFile>,
+    /// `[decontaminate.stricter]`: what goes beyond s1, if anything.
+    pub stricter: Option<near_duplicates::Settings>,
 }
 
 /// One held-out set.
@@ -90,21 +111,26 @@ pub enum Grade {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
-    /// Which of s1's two descriptions to follow.
+    /// The rule.
     pub algorithm: Algorithm,
-    /// Examples to select.
-    pub target: usize,
+    /// The rows that passed this stage and those before it are the candidates.
+    #[serde(default)]
+    pub after: After,
+    /// Examples to select; `full` has none.
+    pub target: Option<usize>,
     /// Whether to be content with fewer when fewer are left; otherwise that is an error.
+    #[serde(default)]
     pub allow_fewer: bool,
-    /// So many examples come from phases 1 and 2; `Algorithm::PaperText` does not read it.
-    pub uniform_until: usize,
-    /// The rows that phase 1 takes at once.
+    /// So many examples come from phases 1 and 2; only `released-code` reads it.
+    pub uniform_until: Option<usize>,
+    /// The rows that phase 1 takes at once; only `released-code` and `paper-text` read it.
+    #[serde(default)]
     pub seeded: Vec<Seeded>,
-    /// The shape of phase 3's draws; `Algorithm::PaperText` does not read it.
-    pub benchmark: Benchmark,
+    /// The shape of phase 3's draws; only `released-code` reads it.
+    pub benchmark: Option<Benchmark>,
 }
 
-/// s1 describes its selection twice, and differently.
+/// s1 describes its selection twice, and differently; and compares it with simpler ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
@@ -112,6 +138,27 @@ pub enum Algorithm {
     ReleasedCode,
     /// Algorithm 1 of the paper: domains uniformly to the end.
     PaperText,
+    /// Every row equally likely (1K-random).
+    Random,
+    /// Domains uniformly, and every row of a domain equally likely (1K-diverse).
+    Diverse,
+    /// The longest traces (1K-longest).
+    Longest,
+    /// Everything (59K-full).
+    Full,
+}
+
+/// The last stage before the selection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum After {
+    /// Every row with a trace and an answer.
+    Answered,
+    /// Of these the ones with all features and no broken text.
+    Quality,
+    /// Of these the ones that no graded model solves.
+    #[default]
+    Difficulty,
 }
 
 /// A source whose correctly solved rows are taken at once.
@@ -139,20 +186,54 @@ pub struct Benchmark {
 impl Config {
     /// What the types cannot say; errors name the key and the cure.
     pub fn check(&self) -> Result<()> {
-        let Selection { algorithm, target, uniform_until, .. } = self.selection;
         ensure!(!self.pool.files.is_empty(), "pool.files is empty: name at least one file");
         ensure!(self.decontaminate.ngram > 0, "decontaminate.ngram must be at least 1");
+        for BenchmarkFile { name, .. } in &self.decontaminate.benchmarks {
+            ensure!(
+                !name.contains(';'),
+                "the benchmark's name \"{name}\" must not hold a semicolon: it parts reasons"
+            );
+        }
+        self.decontaminate.stricter.as_ref().map_or(Ok(()), near_duplicates::Settings::check)?;
+        self.selection.check()
+    }
+}
+
+impl Selection {
+    /// As [`Config::check`].
+    pub fn check(&self) -> Result<()> {
+        if self.algorithm == Algorithm::Full {
+            return Ok(());
+        }
+        let target = self.target.context("selection.target is missing: how many to select?")?;
         ensure!(target > 0, "selection.target must be at least 1");
+        if self.algorithm != Algorithm::ReleasedCode {
+            return Ok(());
+        }
+        let needs = |key| format!("selection.{key} is missing: \"released-code\" needs it");
+        let uniform_until = self.uniform_until.with_context(|| needs("uniform_until"))?;
+        let benchmark = self.benchmark.as_ref().with_context(|| needs("benchmark"))?;
         ensure!(
-            algorithm == Algorithm::PaperText || uniform_until <= target,
+            uniform_until <= target,
             "selection.uniform_until = {uniform_until} is beyond selection.target = {target}: \
              lower it (s1 has 700 of 1000), or choose selection.algorithm = \"paper-text\""
         );
-        let share = self.selection.benchmark.gpqa_to_aime;
+        let share = benchmark.gpqa_to_aime;
         ensure!(
             share.is_finite() && share >= 0.0,
             "selection.benchmark.gpqa_to_aime = {share} must be a share, 0 or more"
         );
         Ok(())
+    }
+}
+
+impl After {
+    /// Its last stage in the funnel.
+    pub fn stage(self) -> Stage {
+        match self {
+            After::Answered => Stage::Answered,
+            After::Quality => Stage::Patterns,
+            After::Difficulty => Stage::Difficulty,
+        }
     }
 }

@@ -117,11 +117,16 @@ impl HeldOut {
         questions.par_iter().map_init(Words::default, find).collect()
     }
 
-    /// Holds out a whole source of that name from everything judged later.
-    pub fn hold_out(&mut self, source: &str, questions: &[Question]) {
+    /// Holds out questions, each with its row (from 0), of a source of that name from everything
+    /// judged later.
+    pub fn hold_out<'a>(
+        &mut self,
+        source: &str,
+        questions: impl IntoIterator<Item = (usize, &'a str)>,
+    ) {
         self.sides.push(Side::EarlierSource(source.to_string()));
-        for question in questions {
-            self.add(normalise(question.text), self.sides.len() - 1, question.row);
+        for (row, text) in questions {
+            self.add(normalise(text), self.sides.len() - 1, row);
         }
     }
 

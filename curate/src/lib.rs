@@ -6,16 +6,20 @@
 //! which rows stay, and say why the others left. Before them, collecting the pool from its sources
 //! is the one part that goes to the hub.
 //!
-//! Modules in reading order: [`collect`] (sources become a pool), [`config`] (a run's numbers), [`run`] (the whole way, top to bottom),
-//! the stages [`deduplicate`], [`decontaminate`] (with
-//! [`near_duplicates`]), [`quality`], [`difficulty`] and [`selection`],
-//! then [`funnel`] (who left where, and that the counts close) and [`report`] (what people read).
+//! Modules in reading order: [`collect`] (sources become a pool), [`config`] (a run's numbers),
+//! [`run`] (the whole way), [`survey`] (its first half, all stages before the selection) with the
+//! stages [`deduplicate`], [`decontaminate`] (and the stricter [`near_duplicates`]), [`quality`]
+//! and [`difficulty`]; [`sets`] (its second half, from a lineage to folders) with [`selection`],
+//! which [`select`] repeats by other criteria; then [`funnel`] (who left where, and that the counts
+//! close), [`report`] (what people read) and [`progress`].
 
 pub mod collect;
 
 pub mod config;
 
 pub mod run;
+
+pub mod survey;
 
 pub mod deduplicate;
 
@@ -25,8 +29,13 @@ pub mod quality;
 
 pub mod difficulty;
 
+pub mod sets;
+
 pub mod selection;
+
+pub mod select;
 
 pub mod funnel;
 
+pub mod progress;
 pub mod report;

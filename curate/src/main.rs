@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use curate::{collect, run};
+use curate::{collect, run, select};
 
 /// From a pool of reasoning questions to a small training set, with every row accounted for.
 #[derive(Parser)]
@@ -20,12 +20,15 @@ enum Command {
     Collect(collect::Args),
     /// Send a pool down the funnel and publish the selected set.
     Run(run::Args),
+    /// Select again from a run's lineage, by one criterion or many.
+    Select(select::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Collect(args) => collect::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Select(args) => select::run(&args),
     };
     match outcome.and_then(|text| Ok(std::io::stdout().lock().write_all(text.as_bytes())?)) {
         Ok(()) => ExitCode::SUCCESS,

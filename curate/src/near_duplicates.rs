@@ -5,79 +5,200 @@
 //! runs of a few words. MinHash only proposes pairs; every pair that is reported was compared
 //! exactly.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 
+use anyhow::{Result, ensure};
 use rayon::prelude::*;
 use serde::Deserialize;
 use unicode_normalization::UnicodeNormalization;
 
-/// `[decontaminate.near_duplicates]`: when two questions are taken for one.
+use crate::decontaminate::{Benchmark, HeldOut, Question};
+use crate::funnel::Reason;
+
+/// `[decontaminate.stricter]`: beyond s1, when two questions are taken for one.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// Words in a row that two questions must not share, punctuation aside.
+    pub ngram: usize,
     /// Words of a shingle.
     pub shingle: usize,
     /// The least Jaccard index of a near-duplicate, above 0 and at most 1.
     pub threshold: f64,
-    /// Whether questions of a pool are compared with each other too, and the first of them stays.
-    pub within_pool: bool,
     /// Whether a pair counts although its numbers differ: mostly two problems by one pattern.
     pub numbers_may_differ: bool,
+    /// Whether questions kept of the pool are held out for the ones after them.
+    pub within_pool: bool,
+}
+
+impl Settings {
+    /// What the types cannot say; errors name the key and the cure.
+    pub fn check(&self) -> Result<()> {
+        let section = "decontaminate.stricter";
+        ensure!(self.ngram > 0, "{section}.ngram must be at least 1");
+        ensure!(self.shingle > 0, "{section}.shingle must be at least 1");
+        ensure!(
+            self.threshold > 0.0 && self.threshold <= 1.0,
+            "{section}.threshold = {} must be above 0 and at most 1",
+            self.threshold
+        );
+        Ok(())
+    }
+}
+
+/// What is held out, to be compared with more strictly than s1 does.
+#[derive(Debug, Clone)]
+pub struct Stricter {
+    settings: Settings,
+    passages: HeldOut,
+    texts: Vec<Text>,
+    /// Texts by the keys of their bands, as indices into `texts`.
+    bands: HashMap<u64, Vec<u32>>,
+    benchmarks: Vec<String>,
+    /// Pairs that were let go because their numbers differ.
+    overlooked: usize,
+}
+
+/// One held-out text.
+#[derive(Debug, Clone)]
+struct Text {
+    shingles: Vec<u64>,
+    numbers: Vec<String>,
+    /// An index into `benchmarks`; `None` is the pool.
+    benchmark: Option<usize>,
+    row: usize,
 }
 
 /// The text that another one is alike to.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Near {
-    /// Its index.
-    pub other: usize,
-    /// The Jaccard index of both.
-    pub similarity: f64,
-    /// Have they different numbers in them?
-    pub numbers_differ: bool,
+struct Near<'a> {
+    text: &'a Text,
+    similarity: f64,
+    numbers_differ: bool,
 }
 
-/// For each text from the one at `first` on, the most similar of the texts before `first` (and,
-/// `within_pool`, of all before itself) that reaches the threshold; one with the same numbers
-/// comes before any other, then the more similar, then the earlier.
-///
-/// A pair just at the threshold is overlooked with a probability of 1% at most.
-pub fn near_duplicates(texts: &[&str], first: usize, settings: &Settings) -> Vec<Option<Near>> {
-    let rows = rows_of_a_band(settings.threshold);
-    let bands = BINS / rows;
-    let mut keys = vec![0; texts.len() * bands];
-    let of_text = keys.par_chunks_mut(bands).zip(texts).enumerate();
-    of_text.for_each(|(index, (keys, text))| match sketch(text, settings.shingle) {
-        Some(sketch) => keys.iter_mut().zip(sketch.chunks(rows)).for_each(|(key, values)| {
-            *key = values.iter().fold(0, |key, &value| mix(key ^ u64::from(value)));
-        }),
-        // A key of its own: a text without words is alike to none.
-        None => keys.fill(mix(!(index as u64))),
-    });
-    let mut candidates: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (later, earlier) in pairs(&keys, bands, first, settings.within_pool) {
-        candidates.entry(later).or_default().push(earlier);
-    }
-    let best = |(later, earlier): (usize, Vec<usize>)| {
-        let own = (shingles(texts[later], settings.shingle), numbers(texts[later]));
-        let near = earlier.into_iter().filter_map(|other| {
-            let similarity = jaccard(&own.0, &shingles(texts[other], settings.shingle));
-            (similarity >= settings.threshold).then(|| {
-                let numbers_differ = own.1 != numbers(texts[other]);
-                Near { other, similarity, numbers_differ }
-            })
-        });
-        let order = |near: &Near| {
-            // Similarities are positive, so their bits have the order that they have.
-            (near.numbers_differ, Reverse(near.similarity.to_bits()), near.other)
+impl Stricter {
+    /// Holds out the benchmarks' questions.
+    pub fn index(benchmarks: &[Benchmark], settings: &Settings) -> Self {
+        let plain = |of: &Benchmark| Benchmark {
+            name: format!("{}, punctuation aside", of.name),
+            questions: of.questions.iter().map(|question| words(question)).collect(),
         };
-        (later - first, near.min_by_key(order))
-    };
-    let mut found = vec![None; texts.len() - first];
-    for (index, near) in candidates.into_par_iter().map(best).collect::<Vec<_>>() {
-        found[index] = near;
+        let passages: Vec<Benchmark> = benchmarks.iter().map(plain).collect();
+        let mut stricter = Self {
+            settings: settings.clone(),
+            passages: HeldOut::index(&passages, settings.ngram, false),
+            texts: Vec::new(),
+            bands: HashMap::new(),
+            benchmarks: benchmarks.iter().map(|of| of.name.clone()).collect(),
+            overlooked: 0,
+        };
+        for (benchmark, of) in benchmarks.iter().enumerate() {
+            for (row, question) in of.questions.iter().enumerate() {
+                let keys = stricter.keys(question);
+                stricter.add(question, keys, Some(benchmark), row);
+            }
+        }
+        stricter
     }
-    found
+
+    /// One verdict a question. `questions` may be a part of the pool; the parts are given in the
+    /// pool's order.
+    ///
+    /// A question first meets the passages, then the near-duplicates; of these it is told the one
+    /// with the same numbers before any other, then the more similar, then the earlier. A pair
+    /// just at the threshold is overlooked with a probability of about 1%.
+    pub fn judge(&mut self, questions: &[Question]) -> Vec<Option<Reason>> {
+        let texts: Vec<String> = questions.par_iter().map(|of| words(of.text)).collect();
+        let plain: Vec<Question> =
+            std::iter::zip(questions, &texts).map(|(of, text)| Question { text, ..*of }).collect();
+        let mut verdicts = self.passages.judge(&plain);
+        let keys: Vec<Vec<u64>> = texts.par_iter().map(|text| self.keys(text)).collect();
+        for ((verdict, question), keys) in verdicts.iter_mut().zip(&plain).zip(keys) {
+            if verdict.is_some() {
+                continue;
+            }
+            let near = self.nearest(question.text, &keys);
+            let may_differ = self.settings.numbers_may_differ;
+            let counts = near.as_ref().is_some_and(|near| may_differ || !near.numbers_differ);
+            let is_overlooked = near.is_some() && !counts;
+            *verdict = near.filter(|_| counts).map(|near| self.reason(&near));
+            self.overlooked += usize::from(is_overlooked);
+            if verdict.is_none() && self.settings.within_pool {
+                self.add(question.text, keys, None, question.row);
+            }
+        }
+        verdicts
+    }
+
+    /// What a reader must know, in whole sentences.
+    pub fn notes(&self) -> Vec<String> {
+        let pairs = match self.overlooked {
+            0 => return Vec::new(),
+            1 => "1 question stays though it is".to_string(),
+            many => format!("{many} questions stay though they are"),
+        };
+        vec![format!(
+            "{pairs} a near-duplicate, because the numbers differ \
+             (decontaminate.stricter.numbers_may_differ)."
+        )]
+    }
+
+    fn add(&mut self, text: &str, keys: Vec<u64>, benchmark: Option<usize>, row: usize) {
+        let index = self.texts.len() as u32;
+        let shingles = shingles(text, self.settings.shingle);
+        self.texts.push(Text { shingles, numbers: numbers(text), benchmark, row });
+        for key in keys {
+            self.bands.entry(key).or_default().push(index);
+        }
+    }
+
+    /// One key for each band of the text's sketch.
+    fn keys(&self, text: &str) -> Vec<u64> {
+        let Some(sketch) = sketch(text, self.settings.shingle) else { return Vec::new() };
+        let bands = sketch.chunks(rows_of_a_band(self.settings.threshold)).enumerate();
+        let key = |(band, values): (usize, &[u32])| {
+            values
+                .iter()
+                .fold(band as u64, |key, &value| mix(key.rotate_left(32) ^ u64::from(value)))
+        };
+        bands.map(key).collect()
+    }
+
+    fn nearest(&self, text: &str, keys: &[u64]) -> Option<Near<'_>> {
+        let candidates: BTreeSet<u32> =
+            keys.iter().filter_map(|key| self.bands.get(key)).flatten().copied().collect();
+        if candidates.is_empty() {
+            return None;
+        }
+        let (shingles, numbers) = (shingles(text, self.settings.shingle), numbers(text));
+        let near = candidates.into_iter().map(|index| {
+            let text = &self.texts[index as usize];
+            let similarity = jaccard(&shingles, &text.shingles);
+            Near { text, similarity, numbers_differ: text.numbers != numbers }
+        });
+        let near = near.filter(|near| near.similarity >= self.settings.threshold);
+        // Of equal ones the first is told.
+        near.min_by(|one, other| {
+            let similarity = other.similarity.total_cmp(&one.similarity);
+            one.numbers_differ.cmp(&other.numbers_differ).then(similarity)
+        })
+    }
+
+    fn reason(&self, near: &Near) -> Reason {
+        let (of, place) = match near.text.benchmark {
+            Some(benchmark) => (self.benchmarks[benchmark].as_str(), "its row"),
+            None => ("an earlier question", "pool row"),
+        };
+        let numbers = if near.numbers_differ { ", numbers differ" } else { "" };
+        let (similarity, row) = (near.similarity, near.text.row + 1);
+        Reason::new(
+            format!("near-duplicate of {of}{numbers}"),
+            format!(
+                "{similarity:.3} of the {}-word shingles of both are shared with {place} {row}",
+                self.settings.shingle
+            ),
+        )
+    }
 }
 
 /// The Jaccard index of the shingles of two texts, exactly.
@@ -120,35 +241,6 @@ pub fn sketch(text: &str, shingle: usize) -> Option<[u32; BINS]> {
 fn rows_of_a_band(threshold: f64) -> usize {
     let overlooked = |rows: i32| (1.0 - threshold.powi(rows)).powi(BINS as i32 / rows);
     [8, 4, 2].into_iter().find(|&rows| overlooked(rows) <= 0.01).unwrap_or(1) as usize
-}
-
-/// The pairs of texts `(later, earlier)` that have the same key in some band, each once.
-fn pairs(keys: &[u64], bands: usize, first: usize, within_pool: bool) -> Vec<(usize, usize)> {
-    let of_text = |text: usize| &keys[text * bands..(text + 1) * bands];
-    let mut texts: Vec<usize> = (0..keys.len() / bands).collect();
-    let mut all = Vec::new();
-    for band in 0..bands {
-        texts.par_sort_unstable_by_key(|&text| (of_text(text)[band], text));
-        let of_group = |group: &[usize]| {
-            let mut pairs = Vec::new();
-            for (i, &later) in group.iter().enumerate().filter(|(_, text)| **text >= first) {
-                let earlier = group[..i].iter().filter(|&&text| within_pool || text < first);
-                // Only in the first band in which they agree.
-                let is_new = |&&text: &&usize| {
-                    let both = of_text(text).iter().zip(of_text(later));
-                    both.take(band).all(|(one, other)| one != other)
-                };
-                pairs.extend(earlier.filter(is_new).map(|&earlier| (later, earlier)));
-            }
-            pairs
-        };
-        let groups: Vec<&[usize]> = texts
-            .chunk_by(|&a, &b| of_text(a)[band] == of_text(b)[band])
-            .filter(|group| group.len() > 1)
-            .collect();
-        all.par_extend(groups.into_par_iter().flat_map_iter(of_group));
-    }
-    all
 }
 
 /// The words of a text one blank apart: NFKC, lower case, letters and digits only.

@@ -4,17 +4,17 @@
 
 use anyhow::{Result, ensure};
 use record::example::is_python_space;
-use record::row::Row;
+use record::row::Outline;
 
 use crate::funnel::Reason;
 
 /// A column that a row needs, and whether it has it.
-type Needed = (&'static str, fn(&Row) -> bool);
+type Needed = (&'static str, fn(&Outline) -> bool);
 
 const ANSWER: [Needed; 2] = [
     // Differs from s1: a trace of nothing but white space counts as no trace.
-    ("thinking_trajectories", |row| row.thinking_trajectories.iter().any(|t| !t.trim().is_empty())),
-    ("attempt", |row| row.attempt.is_some()),
+    ("thinking_trajectories", |row| row.has_trace),
+    ("attempt", |row| row.has_attempt),
 ];
 
 /// What the selection itself reads.
@@ -32,54 +32,85 @@ fn features(grades_required: bool) -> impl Iterator<Item = &'static Needed> {
     FEATURES.iter().chain(grades)
 }
 
-/// Fails when no row at all has some column that the stages need: the pool was never given it.
-pub fn columns_present(rows: &[Row], grades_required: bool) -> Result<()> {
-    ensure!(!rows.is_empty(), "the pool has no rows: is pool.files right?");
-    for (column, has) in ANSWER.iter().chain(features(grades_required)) {
-        ensure!(
-            rows.iter().any(has),
-            "no row has `{column}`: curate selects from questions that already have a trace, \
-             grades, a domain and a length; add the column to the pool (curate/README.md lists \
-             them all)"
-        );
+/// Which columns some row of the pool has a value in.
+#[derive(Debug, Clone, Default)]
+pub struct Columns {
+    found: [bool; ANSWER.len() + FEATURES.len() + GRADES.len()],
+}
+
+impl Columns {
+    /// Looks at one more row.
+    pub fn see(&mut self, row: &Outline) {
+        for (found, (_, has)) in self.found.iter_mut().zip(needed()) {
+            *found = *found || has(row);
+        }
     }
-    Ok(())
+
+    /// Fails when no row at all has some column that the stages need: the pool was never given it.
+    /// Without `features_required` the answers are enough.
+    pub fn check(&self, features_required: bool, grades_required: bool) -> Result<()> {
+        let wanted = match (features_required, grades_required) {
+            (false, _) => ANSWER.len(),
+            (true, false) => ANSWER.len() + FEATURES.len(),
+            (true, true) => self.found.len(),
+        };
+        for (found, (column, _)) in self.found.iter().zip(needed()).take(wanted) {
+            ensure!(
+                *found,
+                "no row has `{column}`: curate selects from questions that already have a trace, \
+                 grades, a domain and a length; add the column to the pool, or name a side table \
+                 in pool.features (curate/README.md lists them all)"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn needed() -> impl Iterator<Item = &'static Needed> {
+    ANSWER.iter().chain(&FEATURES).chain(&GRADES)
 }
 
 /// Did the teacher answer ("Gemini answered")?
-pub fn answered(row: &Row) -> Option<Reason> {
+pub fn answered(row: &Outline) -> Option<Reason> {
     missing(row, ANSWER.iter())
 }
 
 /// Is every feature known? The original's "API errors" stage: a question without a solution has
 /// no grades, so it goes here too.
-pub fn complete(row: &Row, grades_required: bool) -> Option<Reason> {
+pub fn complete(row: &Outline, grades_required: bool) -> Option<Reason> {
     missing(row, features(grades_required))
 }
 
-fn missing<'a>(row: &Row, needed: impl Iterator<Item = &'a Needed>) -> Option<Reason> {
-    let missing: Vec<&str> =
-        needed.filter(|(_, has)| !has(row)).map(|(column, _)| *column).collect();
-    (!missing.is_empty()).then(|| Reason::new(format!("no {}", missing.join(", ")), ""))
+fn missing<'a>(row: &Outline, needed: impl Iterator<Item = &'a Needed>) -> Option<Reason> {
+    let missing: Vec<String> =
+        needed.filter(|(_, has)| !has(row)).map(|(column, _)| format!("no {column}")).collect();
+    (!missing.is_empty()).then(|| Reason::new(missing.join("; "), ""))
 }
 
-/// Signs of a diagram, an image or a numbering that did not survive the way into the pool.
+/// Signs of a diagram, an image or a numbering that did not survive the way into the pool: all
+/// that there are, the last two with their first match.
 ///
 /// A question with an `[asy]` diagram stays when its `source_type` contains one of
 /// `diagrams_allowed_from`, whatever else is in it, as in the original.
-pub fn patterns(row: &Row, diagrams_allowed_from: &[String]) -> Option<Reason> {
+pub fn patterns(row: &Outline, diagrams_allowed_from: &[String]) -> Option<Reason> {
     let question = row.question.as_str();
-    if question.contains("[asy]") {
-        let allowed = diagrams_allowed_from.iter().any(|name| row.source_type.contains(name));
-        return (!allowed).then(|| Reason::new("[asy] diagram", ""));
+    let diagram = question.contains("[asy]").then_some("");
+    if diagram.is_some() && diagrams_allowed_from.iter().any(|of| row.source_type.contains(of)) {
+        return None;
     }
-    if question.contains("![Image]") {
-        return Some(Reason::new("![Image] link", ""));
-    }
-    if let Some(number) = problem_number(question) {
-        return Some(Reason::new("problem number", number));
-    }
-    bold_before_digit(question).map(|run| Reason::new("bold run before a digit", run))
+    let found = [
+        ("[asy] diagram", diagram),
+        ("![Image] link", question.contains("![Image]").then_some("")),
+        ("problem number", problem_number(question)),
+        ("bold run before a digit", bold_before_digit(question)),
+    ];
+    let found: Vec<_> =
+        found.into_iter().filter_map(|(rule, found)| Some((rule, found?))).collect();
+    let rules: Vec<_> = found.iter().map(|(rule, _)| *rule).collect();
+    // The first two rules name what they found.
+    let matches: Vec<_> =
+        found.iter().map(|(_, found)| *found).filter(|of| !of.is_empty()).collect();
+    (!found.is_empty()).then(|| Reason::new(rules.join("; "), matches.join("; ")))
 }
 
 /// The first of `p1.` to `p999.` anywhere in the text, even inside a word.

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use record::row::Row;
 use serde::Serialize;
 
-use crate::funnel::{Count, Funnel};
-use crate::selection::{Phase, Picks};
+use crate::funnel::{Count, Funnel, Stage};
+use crate::selection::{Candidate, Picks};
 
 /// The contents of `funnel.json`.
 #[derive(Debug, Clone, Serialize)]
@@ -18,27 +17,19 @@ pub struct Report {
     pub selected: usize,
     /// What each stage did, in order.
     pub stages: Vec<Count>,
-    /// Dropped rows by stage and cause.
+    /// Dropped rows by stage and reason.
     pub causes: BTreeMap<&'static str, BTreeMap<String, usize>>,
+    /// By stage and rule, the rows of the stage in which the rule caught something; a row that
+    /// several rules caught counts in each.
+    pub rules: BTreeMap<&'static str, BTreeMap<String, usize>>,
     /// Selected rows by the phase that picked them.
-    pub phases: Phases,
+    pub phases: BTreeMap<&'static str, usize>,
     /// By domain, of the rows that reached the selection.
     pub domains: BTreeMap<String, Domain>,
     /// Tokens of the selected traces.
     pub tokens: i64,
     /// What a reader must know beside the numbers, in whole sentences.
     pub notes: Vec<String>,
-}
-
-/// Selected rows by phase.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Phases {
-    /// Taken at once, by source.
-    pub seeded: usize,
-    /// Drawn from domains uniformly.
-    pub uniform: usize,
-    /// Drawn from domains in the benchmarks' proportions.
-    pub benchmark: usize,
 }
 
 /// One domain in the selection.
@@ -53,32 +44,42 @@ pub struct Domain {
 }
 
 impl Report {
-    /// `candidates` are the rows that `picks` is about, in the same order.
-    pub fn new(funnel: &Funnel, candidates: &[&Row], picks: &Picks, notes: Vec<String>) -> Self {
-        let mut causes: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
-        for dropped in &funnel.dropped {
-            let by_cause = causes.entry(dropped.stage.name()).or_default();
-            *by_cause.entry(dropped.reason.cause.clone()).or_insert(0) += 1;
+    /// The books of a funnel whose last stage but the selection is `after`, and the `picks` among
+    /// its `candidates`.
+    pub fn new(
+        funnel: &Funnel,
+        after: Stage,
+        candidates: &[Candidate],
+        picks: &Picks,
+        notes: Vec<String>,
+    ) -> Self {
+        let stages: Vec<Stage> = Stage::ALL
+            .into_iter()
+            .filter(|stage| *stage <= after || *stage == Stage::Diversity)
+            .collect();
+        let (mut causes, mut rules) = (BTreeMap::new(), BTreeMap::new());
+        for (stage, of_stage) in &funnel.causes {
+            causes.insert(stage.name(), of_stage.clone());
+            let of_rules = funnel.rules(*stage).into_iter();
+            rules.insert(stage.name(), of_rules.map(|(rule, n)| (rule.to_string(), n)).collect());
         }
-        let mut phases = Phases::default();
+        let mut phases = BTreeMap::new();
         let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
-        for (row, phase) in candidates.iter().zip(&picks.phase) {
-            let domain = domains.entry(row.domain.clone().unwrap_or_default()).or_default();
+        for (row, picked) in candidates.iter().zip(&picks.picked) {
+            let domain = domains.entry(row.domain.unwrap_or("(none)").to_string()).or_default();
             domain.candidates += 1;
-            domain.chosen += usize::from(phase.is_some());
-            domain.tokens += phase.and(row.gemini_length).unwrap_or(0);
-            match phase {
-                Some(Phase::Seeded) => phases.seeded += 1,
-                Some(Phase::Uniform) => phases.uniform += 1,
-                Some(Phase::Benchmark) => phases.benchmark += 1,
-                None => {}
+            if let Some((phase, _)) = picked {
+                domain.chosen += 1;
+                domain.tokens += row.length.unwrap_or(0);
+                *phases.entry(phase.name()).or_insert(0) += 1;
             }
         }
         Self {
             rows_in: funnel.rows_in,
-            selected: funnel.kept.len(),
-            stages: funnel.counts.clone(),
+            selected: funnel.selected,
+            stages: funnel.counts(stages),
             causes,
+            rules,
             phases,
             tokens: domains.values().map(|domain| domain.tokens).sum(),
             domains,
@@ -95,15 +96,17 @@ impl Report {
         );
         self.stage_table(&mut text);
         self.domain_table(&mut text);
-        let Phases { seeded, uniform, benchmark } = self.phases;
+        let phases: Vec<String> =
+            self.phases.iter().map(|(name, rows)| format!("{rows} {name}")).collect();
         let mean = self.tokens / (self.selected as i64).max(1);
         let tokens = (thousands(self.tokens), thousands(mean));
         // Writing to a string cannot fail, here and below.
         let _ = write!(
             text,
-            "\npicked: {seeded} seeded, {uniform} uniformly over domains, {benchmark} in the \
-             benchmarks' proportions\ntrace tokens: {} in all, {} on average\n",
-            tokens.0, tokens.1
+            "\npicked: {}\ntrace tokens: {} in all, {} on average\n",
+            phases.join(", "),
+            tokens.0,
+            tokens.1
         );
         for note in &self.notes {
             let _ = writeln!(text, "note: {note}");
@@ -111,15 +114,15 @@ impl Report {
         text
     }
 
-    /// One line a stage, under it one line for each cause.
+    /// One line a stage, under it one line for each of its rules.
     fn stage_table(&self, text: &mut String) {
         let _ = writeln!(text, "\n{:<46} {:>9} {:>9} {:>9}", "stage", "in", "dropped", "kept");
         for Count { stage, rows_in, dropped, kept } in &self.stages {
             let [rows_in, dropped, kept] = [rows_in, dropped, kept].map(|n| thousands(*n as i64));
             let _ = writeln!(text, "{stage:<46} {rows_in:>9} {dropped:>9} {kept:>9}");
-            for (cause, &rows) in self.causes.get(stage).into_iter().flatten() {
+            for (rule, &rows) in self.rules.get(stage).into_iter().flatten() {
                 let rows = thousands(rows as i64);
-                let _ = writeln!(text, "  {:<54} {rows:>9}", shorten(cause, 54));
+                let _ = writeln!(text, "  {:<54} {rows:>9}", shorten(rule, 54));
             }
         }
     }

@@ -1,35 +1,55 @@
 //! The books: one verdict for every row, and a fault is found.
 
-use curate::funnel::{Funnel, Reason, Stage, adds_up};
+use curate::funnel::{Funnel, Stage, adds_up};
+use record::row::{Lineage, Row};
 
+/// A lineage written as `row stage`, and the selected questions, `q` and the number of the row.
 #[track_caller]
-fn check(selected: &[usize], dropped: &[usize], expected: Result<(), &str>) {
-    let result = adds_up(3, selected.iter().copied(), dropped.iter().copied());
-    match (result, expected) {
+fn check(lineage: &[(i64, &str)], selected: &[&str], expected: Result<(), &str>) {
+    let question = |row: i64| Row { question: format!("q{row}"), ..Row::default() };
+    let lineage = lineage.iter().map(|&(row, stage)| {
+        let question_hash = question(row).hash();
+        Ok(Lineage { row, question_hash, stage: stage.to_string(), ..Lineage::default() })
+    });
+    let selected = selected.iter().map(|q| Ok(Row { question: q.to_string(), ..Row::default() }));
+    let result = adds_up(3, lineage, selected).map(|_| ()).map_err(|error| format!("{error:#}"));
+    match (&result, expected) {
         (Ok(()), Ok(())) => {}
-        (Err(error), Err(part)) if error.to_string().contains(part) => {}
+        (Err(error), Err(part)) if error.contains(part) => {}
         (result, expected) => panic!("{result:?}, expected {expected:?}"),
     }
 }
 
 #[test]
 fn every_row_has_one_verdict() {
-    check(&[1], &[0, 2], Ok(()));
-    check(&[], &[2, 0, 1], Ok(()));
-    check(&[1], &[0], Err("pool row 3 left it with 0 verdicts"));
-    check(&[1], &[0, 1, 2], Err("pool row 2 left it with 2 verdicts"));
-    check(&[1, 3], &[0, 2], Err("row 4 of 3"));
+    let whole = [(1, "deduplicate"), (2, "selected"), (3, "diversity")];
+    check(&whole, &["q2"], Ok(()));
+    check(&[(1, "selected"), (2, "selected"), (3, "selected")], &["q1", "q2", "q3"], Ok(()));
+    check(&whole[..2], &["q2"], Err("2 of 3 rows have a verdict"));
+    check(&whole[1..], &["q2"], Err("row 2 in the place of row 1"));
+    check(&[whole[0], whole[1], whole[1]], &["q2", "q2"], Err("row 2 in the place of row 3"));
+    check(&[(1, "colour")], &[], Err("row 1: `colour` is no stage"));
+    check(&whole, &[], Err("but no row stands in its place"));
+    check(&whole, &["q3"], Err("is selected, but"));
+    check(&whole, &["q2", "q3"], Err("without a verdict"));
 }
 
 #[test]
-fn stages_count_what_they_drop() {
-    let mut funnel = Funnel::new(4);
-    let drop = |yes: bool| yes.then(|| Reason::new("cause", "detail"));
-    funnel.apply(Stage::Deduplicate, [false, true, false, true].map(drop).to_vec());
-    funnel.apply(Stage::Difficulty, [true, false].map(drop).to_vec());
-    assert_eq!(funnel.kept, [2]);
-    let left: Vec<_> = funnel.dropped.iter().map(|d| (d.row, d.stage.name())).collect();
-    assert_eq!(left, [(1, "deduplicate"), (3, "deduplicate"), (0, "difficulty")]);
-    let counts: Vec<_> = funnel.counts.iter().map(|c| (c.rows_in, c.dropped, c.kept)).collect();
-    assert_eq!(counts, [(4, 2, 2), (2, 1, 1)]);
+fn stages_and_rules_count_what_they_drop() {
+    let mut funnel = Funnel::default();
+    for (stage, reason) in [
+        (Some(Stage::Deduplicate), "same"),
+        (Some(Stage::Patterns), "a; b"),
+        (None, "drawn"),
+        (Some(Stage::Patterns), "b"),
+        (Some(Stage::Diversity), "not drawn"),
+    ] {
+        funnel.book(stage, reason);
+    }
+    let counts = funnel.counts([Stage::Deduplicate, Stage::Patterns, Stage::Diversity]);
+    let counts: Vec<_> = counts.iter().map(|c| (c.rows_in, c.dropped, c.kept)).collect();
+    assert_eq!(counts, [(5, 1, 4), (4, 2, 2), (2, 1, 1)]);
+    assert_eq!((funnel.rows_in, funnel.selected), (5, 1));
+    let rules: Vec<_> = funnel.rules(Stage::Patterns).into_iter().collect();
+    assert_eq!(rules, [("a", 1), ("b", 2)]);
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use curate::near_duplicates::{BINS, Near, Settings, near_duplicates, similarity, sketch, words};
+use curate::decontaminate::{Benchmark, Question};
+use curate::funnel::Reason;
+use curate::near_duplicates::{BINS, Settings, Stricter, similarity, sketch, words};
 use proptest::prelude::*;
 
 #[track_caller]
@@ -36,41 +38,78 @@ fn similarity_is_the_jaccard_index_of_shingles() {
     check_similarity("multiplication a", "nultiplication a", 1, 1.0 / 3.0);
 }
 
-fn settings(threshold: f64, within_pool: bool) -> Settings {
-    Settings { shingle: 2, threshold, within_pool, numbers_may_differ: true }
+fn settings(threshold: f64, within_pool: bool, numbers_may_differ: bool) -> Settings {
+    Settings { ngram: 6, shingle: 2, threshold, within_pool, numbers_may_differ }
 }
 
+/// The verdicts on questions against two benchmarks, and the notes.
 #[track_caller]
-fn check(texts: &[&str], first: usize, settings: &Settings, expected: &[Option<(usize, bool)>]) {
-    let near = near_duplicates(texts, first, settings);
-    let short = |near: Option<Near>| near.map(|near| (near.other, near.numbers_differ));
-    assert_eq!(near.into_iter().map(short).collect::<Vec<_>>(), expected, "{texts:?}");
+fn check(questions: &[&str], settings: &Settings, expected: &[&str], note: &str) {
+    let benchmark = |name: &str, questions: &[&str]| Benchmark {
+        name: name.to_string(),
+        questions: questions.iter().map(|question| question.to_string()).collect(),
+    };
+    let benchmarks = [
+        benchmark("A", &["One two, three four 5", "!"]),
+        benchmark("B", &["one (two) three four five; six seven eight", "one two three four 6"]),
+    ];
+    let question = |(row, &text)| Question { row, text, source_type: "a/b" };
+    let questions: Vec<Question> = questions.iter().enumerate().map(question).collect();
+    for cut in 0..=questions.len() {
+        let mut stricter = Stricter::index(&benchmarks, settings);
+        let (left, right) = questions.split_at(cut);
+        let verdicts = [stricter.judge(left), stricter.judge(right)].concat();
+        let text = |reason: &Option<Reason>| reason.as_ref().map_or(String::new(), Reason::text);
+        let texts: Vec<String> = verdicts.iter().map(text).collect();
+        assert_eq!(texts, expected, "cut before {cut}");
+        assert_eq!(stricter.notes().concat(), note);
+    }
 }
 
 #[test]
-fn the_most_similar_with_the_same_numbers_is_named() {
-    let texts = [
-        "one two three four 5",
-        "one two three four 6",
-        "one, two; THREE four 6!",
-        "one two three four five",
-        "",
-        "!",
+fn names_the_pair_and_its_likeness() {
+    let questions = [
+        "one; two: three four 6?",
         "one two three four 7",
+        "X One. Two. Three. Four. Five. Six. Y",
+        "one two three four",
+        "",
+        "?",
+        "red green blue black 1",
+        "red green blue, black 1",
+        "red green blue black 2",
     ];
+    let shared = |likeness: &str, place: &str| {
+        format!("{likeness} of the 2-word shingles of both are shared with {place}")
+    };
+    let same = format!("near-duplicate of B: {}", shared("1.000", "its row 2"));
+    let seven = format!("near-duplicate of A, numbers differ: {}", shared("0.600", "its row 1"));
+    let passage = "B, punctuation aside: shares \"one two three four five six\" with its row 1";
+    let four = format!("near-duplicate of A, numbers differ: {}", shared("0.750", "its row 1"));
+    let pool = |cause: &str, likeness: &str| {
+        format!("near-duplicate of an earlier question{cause}: {}", shared(likeness, "pool row 7"))
+    };
+    let (again, other) = (pool("", "1.000"), pool(", numbers differ", "0.600"));
+    let none = "";
     check(
-        &texts,
-        1,
-        &settings(0.5, true),
-        &[Some((0, true)), Some((1, false)), Some((0, true)), None, None, Some((0, true))],
+        &questions,
+        &settings(0.5, true, true),
+        &[&same, &seven, passage, &four, none, none, none, &again, &other],
+        "",
     );
     check(
-        &texts,
-        2,
-        &settings(0.5, false),
-        &[Some((1, false)), Some((0, true)), None, None, Some((0, true))],
+        &questions,
+        &settings(0.5, false, false),
+        &[&same, none, passage, none, none, none, none, none, none],
+        "2 questions stay though they are a near-duplicate, because the numbers differ \
+         (decontaminate.stricter.numbers_may_differ).",
     );
-    check(&texts, 2, &settings(1.0, false), &[Some((1, false)), None, None, None, None]);
+    check(
+        &questions,
+        &settings(0.75, false, true),
+        &[&same, none, passage, &four, none, none, none, none, none],
+        "",
+    );
 }
 
 /// Two texts over few words, so that they share some.
@@ -107,8 +146,11 @@ proptest! {
         let deviation = (exact * (1.0 - exact) / values).sqrt();
         prop_assert!((agree - exact).abs() <= 5.0 * deviation + 0.1, "{agree} for {exact}");
 
-        let near = near_duplicates(&[&one, &other], 1, &settings(0.3, false))[0];
-        prop_assert!(near.is_none_or(|near| near.similarity == exact && exact >= 0.3));
-        prop_assert!(near.is_some() || exact < 0.45, "overlooked {exact}");
+        let held_out = Benchmark { name: "A".to_string(), questions: vec![one] };
+        let settings = Settings { ngram: 1000, ..settings(0.3, false, true) };
+        let question = Question { row: 0, text: &other, source_type: "a/b" };
+        let found = Stricter::index(&[held_out], &settings).judge(&[question])[0].is_some();
+        prop_assert!(exact >= 0.3 || !found, "{exact}");
+        prop_assert!(found || exact < 0.45, "overlooked {exact}");
     }
 }

@@ -1,10 +1,11 @@
 //! Quality, difficulty and exact duplicates, row by row.
 
 use curate::config::Grade;
-use curate::deduplicate::deduplicate;
+use curate::deduplicate::Seen;
 use curate::difficulty::too_easy;
-use curate::quality::{answered, columns_present, complete, patterns};
-use record::row::Row;
+use curate::quality::{Columns, answered, complete, patterns};
+use record::question::question_id;
+use record::row::{Outline, Row};
 
 #[track_caller]
 fn check_patterns(source_type: &str, question: &str, expected: Option<&str>) {
@@ -13,7 +14,7 @@ fn check_patterns(source_type: &str, question: &str, expected: Option<&str>) {
         source_type: source_type.to_string(),
         ..Row::default()
     };
-    let reason = patterns(&row, &["AIME".to_string()]).map(|reason| reason.text());
+    let reason = patterns(&Outline::from(&row), &["AIME".to_string()]).map(|reason| reason.text());
     assert_eq!(reason.as_deref(), expected, "{question:?} from {source_type}");
 }
 
@@ -44,6 +45,9 @@ fn string_patterns() {
     check("2**3**4", Some("bold run before a digit: **3**"));
     check("**un\u{1f}broken** 5", None);
     check("**open **a** 5", Some("bold run before a digit: **a**"));
+    // Every rule that catches something is named, and so counted.
+    check("p3. **4**", Some("problem number; bold run before a digit: p3.; **4**"));
+    check("[asy] ![Image] p3.", Some("[asy] diagram; ![Image] link; problem number: p3."));
 }
 
 #[test]
@@ -73,6 +77,7 @@ fn whole() -> Row {
 fn check_missing(change: fn(&mut Row), expected: Option<&str>) {
     let mut row = whole();
     change(&mut row);
+    let row = Outline::from(&row);
     let reason = answered(&row).or_else(|| complete(&row, true)).map(|reason| reason.text());
     assert_eq!(reason.as_deref(), expected);
 }
@@ -88,35 +93,45 @@ fn missing_answers_and_features() {
     check_missing(|row| row.isgeminicorrect = None, Some("no isgeminicorrect"));
     check_missing(|row| row.gemini_length = None, Some("no gemini_length"));
     let ungraded = |row: &mut Row| (row.isqwen7bcorrect, row.isqwen32bcorrect) = (None, None);
-    check_missing(ungraded, Some("no isqwen7bcorrect, isqwen32bcorrect"));
+    check_missing(ungraded, Some("no isqwen7bcorrect; no isqwen32bcorrect"));
     let mut row = whole();
     ungraded(&mut row);
-    assert!(complete(&row, false).is_none(), "grades are not required");
-    assert!(columns_present(&[row], false).is_ok());
+    assert!(complete(&Outline::from(&row), false).is_none(), "grades are not required");
+    assert_eq!(columns(&[row], true, false), Ok(()));
+}
+
+fn columns(rows: &[Row], features: bool, grades: bool) -> Result<(), String> {
+    let mut columns = Columns::default();
+    rows.iter().for_each(|row| columns.see(&Outline::from(row)));
+    columns.check(features, grades).map_err(|error| error.to_string())
 }
 
 #[test]
 fn a_column_that_no_row_has_is_an_error() {
-    let message = |rows: &[Row]| columns_present(rows, true).map_err(|error| error.to_string());
     let without_domain = Row { domain: None, ..whole() };
-    assert_eq!(message(&[whole(), without_domain.clone()]), Ok(()));
-    assert!(message(&[without_domain]).unwrap_err().starts_with("no row has `domain`"));
-    assert!(message(&[]).unwrap_err().starts_with("the pool has no rows"));
+    assert_eq!(columns(&[whole(), without_domain.clone()], true, true), Ok(()));
+    let error = columns(std::slice::from_ref(&without_domain), true, true).unwrap_err();
+    assert!(error.starts_with("no row has `domain`"), "{error}");
+    assert_eq!(columns(&[without_domain], false, true), Ok(()));
+    let without_attempt = Row { attempt: None, ..whole() };
+    let error = columns(&[without_attempt], false, false).unwrap_err();
+    assert!(error.starts_with("no row has `attempt`"), "{error}");
 }
 
 #[track_caller]
 fn check_difficulty(small: bool, large: bool, rule: &[Grade], expected: Option<&str>) {
     let row = Row { isqwen7bcorrect: Some(small), isqwen32bcorrect: Some(large), ..whole() };
-    assert_eq!(too_easy(&row, rule).map(|reason| reason.text()).as_deref(), expected);
+    let reason = too_easy(&Outline::from(&row), rule).map(|reason| reason.text());
+    assert_eq!(reason.as_deref(), expected);
 }
 
 #[test]
 fn solved_by_either_model_is_too_easy() {
     let both = &[Grade::IsQwen7bCorrect, Grade::IsQwen32bCorrect];
     check_difficulty(false, false, both, None);
-    check_difficulty(true, false, both, Some("isqwen7bcorrect"));
-    check_difficulty(false, true, both, Some("isqwen32bcorrect"));
-    check_difficulty(true, true, both, Some("isqwen7bcorrect and isqwen32bcorrect"));
+    check_difficulty(true, false, both, Some("solved by the 7B model"));
+    check_difficulty(false, true, both, Some("solved by the 32B model"));
+    check_difficulty(true, true, both, Some("solved by the 7B model; solved by the 32B model"));
     check_difficulty(true, false, &[Grade::IsQwen32bCorrect], None);
     check_difficulty(true, true, &[], None);
 }
@@ -124,8 +139,9 @@ fn solved_by_either_model_is_too_easy() {
 #[test]
 fn the_first_of_equal_questions_stays() {
     let questions = ["a", "b", "a", "A", "a ", "b", "a"];
-    let reasons: Vec<String> = deduplicate(questions.into_iter().enumerate())
-        .into_iter()
+    let mut seen = Seen::default();
+    let reasons: Vec<String> = std::iter::zip(0.., questions)
+        .map(|(row, text)| seen.judge(question_id(text), row))
         .map(|reason| reason.map_or("stays".to_string(), |reason| reason.detail))
         .collect();
     let (a, b) = ("as pool row 1", "as pool row 2");

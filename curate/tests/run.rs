@@ -1,18 +1,18 @@
 //! Whole runs on small made pools: the folder, its books, its bytes, and what a mistake says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use curate::run::{self, Args};
-use record::row::Row;
+use record::row::{Lineage, Row};
 use record::seed::{Rng, rng};
 use record::table;
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// A pool of random rows: duplicates, contamination, gaps and easy questions all occur.
-fn pool(rows: usize, rng: &mut Rng) -> Vec<Row> {
+pub fn pool(rows: usize, rng: &mut Rng) -> Vec<Row> {
     (0..rows).map(|number| row(number, rng)).collect()
 }
 
@@ -51,7 +51,7 @@ fn row(number: usize, rng: &mut Rng) -> Row {
 }
 
 /// Writes pool, benchmark and config into `folder` and returns the config's path.
-fn prepare(folder: &Path, pool: &[Row]) -> std::path::PathBuf {
+pub fn prepare(folder: &Path, pool: &[Row]) -> std::path::PathBuf {
     let file = |name: &str| folder.join(name).display().to_string();
     table::write_rows(&folder.join("pool.jsonl"), pool).unwrap();
     let benchmark = r#"{"id": 1, "problem": "Find the number of ordered pairs of whole numbers."}"#;
@@ -71,10 +71,29 @@ fn prepare(folder: &Path, pool: &[Row]) -> std::path::PathBuf {
 }
 
 fn run(config: &Path, sets: &[String], overwrite: bool) -> anyhow::Result<String> {
-    run::run(&Args { config: config.to_path_buf(), sets: sets.to_vec(), overwrite })
+    let sets = sets.to_vec();
+    run::run(&Args { config: config.to_path_buf(), sets, overwrite, dry_run: false })
 }
 
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn lineage(folder: &Path) -> Vec<Lineage> {
+    let rows = table::stream_lineage(&folder.join("lineage.parquet")).unwrap();
+    rows.collect::<anyhow::Result<_>>().unwrap()
+}
+
+/// The row of the pool as the selected table has it.
+fn without_features(row: &Row, selected: &Row) -> Row {
+    Row {
+        text: selected.text.clone(),
+        domain: None,
+        isgeminicorrect: None,
+        isqwen7bcorrect: None,
+        isqwen32bcorrect: None,
+        gemini_length: None,
+        ..row.clone()
+    }
+}
+
+pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -92,16 +111,20 @@ fn every_row_of_a_random_pool_leaves_with_one_verdict() {
 
         let out = folder.path().join("out");
         let selected = table::read_rows(&out.join("selected.parquet")).unwrap();
-        let dropped = table::read_dropped(&out.join("dropped.parquet")).unwrap();
-        assert_eq!((selected.len(), dropped.len()), (30, 370), "seed {seed}");
-        let mut left: Vec<Option<&Row>> = pool.iter().map(Some).collect();
-        for dropped in &dropped {
-            let row = left[dropped.row as usize - 1].take().expect("each row is dropped once");
-            assert_eq!(dropped.question_hash, row.hash());
+        let lineage = lineage(&out);
+        assert_eq!((selected.len(), lineage.len()), (30, 400), "seed {seed}");
+        let mut left = selected.iter();
+        for (number, (row, of)) in std::iter::zip(&pool, &lineage).enumerate() {
+            assert_eq!((of.row, &of.question_hash), (number as i64 + 1, &row.hash()));
+            assert_eq!((&of.domain, of.gemini_length), (&row.domain, row.gemini_length));
+            if of.stage == "selected" {
+                let text = left.next().unwrap();
+                assert_eq!(text, &without_features(row, text), "selected, in the pool's order");
+            }
         }
-        let as_given: Vec<Row> =
-            selected.iter().map(|row| Row { text: None, ..row.clone() }).collect();
-        assert!(as_given.iter().eq(left.into_iter().flatten()), "seed {seed}: selected, in order");
+        let mut draws: Vec<i64> = lineage.iter().filter_map(|row| row.draw).collect();
+        draws.sort();
+        assert!(draws.into_iter().eq(1..=30), "seed {seed}");
         let text = selected[0].text.as_deref().unwrap();
         assert!(text.ends_with("<|im_start|>answer\nAnswer: 42<|im_end|>\n"), "{text}");
 
@@ -131,9 +154,11 @@ fn the_same_run_gives_the_same_bytes() {
     let once = with_threads(1, &[]);
     let names: Vec<&str> = once.keys().map(String::as_str).collect();
     let expected =
-        ["dropped.parquet", "funnel.json", "manifest.json", "selected.parquet", "summary.txt"];
+        ["funnel.json", "lineage.parquet", "manifest.json", "selected.parquet", "summary.txt"];
     assert_eq!(names, expected);
-    assert!(once == with_threads(2, &[]), "one thread and two give the same bytes");
+    for threads in [2, 3, 7] {
+        assert!(once == with_threads(threads, &[]), "one thread and {threads}: other bytes");
+    }
     let refused = format!("{:#}", run(&config, &[], false).unwrap_err());
     assert!(refused.contains("--overwrite"), "{refused}");
     let other = with_threads(2, &["seed=43".to_string()]);
@@ -145,8 +170,57 @@ fn the_same_run_gives_the_same_bytes() {
     );
     assert_eq!(
         (&manifest["inputs"][0]["rows"], &manifest["inputs"][1]["rows"]),
-        (&300.into(), &1.into())
+        (&1.into(), &300.into())
     );
+}
+
+/// What is selected does not depend on the order of the pool, nor on its cut into files.
+#[test]
+fn the_order_of_the_pool_does_not_matter() {
+    let folder = TempDir::new().unwrap();
+    // Equal questions would have to be equal rows: which of them stays is a matter of order.
+    let number = |(number, row): (usize, Row)| Row {
+        question: format!("{} ({number})", row.question),
+        ..row
+    };
+    let mut rows: Vec<Row> =
+        pool(300, &mut rng(2, &["pool"])).into_iter().enumerate().map(number).collect();
+    let config = prepare(folder.path(), &rows);
+    let file = |name: &str| folder.path().join(name);
+    let selected = |files: &str, algorithm: &str| -> BTreeSet<(String, Option<i64>)> {
+        let sets = [format!("pool.files={files}"), format!("selection.algorithm={algorithm}")];
+        run(&config, &sets, true).unwrap();
+        let lineage = lineage(&file("out")).into_iter();
+        lineage.filter(|row| row.draw.is_some()).map(|row| (row.question_hash, row.draw)).collect()
+    };
+    for (shuffle, algorithm) in
+        ["released-code", "paper-text", "random", "diverse", "longest", "full"].iter().enumerate()
+    {
+        let whole = format!("['{}']", file("pool.jsonl").display());
+        table::write_rows(&file("pool.jsonl"), &rows).unwrap();
+        let before = selected(&whole, algorithm);
+        rng(shuffle as u64, &["shuffle"]).shuffle(&mut rows);
+        let (left, right) = rows.split_at(50 * shuffle);
+        table::write_rows(&file("left.parquet"), left).unwrap();
+        table::write_rows(&file("right.jsonl"), right).unwrap();
+        let [left, right] = ["left.parquet", "right.jsonl"].map(&file);
+        let parts = format!("['{}', '{}']", left.display(), right.display());
+        assert!(selected(&parts, algorithm) == before, "{algorithm}");
+    }
+}
+
+#[test]
+fn a_dry_run_publishes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let config = prepare(folder.path(), &pool(300, &mut rng(1, &["pool"])));
+    let args = Args { config: config.clone(), dry_run: true, ..Args::default() };
+    let dry = run::run(&args).unwrap();
+    assert!(!folder.path().join("out").exists());
+    assert_eq!(run(&config, &[], false).unwrap(), dry);
+    let before = files(&folder.path().join("out"));
+    run::run(&Args { sets: vec!["seed=7".to_string()], ..args }).unwrap();
+    assert!(files(&folder.path().join("out")) == before, "an existing folder stays as it is");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "and nothing else is left");
 }
 
 /// Runs a good setup after `spoil` and expects the error to hold all `parts`, and no output.

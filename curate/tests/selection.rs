@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use curate::config::{Algorithm, Benchmark, Seeded, Selection};
+use curate::config::{After, Algorithm, Benchmark, Seeded, Selection};
 use curate::selection::{Candidate, Phase, select};
 use record::seed::{Rng, rng};
 use serde_json::{Value, json};
@@ -17,22 +17,23 @@ fn rules(algorithm: Algorithm, target: usize, uniform_until: usize) -> Selection
     };
     Selection {
         algorithm,
-        target,
+        after: After::default(),
+        target: Some(target),
         allow_fewer: false,
-        uniform_until,
+        uniform_until: Some(uniform_until),
         seeded: vec![seeded("gpqa", None), seeded("aime", None), seeded("math/", Some(5600))],
-        benchmark: Benchmark {
+        benchmark: Some(Benchmark {
             aime: "aime".to_string(),
             gpqa: "gpqa".to_string(),
             gpqa_to_aime: 0.5,
-        },
+        }),
     }
 }
 
 /// A candidate that owns its texts.
 #[derive(Debug, Clone)]
 struct Made {
-    hash: String,
+    id: u64,
     domain: String,
     source_type: String,
     length: i64,
@@ -42,20 +43,25 @@ struct Made {
 fn borrow(rows: &[Made]) -> Vec<Candidate<'_>> {
     rows.iter()
         .map(|row| Candidate {
-            hash: &row.hash,
-            domain: &row.domain,
+            id: row.id,
+            domain: Some(&row.domain),
             source_type: &row.source_type,
-            length: row.length,
+            length: Some(row.length),
             correct: row.correct,
         })
         .collect()
 }
 
-/// Hashes of the picked rows, with what each was picked for.
-fn picked(rows: &[Made], rules: &Selection, seed: u64) -> BTreeMap<String, Phase> {
+/// Ids of the picked rows, with what each was picked for and when.
+fn drawn(rows: &[Made], rules: &Selection, seed: u64) -> BTreeMap<u64, (Phase, usize)> {
     let picks = select(&borrow(rows), rules, &mut rng(seed, &["selection"])).unwrap();
-    let phase = |(row, phase): (&Made, &Option<Phase>)| Some((row.hash.clone(), (*phase)?));
-    std::iter::zip(rows, &picks.phase).filter_map(phase).collect()
+    let picked = std::iter::zip(rows, &picks.picked);
+    picked.filter_map(|(row, picked)| Some((row.id, (*picked)?))).collect()
+}
+
+/// Ids of the picked rows, with what each was picked for.
+fn picked(rows: &[Made], rules: &Selection, seed: u64) -> BTreeMap<u64, Phase> {
+    drawn(rows, rules, seed).into_iter().map(|(id, (phase, _))| (id, phase)).collect()
 }
 
 /// Random candidates in `domains` domains: a few per cent each of AIME and GPQA, many of MATH.
@@ -70,7 +76,7 @@ fn made(count: usize, domains: u64, rng: &mut Rng) -> Vec<Made> {
         // The square makes domains unequal, and the hundred lengths make ties.
         let domain = (rng.uniform().powi(2) * domains as f64) as u64;
         Made {
-            hash: format!("{number:04}"),
+            id: number as u64,
             domain: format!("domain {domain}"),
             source_type: source_type.to_string(),
             length: 100 * rng.below(100) as i64,
@@ -93,13 +99,12 @@ fn exact_count_whole_phase_1_and_no_order_dependence() {
             let long_math = row.source_type == "math/algebra" && row.length > 5600;
             row.correct && (row.source_type == "gpqa" || row.source_type == "aime" || long_math)
         };
-        let by_definition: BTreeSet<&str> =
-            rows.iter().filter(seeded).map(|row| &*row.hash).collect();
+        let by_definition: BTreeSet<u64> = rows.iter().filter(seeded).map(|row| row.id).collect();
         let in_phase = |phase| {
-            let of_phase = |(hash, of): (&'_ String, &Phase)| (*of == phase).then(|| hash.clone());
-            picks.iter().filter_map(of_phase).collect::<BTreeSet<String>>()
+            let of_phase = |(&id, of): (&u64, &Phase)| (*of == phase).then_some(id);
+            picks.iter().filter_map(of_phase).collect::<BTreeSet<u64>>()
         };
-        assert!(in_phase(Phase::Seeded).iter().eq(by_definition), "seed {seed}");
+        assert_eq!(in_phase(Phase::Seeded), by_definition, "seed {seed}");
         assert_eq!(in_phase(Phase::Uniform).len(), 110 - in_phase(Phase::Seeded).len());
         assert_eq!(in_phase(Phase::Benchmark).len(), 40);
 
@@ -121,7 +126,7 @@ fn paper_draws_uniformly_to_the_end() {
 /// One row a length, all in one domain, none of phase 1.
 fn lengths(lengths: &[i64]) -> Vec<Made> {
     let row = |(number, &length): (usize, &i64)| Made {
-        hash: format!("{number:04}"),
+        id: number as u64,
         domain: "domain".to_string(),
         source_type: "other".to_string(),
         length,
@@ -139,7 +144,7 @@ fn check_law(of_lengths: &[i64], probabilities: &[f64]) {
     let mut drawn = vec![0u32; rows.len()];
     for seed in 0..draws {
         let picks = select(&borrow(&rows), &rules, &mut rng(seed, &["law"])).unwrap();
-        drawn[picks.phase.iter().position(Option::is_some).unwrap()] += 1;
+        drawn[picks.picked.iter().position(Option::is_some).unwrap()] += 1;
     }
     for (index, &p) in probabilities.iter().enumerate() {
         let frequency = f64::from(drawn[index]) / draws as f64;
@@ -178,7 +183,7 @@ fn check_domains(places: &str, rules: &Selection, probabilities: &[(&str, f64)])
     let (draws, mut drawn) = (20_000, BTreeMap::new());
     for seed in 0..draws {
         let picks = picked(&rows, rules, seed);
-        let is_drawn = |row: &&Made| picks.get(&row.hash).is_some_and(|of| *of != Phase::Seeded);
+        let is_drawn = |row: &&Made| picks.get(&row.id).is_some_and(|of| *of != Phase::Seeded);
         let domain = rows.iter().find(is_drawn).unwrap().domain.clone();
         *drawn.entry(domain).or_insert(0.0) += 1.0 / draws as f64;
     }
@@ -265,13 +270,14 @@ fn frequencies_equal_the_oracle_in_python() {
     let mut ours = BTreeMap::new();
     for seed in 0..seeds {
         for hash in picked(&rows, &rules, seed).into_keys() {
-            *ours.entry(hash).or_insert(0.0) += 1.0 / seeds as f64;
+            *ours.entry(format!("{hash:04}")).or_insert(0.0) += 1.0 / seeds as f64;
         }
     }
     let theirs = oracle(&rows, &rules, seeds);
     let mut largest = 0.0f64;
-    for Made { hash, .. } in &rows {
-        let (p, q) = (ours.get(hash).copied().unwrap_or(0.0), theirs[hash].as_f64().unwrap());
+    for Made { id, .. } in &rows {
+        let hash = format!("{id:04}");
+        let (p, q) = (ours.get(&hash).copied().unwrap_or(0.0), theirs[&hash].as_f64().unwrap());
         let mean = (p + q) / 2.0;
         let error = (mean * (1.0 - mean) * 2.0 / seeds as f64).sqrt();
         assert!((p - q).abs() <= 5.0 * error + 1e-9, "row {hash}: {p} here, {q} in Python");
@@ -284,7 +290,7 @@ fn oracle(rows: &[Made], rules: &Selection, seeds: u64) -> Value {
     let rows: Vec<Value> = rows
         .iter()
         .map(|row| {
-            json!({"hash": row.hash, "domain": row.domain, "source_type": row.source_type,
+            json!({"hash": format!("{:04}", row.id), "domain": row.domain, "source_type": row.source_type,
                    "length": row.length, "correct": row.correct})
         })
         .collect();

@@ -17,16 +17,39 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<impl Iterator<Item = Res
 
 /// Writes one value a line to `path`, which it replaces.
 pub fn write<T: Serialize>(path: &Path, values: impl IntoIterator<Item = T>) -> Result<()> {
-    let write = || -> Result<()> {
-        let mut file = BufWriter::new(File::create(path)?);
-        for value in values {
-            serde_json::to_writer(&mut file, &value)?;
-            file.write_all(b"\n")?;
-        }
-        file.flush()?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    let mut writer = Writer::create(path)?;
+    values.into_iter().try_for_each(|value| writer.push(&value))?;
+    writer.finish()
+}
+
+/// A JSONL file being written, one value at a time.
+#[derive(Debug)]
+pub struct Writer {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl Writer {
+    /// Starts the file at `path`, which it replaces.
+    pub fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).with_context(|| cannot_write(path))?;
+        Ok(Writer { path: path.to_path_buf(), file: BufWriter::new(file) })
+    }
+
+    /// Writes one more line.
+    pub fn push(&mut self, value: &impl Serialize) -> Result<()> {
+        serde_json::to_writer(&mut self.file, value).with_context(|| cannot_write(&self.path))?;
+        self.file.write_all(b"\n").with_context(|| cannot_write(&self.path))
+    }
+
+    /// Writes what is still buffered; without it the file may end too early.
+    pub fn finish(mut self) -> Result<()> {
+        self.file.flush().with_context(|| cannot_write(&self.path))
+    }
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
 }
 
 /// As [`read`], each value with the number of its line; the first is 1.

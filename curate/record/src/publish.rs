@@ -87,6 +87,11 @@ impl OutputFolder {
         Ok(OutputFolder { dest: dest.to_path_buf(), overwrite, temp, made })
     }
 
+    /// What it will be called.
+    pub fn destination(&self) -> &Path {
+        &self.dest
+    }
+
     /// The folder to write into until [`OutputFolder::finish`].
     pub fn path(&self) -> &Path {
         &self.temp

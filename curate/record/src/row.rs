@@ -8,7 +8,7 @@ use crate::question::question_hash;
 ///
 /// The fields are s1's columns, in s1's order; `None` (and an empty `thinking_trajectories`) is
 /// null in a file.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Row {
     /// Reference solution of the source, or its bare answer; some sources have none.
@@ -48,6 +48,52 @@ impl Row {
     }
 }
 
+/// A row of the pool without its long texts: what decides whether it stays.
+///
+/// The fields are those of [`Row`] with the same names; `has_trace` and `has_attempt` stand for the
+/// two long ones.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outline {
+    /// What the model is asked, verbatim.
+    pub question: String,
+    /// Data set and subset the question comes from.
+    pub source_type: String,
+    /// As in the pool.
+    pub cot_type: String,
+    /// Has `thinking_trajectories` anything but white space?
+    pub has_trace: bool,
+    /// Is there an `attempt`?
+    pub has_attempt: bool,
+    /// Title of the question's MSC class.
+    pub domain: Option<String>,
+    /// Is the teacher's `attempt` right?
+    pub isgeminicorrect: Option<bool>,
+    /// Does Qwen2.5-7B-Instruct solve it?
+    pub isqwen7bcorrect: Option<bool>,
+    /// Does Qwen2.5-32B-Instruct solve it?
+    pub isqwen32bcorrect: Option<bool>,
+    /// Length of the reasoning in tokens of the Qwen2.5 tokenizer.
+    pub gemini_length: Option<i64>,
+}
+
+impl From<&Row> for Outline {
+    fn from(row: &Row) -> Self {
+        let said = |trace: &String| !trace.trim().is_empty();
+        Outline {
+            question: row.question.clone(),
+            source_type: row.source_type.clone(),
+            cot_type: row.cot_type.clone(),
+            has_trace: row.thinking_trajectories.iter().any(said),
+            has_attempt: row.attempt.is_some(),
+            domain: row.domain.clone(),
+            isgeminicorrect: row.isgeminicorrect,
+            isqwen7bcorrect: row.isqwen7bcorrect,
+            isqwen32bcorrect: row.isqwen32bcorrect,
+            gemini_length: row.gemini_length,
+        }
+    }
+}
+
 /// One answer of one model to one question, with its verdict.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -62,22 +108,6 @@ pub struct Attempt {
     pub grade: Option<bool>,
     /// Why the grader says so.
     pub reason: Option<String>,
-}
-
-/// One question that left the funnel, where and why.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Dropped {
-    /// The question's id.
-    pub question_hash: String,
-    /// Data set and subset it came from.
-    pub source_type: String,
-    /// The stage that dropped it, such as `quality`.
-    pub stage: String,
-    /// That stage's reason, such as `question mentions a figure`.
-    pub reason: String,
-    /// Row in the input, the first is 1.
-    pub row: u64,
 }
 
 /// What is known of a question besides its text: a row of a side table, joined by hash.
@@ -102,7 +132,7 @@ pub struct Features {
 
 /// One question's way through the funnel: a curation has one such row for every row of its pool,
 /// in the pool's order.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Lineage {
     /// Row in the pool, counted on through all its files; the first is 1.

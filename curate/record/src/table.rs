@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use crate::jsonl;
-use crate::row::{Attempt, Dropped, Features, Lineage, Row};
+use crate::row::{Attempt, Features, Lineage, Outline, Row};
 
 /// All rows of the `.parquet` or `.jsonl` file at `path`.
 ///
@@ -25,9 +25,22 @@ pub fn read_rows(path: &Path) -> Result<Vec<Row>> {
 }
 
 /// As [`read_rows`], one row at a time, in memory that does not grow with the file. The first
-/// error is the last item.
+/// error is the last item. In Parquet, `nth` passes over rows without making them.
 pub fn stream_rows(path: &Path) -> Result<impl Iterator<Item = Result<Row>> + use<>> {
     stream(path, columns::of_row())
+}
+
+/// As [`stream_rows`], of each row only what decides whether it stays.
+pub fn stream_outlines(path: &Path) -> Result<impl Iterator<Item = Result<Outline>> + use<>> {
+    stream(path, columns::of_outline())
+}
+
+/// How many rows a Parquet file has, from its footer; `None` for JSONL.
+pub fn count_rows(path: &Path) -> Result<Option<u64>> {
+    Ok(match format(path)? {
+        Format::Parquet => Some(parquet_in::count_rows(path)?),
+        Format::Jsonl => None,
+    })
 }
 
 /// Writes `rows` to the `.parquet` (zstd) or `.jsonl` file at `path`, which it replaces.
@@ -35,7 +48,7 @@ pub fn stream_rows(path: &Path) -> Result<impl Iterator<Item = Result<Row>> + us
 /// s1's six pool columns are always there; a later one is left out when no row has a value, so a
 /// pool without traces and features looks like s1's own.
 pub fn write_rows(path: &Path, rows: &[Row]) -> Result<()> {
-    write(path, &columns::of_row(), rows)
+    write(path, columns::of_row(), rows)
 }
 
 /// All rows of a table of attempts, as [`read_rows`].
@@ -45,7 +58,7 @@ pub fn read_attempts(path: &Path) -> Result<Vec<Attempt>> {
 
 /// Writes a table of attempts, as [`write_rows`]; every column is always there.
 pub fn write_attempts(path: &Path, attempts: &[Attempt]) -> Result<()> {
-    write(path, &columns::of_attempt(), attempts)
+    write(path, columns::of_attempt(), attempts)
 }
 
 /// The rows of a side table of features, one at a time, as [`stream_rows`].
@@ -55,7 +68,7 @@ pub fn stream_features(path: &Path) -> Result<impl Iterator<Item = Result<Featur
 
 /// Writes a side table of features, as [`write_rows`]; every column is always there.
 pub fn write_features(path: &Path, features: &[Features]) -> Result<()> {
-    write(path, &columns::of_side_table(), features)
+    write(path, columns::of_side_table(), features)
 }
 
 /// The rows of a curation's lineage, one at a time, as [`stream_rows`].
@@ -63,19 +76,18 @@ pub fn stream_lineage(path: &Path) -> Result<impl Iterator<Item = Result<Lineage
     stream(path, columns::of_lineage())
 }
 
-/// Writes a lineage, as [`write_rows`]; every column is always there.
-pub fn write_lineage(path: &Path, lineage: &[Lineage]) -> Result<()> {
-    write(path, &columns::of_lineage(), lineage)
+/// Starts a lineage; every column is always there.
+pub fn create_lineage(path: &Path) -> Result<Writer<Lineage>> {
+    Writer::create(path, columns::of_lineage())
 }
 
-/// All rows of a table of dropped questions, as [`read_rows`].
-pub fn read_dropped(path: &Path) -> Result<Vec<Dropped>> {
-    stream(path, columns::of_dropped())?.collect()
-}
-
-/// Writes a table of dropped questions, as [`write_rows`]; every column is always there.
-pub fn write_dropped(path: &Path, dropped: &[Dropped]) -> Result<()> {
-    write(path, &columns::of_dropped(), dropped)
+/// Starts a table with exactly these columns of [`Row`].
+///
+/// A column that s1 leaves null gets Parquet's null type when no row of the first row group has a
+/// value; a value after that is an error.
+pub fn create_rows(path: &Path, names: &[&str]) -> Result<Writer<Row>> {
+    let named = |column: &Column<Row>| names.contains(&column.name.as_str());
+    Writer::create(path, columns::of_row().into_iter().filter(named).collect())
 }
 
 /// One text column of any table, such as the `problem`s of a benchmark; a null is an error.
@@ -93,11 +105,50 @@ fn stream<R: Default + 'static>(
     })
 }
 
-fn write<R>(path: &Path, columns: &[Column<R>], rows: &[R]) -> Result<()> {
-    let columns: Vec<_> = columns.iter().filter(|column| column.is_in(rows)).collect();
-    match format(path)? {
-        Format::Parquet => parquet_out::write(path, &columns, rows),
-        Format::Jsonl => jsonl::write(path, rows.iter().map(|row| to_json(&columns, row))),
+fn write<R: Clone>(path: &Path, columns: Vec<Column<R>>, rows: &[R]) -> Result<()> {
+    let columns = columns.into_iter().filter(|column| column.is_in(rows)).collect();
+    let mut writer = Writer::create(path, columns)?;
+    if let Sink::Parquet(parquet) = &mut writer.sink {
+        parquet.settle(&writer.columns, rows)?;
+    }
+    rows.iter().try_for_each(|row| writer.push(row.clone()))?;
+    writer.finish()
+}
+
+/// A table being written row by row, in memory that does not grow with it.
+pub struct Writer<R> {
+    columns: Vec<Column<R>>,
+    sink: Sink<R>,
+}
+
+enum Sink<R> {
+    Parquet(Box<parquet_out::Writer<R>>),
+    Jsonl(jsonl::Writer),
+}
+
+impl<R> Writer<R> {
+    fn create(path: &Path, columns: Vec<Column<R>>) -> Result<Self> {
+        let sink = match format(path)? {
+            Format::Parquet => Sink::Parquet(Box::new(parquet_out::Writer::create(path)?)),
+            Format::Jsonl => Sink::Jsonl(jsonl::Writer::create(path)?),
+        };
+        Ok(Writer { columns, sink })
+    }
+
+    /// Writes one more row.
+    pub fn push(&mut self, row: R) -> Result<()> {
+        match &mut self.sink {
+            Sink::Parquet(parquet) => parquet.push(&self.columns, row),
+            Sink::Jsonl(jsonl) => jsonl.push(&to_json(&self.columns, &row)),
+        }
+    }
+
+    /// Writes what is left and closes the file, which is no table before.
+    pub fn finish(self) -> Result<()> {
+        match self.sink {
+            Sink::Parquet(parquet) => parquet.finish(&self.columns),
+            Sink::Jsonl(jsonl) => jsonl.finish(),
+        }
     }
 }
 
@@ -245,7 +296,7 @@ fn from_json(value: &Value, kind: Kind) -> Result<Cell<'_>, String> {
     })
 }
 
-fn to_json<R>(columns: &[&Column<R>], row: &R) -> serde_json::Map<String, Value> {
+fn to_json<R>(columns: &[Column<R>], row: &R) -> serde_json::Map<String, Value> {
     let value = |cell| match cell {
         Cell::Null => Value::Null,
         Cell::Text(text) => Value::from(text),

@@ -7,7 +7,7 @@ use record::example::is_python_space;
 use record::publish::Input;
 use record::question::question_hash;
 use record::row::Row;
-use record::{seed, table};
+use record::seed;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -135,16 +135,23 @@ pub struct Gathered {
 }
 
 impl Source {
-    /// Reads all of the source; `seed` orders choices, `pinned` questions pass every [`Keep::In`].
-    pub fn gather(&self, seed: u64, pinned: &BTreeSet<String>) -> Result<Gathered> {
+    /// What the types cannot say; errors name the key and the cure.
+    pub fn check(&self) -> Result<()> {
         ensure!(
-            self.as_it_is.is_some() || !self.read.is_empty(),
+            self.as_it_is.is_some() == self.read.is_empty(),
             "name tables: [[read]], or as_it_is = {{ … }} for one with s1's columns"
         );
+        ensure!(
+            self.as_it_is.is_none() || self.take.is_none(),
+            "`take` is for [[read]]; a table that comes as it is comes whole"
+        );
+        Ok(())
+    }
+
+    /// Reads the tables of the source's own shape; `seed` orders choices, `pinned` questions pass
+    /// every [`Keep::In`].
+    pub fn gather(&self, seed: u64, pinned: &BTreeSet<String>) -> Result<Gathered> {
         let mut gathered = Gathered::default();
-        if let Some(place) = &self.as_it_is {
-            gathered.as_it_is(place)?;
-        }
         let columns = self.take.as_ref().map_or(&[][..], |take| &take.evenly_over);
         for read in &self.read {
             gathered.read(read, columns, seed, pinned)?;
@@ -154,20 +161,6 @@ impl Source {
 }
 
 impl Gathered {
-    fn as_it_is(&mut self, place: &Place) -> Result<()> {
-        for file in place.find()? {
-            let before = self.rows.len();
-            for row in table::stream_rows(&file.path)? {
-                self.rows.push(row?);
-                self.groups.push(Vec::new());
-            }
-            let rows = self.rows.len() - before;
-            self.read += rows;
-            self.inputs.push(Input { rows: Some(rows as u64), ..file.input });
-        }
-        Ok(())
-    }
-
     fn read(
         &mut self,
         read: &Read,

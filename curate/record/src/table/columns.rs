@@ -3,14 +3,23 @@
 use super::Kind::{Bool, Int, Text, Texts};
 use super::Presence::{Optional, Required, Reserved, Written};
 use super::{Cell, Column, Kind, Presence};
-use crate::row::{Attempt, Dropped, Features, Lineage, Row};
+use crate::row::{Attempt, Features, Lineage, Outline, Row};
 
-/// s1's columns, its features and its text. Where the names differ between the authors' releases:
-///
-/// - older feature tables spell `genmini_length` and `isgenminicorrect`;
-/// - s1K-1.1 has two teachers and no `thinking_trajectories` or `attempt`: DeepSeek's are taken,
-///   since its set was made for them, and Gemini's from a file without DeepSeek's;
-/// - question sets gathered elsewhere say `source` for `source_type`.
+// Where the names differ between the authors' releases.
+
+/// Question sets gathered elsewhere say `source` for `source_type`.
+const SOURCE: &[&str] = &["source"];
+/// s1K-1.1 has two teachers and no `thinking_trajectories`: DeepSeek's are taken, since its set
+/// was made for them, and Gemini's from a file without DeepSeek's.
+const TRACE: &[&str] = &["deepseek_thinking_trajectory", "gemini_thinking_trajectory"];
+/// As [`TRACE`].
+const ATTEMPT: &[&str] = &["deepseek_attempt", "gemini_attempt"];
+/// Older feature tables misspell it.
+const GEMINI_CORRECT: &[&str] = &["isgenminicorrect"];
+/// As [`GEMINI_CORRECT`].
+const GEMINI_LENGTH: &[&str] = &["genmini_length"];
+
+/// s1's columns, its features and its text.
 pub(super) fn of_row() -> Vec<Column<Row>> {
     let mut columns = of_example();
     columns.extend(of_features());
@@ -36,7 +45,7 @@ fn of_example() -> Vec<Column<Row>> {
             ..column("cot_type", Text, Written)
         },
         Column {
-            aliases: &["source"],
+            aliases: SOURCE,
             get: |row| Cell::Text(&row.source_type),
             set: |row, cell| row.source_type = cell.into_text(),
             ..column("source_type", Text, Written)
@@ -52,13 +61,13 @@ fn of_example() -> Vec<Column<Row>> {
             ..column("cot", Text, Reserved)
         },
         Column {
-            aliases: &["deepseek_thinking_trajectory", "gemini_thinking_trajectory"],
+            aliases: TRACE,
             get: |row| Cell::Texts(row.thinking_trajectories.iter().map(String::as_str).collect()),
             set: |row, cell| row.thinking_trajectories = cell.into_texts(),
             ..column("thinking_trajectories", Texts, Optional)
         },
         Column {
-            aliases: &["deepseek_attempt", "gemini_attempt"],
+            aliases: ATTEMPT,
             get: |row| Cell::opt_text(&row.attempt),
             set: |row, cell| row.attempt = cell.into_opt_text(),
             ..column("attempt", Text, Optional)
@@ -75,7 +84,7 @@ fn of_features() -> Vec<Column<Row>> {
             ..column("domain", Text, Optional)
         },
         Column {
-            aliases: &["isgenminicorrect"],
+            aliases: GEMINI_CORRECT,
             get: |row| Cell::opt_bool(row.isgeminicorrect),
             set: |row, cell| row.isgeminicorrect = cell.into_opt_bool(),
             ..column("isgeminicorrect", Bool, Optional)
@@ -91,7 +100,7 @@ fn of_features() -> Vec<Column<Row>> {
             ..column("isqwen32bcorrect", Bool, Optional)
         },
         Column {
-            aliases: &["genmini_length"],
+            aliases: GEMINI_LENGTH,
             get: |row| Cell::opt_int(row.gemini_length),
             set: |row, cell| row.gemini_length = cell.into_opt_int(),
             ..column("gemini_length", Int, Optional)
@@ -100,6 +109,52 @@ fn of_features() -> Vec<Column<Row>> {
             get: |row| Cell::opt_text(&row.text),
             set: |row, cell| row.text = cell.into_opt_text(),
             ..column("text", Text, Optional)
+        },
+    ]
+}
+
+/// The columns of [`of_row`] that decide; they are only read.
+pub(super) fn of_outline() -> Vec<Column<Outline>> {
+    let text = |name, presence| column(name, Text, presence);
+    vec![
+        Column { set: |row, cell| row.question = cell.into_text(), ..text("question", Required) },
+        Column { set: |row, cell| row.cot_type = cell.into_text(), ..text("cot_type", Written) },
+        Column {
+            aliases: SOURCE,
+            set: |row, cell| row.source_type = cell.into_text(),
+            ..text("source_type", Written)
+        },
+        Column {
+            aliases: TRACE,
+            set: |row, cell| {
+                let Cell::Texts(traces) = cell else { return };
+                row.has_trace = traces.iter().any(|trace| !trace.trim().is_empty());
+            },
+            ..column("thinking_trajectories", Texts, Optional)
+        },
+        Column {
+            aliases: ATTEMPT,
+            set: |row, cell| row.has_attempt = cell != Cell::Null,
+            ..text("attempt", Optional)
+        },
+        Column { set: |row, cell| row.domain = cell.into_opt_text(), ..text("domain", Optional) },
+        Column {
+            aliases: GEMINI_CORRECT,
+            set: |row, cell| row.isgeminicorrect = cell.into_opt_bool(),
+            ..column("isgeminicorrect", Bool, Optional)
+        },
+        Column {
+            set: |row, cell| row.isqwen7bcorrect = cell.into_opt_bool(),
+            ..column("isqwen7bcorrect", Bool, Optional)
+        },
+        Column {
+            set: |row, cell| row.isqwen32bcorrect = cell.into_opt_bool(),
+            ..column("isqwen32bcorrect", Bool, Optional)
+        },
+        Column {
+            aliases: GEMINI_LENGTH,
+            set: |row, cell| row.gemini_length = cell.into_opt_int(),
+            ..column("gemini_length", Int, Optional)
         },
     ]
 }
@@ -134,36 +189,6 @@ pub(super) fn of_attempt() -> Vec<Column<Attempt>> {
     ]
 }
 
-pub(super) fn of_dropped() -> Vec<Column<Dropped>> {
-    vec![
-        Column {
-            get: |row| Cell::Text(&row.question_hash),
-            set: |row, cell| row.question_hash = cell.into_text(),
-            ..column("question_hash", Text, Required)
-        },
-        Column {
-            get: |row| Cell::Text(&row.source_type),
-            set: |row, cell| row.source_type = cell.into_text(),
-            ..column("source_type", Text, Written)
-        },
-        Column {
-            get: |row| Cell::Text(&row.stage),
-            set: |row, cell| row.stage = cell.into_text(),
-            ..column("stage", Text, Required)
-        },
-        Column {
-            get: |row| Cell::Text(&row.reason),
-            set: |row, cell| row.reason = cell.into_text(),
-            ..column("reason", Text, Required)
-        },
-        Column {
-            get: |row| Cell::Int(row.row as i64),
-            set: |row, cell| row.row = cell.into_opt_int().unwrap_or(0) as u64,
-            ..column("row", Int, Required)
-        },
-    ]
-}
-
 /// A side table of features, in their older spellings too.
 pub(super) fn of_side_table() -> Vec<Column<Features>> {
     vec![
@@ -178,7 +203,7 @@ pub(super) fn of_side_table() -> Vec<Column<Features>> {
             ..column("domain", Text, Written)
         },
         Column {
-            aliases: &["isgenminicorrect"],
+            aliases: GEMINI_CORRECT,
             get: |row| Cell::opt_bool(row.isgeminicorrect),
             set: |row, cell| row.isgeminicorrect = cell.into_opt_bool(),
             ..column("isgeminicorrect", Bool, Written)
@@ -194,7 +219,7 @@ pub(super) fn of_side_table() -> Vec<Column<Features>> {
             ..column("isqwen32bcorrect", Bool, Written)
         },
         Column {
-            aliases: &["genmini_length"],
+            aliases: GEMINI_LENGTH,
             get: |row| Cell::opt_int(row.gemini_length),
             set: |row, cell| row.gemini_length = cell.into_opt_int(),
             ..column("gemini_length", Int, Written)

@@ -38,6 +38,8 @@ pub(super) struct Rows<R> {
     columns: Vec<(Column<R>, String)>,
     row_groups: Range<usize>,
     batches: Option<ParquetRecordBatchReader>,
+    /// Rows of the row group in `batches` that no batch had yet.
+    group_left: usize,
     batch: RecordBatch,
     /// Rows of `batch` already given out.
     taken: usize,
@@ -67,6 +69,7 @@ impl<R: Default> Rows<R> {
             metadata,
             columns,
             batches: None,
+            group_left: 0,
             batch: RecordBatch::new_empty(Arc::new(Schema::empty())),
             taken: 0,
             row: 0,
@@ -75,16 +78,8 @@ impl<R: Default> Rows<R> {
     }
 
     fn next_row(&mut self) -> Result<Option<R>> {
-        while self.taken == self.batch.num_rows() {
-            // The old batch goes first: two at a time would need twice the memory.
-            self.batch = RecordBatch::new_empty(self.batch.schema());
-            self.taken = 0;
-            let path = self.path.display().to_string();
-            let read = guard(|| self.next_batch());
-            match read.with_context(|| format!("{path}: cannot read behind row {}", self.row))? {
-                Some(batch) => self.batch = batch,
-                None => return Ok(None),
-            }
+        if !self.load_batch()? {
+            return Ok(None);
         }
         let mut row = R::default();
         for (column, name) in &self.columns {
@@ -100,15 +95,61 @@ impl<R: Default> Rows<R> {
         Ok(Some(row))
     }
 
+    /// Makes sure that `batch` has a row to give, unless the file has none.
+    fn load_batch(&mut self) -> Result<bool> {
+        while self.taken == self.batch.num_rows() {
+            // The old batch goes first: two at a time would need twice the memory.
+            self.batch = RecordBatch::new_empty(self.batch.schema());
+            self.taken = 0;
+            let path = self.path.display().to_string();
+            let read = guard(|| self.next_batch());
+            match read.with_context(|| format!("{path}: cannot read behind row {}", self.row))? {
+                Some(batch) => self.batch = batch,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Goes `rows` rows on; whole row groups are not even read.
+    fn pass_over(&mut self, mut rows: usize) -> Result<()> {
+        while rows > 0 {
+            let in_batch = rows.min(self.batch.num_rows() - self.taken);
+            self.taken += in_batch;
+            self.row += in_batch as u64;
+            rows -= in_batch;
+            while self.group_left == 0
+                && !self.row_groups.is_empty()
+                && self.rows_in(self.row_groups.start) <= rows
+            {
+                let passed = self.rows_in(self.row_groups.start);
+                self.row_groups.start += 1;
+                self.row += passed as u64;
+                rows -= passed;
+            }
+            if rows > 0 && !self.load_batch()? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn rows_in(&self, row_group: usize) -> usize {
+        self.metadata.metadata().row_group(row_group).num_rows().max(0) as usize
+    }
+
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             if let Some(batch) = self.batches.as_mut().and_then(Iterator::next) {
-                return Ok(Some(with_wide_numbers(&batch?)?));
+                let batch = with_wide_numbers(&batch?)?;
+                self.group_left -= batch.num_rows().min(self.group_left);
+                return Ok(Some(batch));
             }
             let Some(row_group) = self.row_groups.next() else {
                 return Ok(None);
             };
             self.batches = Some(self.read_row_group(row_group)?);
+            self.group_left = self.rows_in(row_group);
         }
     }
 
@@ -147,6 +188,27 @@ impl<R: Default> Iterator for Rows<R> {
         self.failed = matches!(row, Some(Err(_)));
         row
     }
+
+    fn nth(&mut self, rows: usize) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        match self.pass_over(rows) {
+            Ok(()) => self.next(),
+            Err(error) => {
+                self.failed = true;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+/// How many rows the footer of the file at `path` counts.
+pub(super) fn count_rows(path: &Path) -> Result<u64> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let metadata = guard(|| Ok(ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?));
+    let place = || format!("{}: not a Parquet file this program can read", path.display());
+    Ok(metadata.with_context(place)?.metadata().file_metadata().num_rows().max(0) as u64)
 }
 
 thread_local! {

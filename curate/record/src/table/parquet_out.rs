@@ -1,7 +1,7 @@
 //! Writing Parquet: zstd, row groups bounded by bytes.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -17,46 +17,96 @@ use parquet::file::properties::WriterProperties;
 use super::{Cell, Column, Kind, Presence};
 
 /// Text of one row group, about; a single row may be larger.
-const ROW_GROUP_BYTES: usize = 64 << 20;
+const ROW_GROUP_BYTES: usize = 16 << 20;
 /// Arrow counts a column's bytes in 31 bits; longer rows than this are refused.
 const ROW_BYTES_MAX: usize = i32::MAX as usize - ROW_GROUP_BYTES;
 
-/// Writes `rows` with these columns to `path`.
-pub(super) fn write<R>(path: &Path, columns: &[&Column<R>], rows: &[R]) -> Result<()> {
-    let schema = schema(columns, rows);
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
-        .build();
-    let write = || -> Result<()> {
-        let file = File::create(path)?;
-        let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties))?;
-        let mut start = 0;
-        while start < rows.len() {
-            let end = row_group_end(columns, rows, start)?;
-            let arrays = columns.iter().zip(schema.fields());
-            let arrays = arrays.map(|(column, field)| array(column, field, &rows[start..end]));
-            writer.write(&RecordBatch::try_new(schema.clone(), arrays.collect())?)?;
-            writer.flush()?;
-            start = end;
-        }
-        writer.close()?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+/// A Parquet file being written; its columns are the same in every call.
+pub(super) struct Writer<R> {
+    path: PathBuf,
+    /// Created at once, given to `writer` when the schema is settled.
+    file: Option<File>,
+    writer: Option<(SchemaRef, ArrowWriter<File>)>,
+    /// Rows of the next row group, and their bytes.
+    pending: Vec<R>,
+    bytes: usize,
+    /// Rows of the row groups before.
+    written: usize,
 }
 
-/// The row behind the last one of the row group that begins at `start`.
-fn row_group_end<R>(columns: &[&Column<R>], rows: &[R], start: usize) -> Result<usize> {
-    let mut bytes = 0;
-    for (index, row) in rows.iter().enumerate().skip(start) {
-        let row_bytes: usize = columns.iter().map(|column| size((column.get)(row))).sum();
-        ensure!(row_bytes <= ROW_BYTES_MAX, "row {}: {row_bytes} bytes are too many", index + 1);
-        bytes += row_bytes;
-        if bytes >= ROW_GROUP_BYTES {
-            return Ok(index + 1);
-        }
+impl<R> Writer<R> {
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).with_context(|| cannot_write(path))?;
+        let path = path.to_path_buf();
+        let (writer, pending) = (None, Vec::new());
+        Ok(Writer { path, file: Some(file), writer, pending, bytes: 0, written: 0 })
     }
-    Ok(rows.len())
+
+    /// Settles the types of the columns: null for a reserved one of which `rows` have no value.
+    pub(super) fn settle(&mut self, columns: &[Column<R>], rows: &[R]) -> Result<()> {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        let schema = schema(columns, rows);
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+            .build();
+        let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties));
+        self.writer = Some((schema, writer.with_context(|| cannot_write(&self.path))?));
+        Ok(())
+    }
+
+    pub(super) fn push(&mut self, columns: &[Column<R>], row: R) -> Result<()> {
+        let bytes: usize = columns.iter().map(|column| size((column.get)(&row))).sum();
+        let number = self.written + self.pending.len() + 1;
+        ensure!(
+            bytes <= ROW_BYTES_MAX,
+            "{}: row {number}: {bytes} bytes are too many",
+            cannot_write(&self.path)
+        );
+        self.pending.push(row);
+        self.bytes += bytes;
+        if self.bytes >= ROW_GROUP_BYTES { self.flush(columns) } else { Ok(()) }
+    }
+
+    pub(super) fn finish(mut self, columns: &[Column<R>]) -> Result<()> {
+        self.flush(columns)?;
+        let (_, writer) = self.writer.expect("flush() settles the columns");
+        writer.close().with_context(|| cannot_write(&self.path))?;
+        Ok(())
+    }
+
+    /// Writes the pending rows as one row group.
+    fn flush(&mut self, columns: &[Column<R>]) -> Result<()> {
+        let rows = std::mem::take(&mut self.pending);
+        self.settle(columns, &rows)?;
+        let (schema, writer) = self.writer.as_mut().expect("settle() makes it");
+        let mut arrays = Vec::new();
+        for (column, field) in columns.iter().zip(schema.fields()) {
+            let late = *field.data_type() == DataType::Null && column.has_value(&rows);
+            ensure!(
+                !late,
+                "{}: a row behind row {} is the first with a `{}`: give it to a row before, or to \
+                 none",
+                cannot_write(&self.path),
+                self.written,
+                column.name
+            );
+            arrays.push(array(column, field, &rows));
+        }
+        self.written += rows.len();
+        self.bytes = 0;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let write = || -> Result<()> {
+            writer.write(&RecordBatch::try_new(schema.clone(), arrays)?)?;
+            Ok(writer.flush()?)
+        };
+        write().with_context(|| cannot_write(&self.path))
+    }
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
 }
 
 fn size(cell: Cell<'_>) -> usize {
@@ -67,7 +117,7 @@ fn size(cell: Cell<'_>) -> usize {
     }
 }
 
-fn schema<R>(columns: &[&Column<R>], rows: &[R]) -> SchemaRef {
+fn schema<R>(columns: &[Column<R>], rows: &[R]) -> SchemaRef {
     let fields = columns.iter().map(|column| {
         let is_null_type = column.presence == Presence::Reserved && !column.has_value(rows);
         let data_type = match column.kind {

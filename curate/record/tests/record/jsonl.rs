@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use record::row::{Attempt, Dropped, Row};
+use anyhow::Result;
+use record::row::{Attempt, Features, Lineage, Row};
 use record::table::{
-    read_attempts, read_dropped, read_rows, read_texts, stream_rows, write_attempts, write_dropped,
-    write_rows,
+    create_lineage, create_rows, read_attempts, read_rows, read_texts, stream_features,
+    stream_lineage, stream_rows, write_attempts, write_features, write_rows,
 };
 
 use crate::{error_text, full_row, pool_row, shared};
@@ -127,6 +128,73 @@ fn one_column_as_texts() {
     );
 }
 
+fn all<R>(rows: Result<impl Iterator<Item = Result<R>>>) -> Vec<R> {
+    rows.unwrap().collect::<Result<_>>().unwrap()
+}
+
+fn full_lineage() -> Lineage {
+    Lineage {
+        row: 1 << 40,
+        question_hash: "bc8a3cdb5684fd1e".into(),
+        source_type: "s".into(),
+        cot_type: "math".into(),
+        question: "How many r in raspberry".into(),
+        domain: Some("Geometry".into()),
+        gemini_length: Some(120),
+        isgeminicorrect: Some(true),
+        isqwen7bcorrect: Some(false),
+        isqwen32bcorrect: Some(false),
+        stage: "selected".into(),
+        reason: "its domain was drawn uniformly".into(),
+        evidence: Some("\u{2028}".into()),
+        rank: Some(0),
+        phase: Some("uniform".into()),
+        draw: Some(1000),
+    }
+}
+
+/// `nth` gives the rows that going on one by one gives, in both formats, across row groups.
+#[test]
+fn passing_over_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "z".repeat(6 << 20);
+    let row = |n: usize| Row { solution: Some(format!("{n}{long}")), ..pool_row(&format!("q{n}")) };
+    let rows: Vec<Row> = (0..10).map(row).collect();
+    for format in ["parquet", "jsonl"] {
+        let file = folder.path().join("pool").with_extension(format);
+        write_rows(&file, &rows).unwrap();
+        for steps in [vec![0, 0, 7], vec![9], vec![3, 2, 1], vec![10], vec![4, 4, 4], vec![2, 6]] {
+            let (mut ours, mut theirs) = (stream_rows(&file).unwrap(), rows.iter());
+            for step in steps {
+                let found = ours.nth(step).transpose().unwrap();
+                assert!(found.as_ref() == theirs.nth(step), "{format}, a step of {step}");
+            }
+        }
+    }
+}
+
+/// A table written row by row has the named columns; one that s1 leaves null is settled by the
+/// first row group.
+#[test]
+fn named_columns_row_by_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("selected.parquet");
+    let write = |rows: &[Row]| -> Result<Vec<Row>> {
+        let mut writer = create_rows(&file, &["question", "cot", "text"])?;
+        rows.iter().try_for_each(|row| writer.push(row.clone()))?;
+        writer.finish()?;
+        read_rows(&file)
+    };
+    let text = || Some("z".repeat(17 << 20));
+    let plain = |q: &str| Row { question: q.into(), text: text(), ..Row::default() };
+    let with_cot = |q: &str| Row { cot: Some("steps".into()), ..plain(q) };
+    let more = Row { domain: Some("Geometry".into()), ..with_cot("a") };
+    assert!(write(&[more, plain("b")]).unwrap() == [with_cot("a"), plain("b")]);
+    assert!(write(&[plain("a"), plain("b")]).unwrap() == [plain("a"), plain("b")]);
+    let late = error_text(write(&[plain("a"), with_cot("b")]), folder.path());
+    assert!(late.contains("behind row 1 is the first with a `cot`"), "{late}");
+}
+
 /// Every table, in both formats, comes back as it was written, and twice as the same bytes.
 #[test]
 fn round_trips() {
@@ -141,13 +209,19 @@ fn round_trips() {
         },
         Attempt { question_hash: "52cb6b5e4a038af1".into(), ..Attempt::default() },
     ];
-    let dropped = [Dropped {
-        question_hash: "52cb6b5e4a038af1".into(),
-        source_type: "s".into(),
-        stage: "quality".into(),
-        reason: "mentions a figure".into(),
-        row: 17,
-    }];
+    let hash = || "52cb6b5e4a038af1".to_string();
+    let features = [
+        Features { question_hash: hash(), gemini_length: Some(7), ..Features::default() },
+        Features {
+            question_hash: hash(),
+            domain: Some("Geometry".into()),
+            isgeminicorrect: Some(true),
+            isqwen7bcorrect: Some(false),
+            isqwen32bcorrect: Some(true),
+            gemini_length: None,
+        },
+    ];
+    let lineage = [full_lineage(), Lineage { question_hash: hash(), ..Lineage::default() }];
     for format in ["parquet", "jsonl"] {
         let path = |name: &str| folder.path().join(format!("{name}.{format}"));
         for rows in [vec![], vec![pool_row("q")], vec![full_row(), pool_row("q"), full_row()]] {
@@ -158,10 +232,14 @@ fn round_trips() {
         }
         write_attempts(&path("attempts"), &attempts).unwrap();
         assert_eq!(read_attempts(&path("attempts")).unwrap(), attempts, "{format}");
-        write_dropped(&path("dropped"), &dropped).unwrap();
-        assert_eq!(read_dropped(&path("dropped")).unwrap(), dropped, "{format}");
-        write_dropped(&path("dropped"), &[]).unwrap();
-        assert_eq!(read_dropped(&path("dropped")).unwrap(), [], "{format}");
+        write_features(&path("features"), &features).unwrap();
+        assert_eq!(all(stream_features(&path("features"))), features, "{format}");
+        for rows in [&lineage[..], &[]] {
+            let mut writer = create_lineage(&path("lineage")).unwrap();
+            rows.iter().for_each(|row| writer.push(row.clone()).unwrap());
+            writer.finish().unwrap();
+            assert_eq!(all(stream_lineage(&path("lineage"))), rows, "{format}");
+        }
     }
 }
 
