@@ -1,12 +1,11 @@
 //! A first look at a text: which of its n-grams may be held out, and that none of the others is.
 //!
-//! It costs a few nanoseconds a word and copies nothing but the text's lower case. Words are told
-//! apart by their length and last eight bytes, n-grams by a rolling hash over the words, held-out
+//! It costs a few nanoseconds a word. Words are told apart by their length and last eight bytes, n-grams by a rolling hash over the words, held-out
 //! n-grams by four bits of a table. So a hit has to be looked up; a miss is certain.
 
 use record::example::is_python_space;
 
-/// Bytes before a text in [`Words::folded`], so that eight bytes can be read before any word's end.
+/// Bytes before a text in [`Words::padded`], so that eight bytes can be read before any word's end.
 const PAD: usize = 8;
 /// Bits of the table for each n-gram: with four of them set, one n-gram in some thousands hits by
 /// chance. A larger table would no longer stay in the processor's second cache.
@@ -33,45 +32,63 @@ pub fn is_plain(text: &str) -> bool {
 /// The words of one text; made once and filled again for each text.
 #[derive(Debug, Clone, Default)]
 pub struct Words {
-    folded: Vec<u8>,
-    /// Where each word starts and where it ends, in turn; only the first `found` are of the text.
-    edges: Vec<u32>,
-    found: usize,
+    padded: Vec<u8>,
+    count: usize,
+    /// Where each word starts and ends; what is behind the first `count` is of other texts.
+    places: Vec<(u32, u32)>,
     /// One a word, after a zero.
     hashes: Vec<u64>,
 }
 
 impl Words {
-    /// Finds the words of a text: runs of bytes above the blank, ASCII letters in lower case.
+    /// Finds the words of a text: runs of bytes above the blank, capitals and small letters alike.
     pub fn read(&mut self, text: &str) {
-        self.fold(text);
-        self.find_edges();
-        let folded = &self.folded;
-        let hash = |edges: &[u32]| {
-            let (length, end) = (u64::from(edges[1] - edges[0]), edges[1] as usize);
-            let bytes: [u8; 8] = folded[end..end + PAD].try_into().expect("eight bytes");
-            // What stands before the word goes out at the low end.
-            let word = u64::from_le_bytes(bytes) >> (8 * (8 - length.min(8)));
-            let mixed = (word ^ length << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
-        };
-        self.hashes.clear();
-        self.hashes.push(0);
-        self.hashes.extend(self.edges[..self.found].chunks_exact(2).map(hash));
+        let last = text.len() / 64;
+        self.padded.clear();
+        self.padded.extend_from_slice(&[0; PAD]);
+        self.padded.extend_from_slice(text.as_bytes());
+        self.padded.resize(PAD + 64 * (last + 1), b' ');
+        let most = text.len() / 2 + 2;
+        if self.places.len() < most {
+            self.places.resize(most, (0, 0));
+            self.hashes.resize(most + 1, 0);
+        }
+        let (padded, places) = (&self.padded[..], &mut self.places[..]);
+        let hashes = &mut self.hashes[1..];
+        let (mut count, mut start) = (0, 0);
+        for block in 0..=last {
+            let mut blanks = blanks(&padded[PAD + 64 * block..][..64]);
+            if block == last {
+                // Of the padding one blank ends the last word.
+                blanks &= u64::MAX >> (63 - text.len() % 64);
+            }
+            while blanks != 0 {
+                let end = 64 * block + blanks.trailing_zeros() as usize;
+                blanks &= blanks - 1;
+                let bytes: [u8; 8] = padded[end..end + PAD].try_into().expect("eight bytes");
+                hashes[count] = hash(u64::from_le_bytes(bytes), (end - start) as u64);
+                places[count] = (start as u32, end as u32);
+                // Nothing between two blanks is no word: the next one takes its place.
+                count += usize::from(end > start);
+                start = end + 1;
+            }
+        }
+        self.count = count;
     }
 
     /// Where the passage of `n` words from word `first` on stands in the text.
     pub fn place(&self, first: usize, n: usize) -> std::ops::Range<usize> {
-        self.edges[2 * first] as usize..self.edges[2 * (first + n) - 1] as usize
+        self.places[first].0 as usize..self.places[first + n - 1].1 as usize
     }
 
     /// The hashes of all n-grams, in order.
     pub fn ngrams(&self, n: usize) -> impl Iterator<Item = u64> {
-        let enough = self.hashes.len() > n;
-        let first = if enough { &self.hashes[1..n] } else { &[] };
-        let last = if enough { &self.hashes[n..] } else { &[] };
+        let hashes = &self.hashes[..=self.count];
+        let enough = self.count >= n;
+        let first = if enough { &hashes[1..n] } else { &[] };
+        let last = if enough { &hashes[n..] } else { &[] };
         let mut hash = first.iter().fold(0u64, |hash, word| hash.rotate_left(1) ^ word);
-        std::iter::zip(last, &self.hashes).map(move |(new, old)| {
+        std::iter::zip(last, hashes).map(move |(new, old)| {
             hash = hash.rotate_left(1) ^ new ^ old.rotate_left(n as u32 % 64);
             hash
         })
@@ -79,36 +96,18 @@ impl Words {
 
     /// The hash of the whole text, as if it were one n-gram.
     pub fn whole(&self) -> u64 {
-        self.hashes.iter().fold(0u64, |hash, word| hash.rotate_left(1) ^ word)
+        self.hashes[..=self.count].iter().fold(0u64, |hash, word| hash.rotate_left(1) ^ word)
     }
+}
 
-    /// Pad, lower case, and blanks up to a multiple of 64 bytes with at least one.
-    fn fold(&mut self, text: &str) {
-        self.folded.clear();
-        self.folded.extend_from_slice(&[0; PAD]);
-        self.folded.extend_from_slice(text.as_bytes());
-        self.folded.make_ascii_lowercase();
-        let blocks = text.len() / 64 + 1;
-        self.folded.resize(PAD + 64 * blocks, b' ');
-    }
-
-    fn find_edges(&mut self) {
-        let bytes = &self.folded[PAD..];
-        self.edges.resize(self.edges.len().max(bytes.len()), 0);
-        let edges = &mut self.edges[..];
-        let (mut found, mut blank_before) = (0, 1);
-        for (block, bytes) in bytes.chunks_exact(64).enumerate() {
-            let blanks = blanks(bytes);
-            let mut changes = blanks ^ (blanks << 1 | blank_before);
-            blank_before = blanks >> 63;
-            while changes != 0 {
-                edges[found] = 64 * block as u32 + changes.trailing_zeros();
-                found += 1;
-                changes &= changes - 1;
-            }
-        }
-        self.found = found;
-    }
+/// Of a word: its length, and of the eight bytes up to its end those that belong to it.
+fn hash(bytes: u64, length: u64) -> u64 {
+    // One bit is all the difference between a capital and a small letter. What stands before the
+    // word goes out at the low end.
+    let letters = bytes | 0x2020_2020_2020_2020;
+    let word = letters.wrapping_shr(64 - 8 * length.min(8) as u32);
+    let mixed = (word ^ length << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 29
 }
 
 /// Bit i says whether byte i of 64 is a blank or below.
