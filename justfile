@@ -79,6 +79,24 @@ real-model: setup
     fi
     S1_MODELS="$PWD/runs/models" cargo test -p tests real_model -- --nocapture
 
+# the client of endpoints against 10,000 faulty replies and 100 kills (half a minute)
+faults:
+    S1_FULL=1 cargo test -p endpoint -- --nocapture faults:: kills::killed
+
+# our grader beside Math-Verify: precision, recall and speed on real answers (about 3 minutes)
+oracle-grading:
+    @[ -d "$S1_SHARED" ] || { echo "error: there is no folder of real data, $S1_SHARED" >&2; exit 1; }
+    cargo build --release -p grading
+    [ -x .venv/bin/python ] || python3 -m venv .venv
+    .venv/bin/python -m pip install --quiet --requirement tests/oracle/grades_agree.txt
+    .venv/bin/python tests/oracle/grades_agree.py --sample 100 target/release/grade \
+        "$S1_SHARED"/data/grading/*.jsonl "$S1_SHARED"/data/generations/*math500*.jsonl
+
+# real answers, mutated: no panic, no asymmetry, none beyond 20 ms
+fuzz-grading count="1000000":
+    @[ -d "$S1_SHARED" ] || { echo "error: there is no folder of real data, $S1_SHARED" >&2; exit 1; }
+    cargo run --release -p grading --example fuzz -- {{ count }} "$S1_SHARED"/data/grading/*.jsonl
+
 # what runs before a change is accepted
 ci:
     .ci/run

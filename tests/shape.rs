@@ -38,10 +38,11 @@ const GRAPH: [(&str, &[&str]); 10] = [
 
 /// How the first line of each kind of file begins: with a sentence that says what the file is.
 /// Kinds without an entry here and in `SILENT` are refused.
-const FIRST_LINE: [(&str, &str); 13] = [
+const FIRST_LINE: [(&str, &str); 14] = [
     ("rs", "//! "),
     ("h", "// "),
     ("cpp", "// "),
+    ("css", "/* "),
     ("md", "# "),
     ("toml", "# "),
     ("lock", "# "),

@@ -54,6 +54,9 @@ pub struct Args {
     /// Replace the output folder if it exists.
     #[arg(long)]
     pub overwrite: bool,
+    /// Only list the files that would be read, with the commits of those on the hub.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// The config of a collection.
@@ -119,13 +122,16 @@ pub fn run(args: &Args) -> Result<String> {
     let rules = config.decontaminate.as_ref();
     let no_words = rules.is_some_and(|rules| rules.ngram == 0);
     ensure!(!no_words, "{shown}: decontaminate.ngram must be at least 1");
-    let folder = OutputFolder::create(&config.output, args.overwrite)?;
     let mut inputs = Vec::new();
+    let sources = config.sources.iter().map(|path| read_source(path, &mut inputs));
+    let sources = sources.collect::<Result<Vec<Source>>>()?;
+    if args.dry_run {
+        return plan(&config, &sources);
+    }
+    let folder = OutputFolder::create(&config.output, args.overwrite)?;
     let pinned = read_pinned(&config, &mut inputs)?;
     let mut held_out = hold_out_benchmarks(&config, &mut inputs)?;
 
-    let sources = config.sources.iter().map(|path| read_source(path, &mut inputs));
-    let sources = sources.collect::<Result<Vec<Source>>>()?;
     let mut pool = Pool::create(&folder.path().join("pool.parquet"), &sources)?;
     let mut accounts = Vec::new();
     for source in &sources {
@@ -175,6 +181,23 @@ fn hold_out_benchmarks(config: &Config, inputs: &mut Vec<Input>) -> Result<Optio
         benchmarks.push(Benchmark { name: name.clone(), questions });
     }
     Ok(Some(HeldOut::index(&benchmarks, rules.ngram, false)))
+}
+
+/// The files that would be read, one a line behind the name of what they are read for.
+fn plan(config: &Config, sources: &[Source]) -> Result<String> {
+    let benchmarks = config.decontaminate.iter().flat_map(|rules| &rules.benchmarks);
+    let mut places: Vec<(&str, &Place)> =
+        benchmarks.map(|of| (of.name.as_str(), &of.from)).collect();
+    for source in sources {
+        places.extend(source.places().into_iter().map(|place| (source.name.as_str(), place)));
+    }
+    let mut plan = String::new();
+    for (name, place) in places {
+        for file in place.list().with_context(|| name.to_string())? {
+            plan += &format!("{name:<24} {file}\n");
+        }
+    }
+    Ok(plan)
 }
 
 fn read_source(path: &Path, inputs: &mut Vec<Input>) -> Result<Source> {

@@ -272,7 +272,7 @@ enum Side {
 /// The data set in a `source_type`: its first two parts, as in `owner/dataset/subject`.
 ///
 /// Differs from s1: LiveCodeBench's releases are one source there, named by owner and release.
-fn source(source_type: &str) -> &str {
+pub(crate) fn source(source_type: &str) -> &str {
     let end = source_type.match_indices('/').nth(1).map_or(source_type.len(), |(at, _)| at);
     &source_type[..end]
 }

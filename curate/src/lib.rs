@@ -12,6 +12,8 @@
 //! and [`difficulty`]; [`sets`] (its second half, from a lineage to folders) with [`selection`],
 //! which [`select`] repeats by other criteria; then [`funnel`] (who left where, and that the counts
 //! close), [`report`] (what people read) and [`progress`].
+//! A published folder is read back by [`outcome`]; from it come [`report_page`] and [`card`], and
+//! the answers in the terminal: [`why`], [`diff`] and [`show`], laid out by [`terminal`].
 
 pub mod collect;
 
@@ -39,3 +41,14 @@ pub mod funnel;
 
 pub mod progress;
 pub mod report;
+
+pub mod outcome;
+
+pub mod card;
+pub mod report_page;
+
+pub mod diff;
+pub mod show;
+pub mod why;
+
+pub mod terminal;

@@ -3,8 +3,9 @@
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use curate::{collect, run, select};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use curate::{collect, diff, report_page, run, select, show, why};
 
 /// From a pool of reasoning questions to a small training set, with every row accounted for.
 #[derive(Parser)]
@@ -22,6 +23,19 @@ enum Command {
     Run(run::Args),
     /// Select again from a run's lineage, by one criterion or many.
     Select(select::Args),
+    /// Tell a question's whole way through the funnel, and what was selected instead of it.
+    Why(why::Args),
+    /// Compare two sets: the questions of only one, and why the other lost each.
+    Diff(diff::Args),
+    /// List a set's questions, or show one with its trace and answer.
+    Show(show::Args),
+    /// Write a set's report as one HTML page.
+    Report(report_page::Args),
+    /// Print what a shell needs to complete these commands.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -29,6 +43,11 @@ fn main() -> ExitCode {
         Command::Collect(args) => collect::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Select(args) => select::run(&args),
+        Command::Why(args) => why::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Report(args) => report_page::run(&args),
+        Command::Completions { shell } => Ok(completions(shell)),
     };
     match outcome.and_then(|text| Ok(std::io::stdout().lock().write_all(text.as_bytes())?)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,6 +58,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "curate", &mut script);
+    String::from_utf8(script).expect("our names are UTF-8")
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

@@ -16,10 +16,13 @@ use record::row::{Lineage, Row};
 use record::table::{self, Writer};
 use record::{example, seed};
 
+use crate::card;
 use crate::config::{After, Selection};
 use crate::funnel::{SELECTED, Stage, adds_up};
+use crate::outcome::Outcome;
 use crate::progress;
 use crate::report::Report;
+use crate::report_page;
 use crate::selection::{Candidate, Picks, pools, select};
 
 /// s1K's columns, and the training example as text: features stay in the lineage.
@@ -66,7 +69,8 @@ pub struct Order {
 /// Makes all sets, each a folder that waits for [`Set::publish`].
 ///
 /// Each folder has `selected.parquet` (pool order, `text` rendered), `lineage.parquet`,
-/// `funnel.json` and `summary.txt`; the tables were read back and add up.
+/// `funnel.json`, `summary.txt`, `report.html` and `README.md`; the tables were read back and add
+/// up.
 pub fn make(source: &Source, orders: Vec<Order>) -> Result<Vec<Set>> {
     let after = orders.iter().map(|order| order.selection.after).min().context("no criterion")?;
     let reached = Reached::read(source.lineage, after)?;
@@ -261,7 +265,10 @@ impl Set {
         let report = Report::new(&funnel, after, &candidates, &self.picks, notes);
         self.summary = report.summary();
         folder.write("funnel.json", &(serde_json::to_string_pretty(&report)? + "\n"))?;
-        folder.write("summary.txt", &self.summary)
+        folder.write("summary.txt", &self.summary)?;
+        let outcome = Outcome::read(folder.path())?;
+        folder.write("report.html", &report_page::html(&outcome, &self.order.config)?)?;
+        folder.write("README.md", &card::card(&outcome, &self.order.config)?)
     }
 
     /// Publishes the folder with its manifest.
@@ -370,7 +377,7 @@ struct Summed<R> {
     sum: Sum,
 }
 
-impl<R: Hash> Summed<R> {
+impl<R: Hash + Sync> Summed<R> {
     fn new(writer: Writer<R>) -> Self {
         Self { writer, sum: Sum::default() }
     }

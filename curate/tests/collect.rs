@@ -283,7 +283,11 @@ fn the_shipped_sources_make_what_s1_makes() {
     fs::write(folder.path().join("pinned.jsonl"), "{\"question\": \"Pinned by us.\"}\n").unwrap();
     let args =
         ["configs/curate/collect.toml", "--set", "output=out", "--set", "pinned=pinned.jsonl"];
-    let summary = succeeds(&curate(folder.path(), &args, &[("HF_HUB_OFFLINE", "1")]));
+    let offline = [("HF_HUB_OFFLINE", "1")];
+    let plan = succeeds(&curate(folder.path(), &[&args[..], &["--dry-run"]].concat(), &offline));
+    assert!(plan.contains("hf://datasets/simplescaling/numinamath_500@c0ffee/default/train/"));
+    assert!(!folder.path().join("out").exists() && plan.lines().count() > 50, "{plan}");
+    let summary = succeeds(&curate(folder.path(), &args, &offline));
     assert!(summary.lines().count() == 18, "{summary}");
 
     let (mut gpqa, mut code, mut others) = (Vec::new(), Vec::new(), Vec::new());
@@ -439,7 +443,7 @@ fn downloads_once_and_then_needs_no_hub() {
 
     fs::write(folder.path().join("source.toml"), source("test")).unwrap();
     let missing = errors(run(&online));
-    assert!(missing.contains("it has no default/test/0000.parquet"), "{missing}");
+    assert!(missing.contains("own/set has no default/test/0000.parquet"), "{missing}");
     fs::write(folder.path().join("source.toml"), source("../../../x/train")).unwrap();
     let outside = errors(run(&online));
     assert!(outside.contains("is no name on the hub"), "{outside}");

@@ -3,6 +3,7 @@
 mod collect;
 mod contamination;
 mod demo_data;
+mod faces;
 mod funnel;
 mod near_duplicates;
 mod pipelines;

@@ -153,8 +153,15 @@ fn the_same_run_gives_the_same_bytes() {
     };
     let once = with_threads(1, &[]);
     let names: Vec<&str> = once.keys().map(String::as_str).collect();
-    let expected =
-        ["funnel.json", "lineage.parquet", "manifest.json", "selected.parquet", "summary.txt"];
+    let expected = [
+        "README.md",
+        "funnel.json",
+        "lineage.parquet",
+        "manifest.json",
+        "report.html",
+        "selected.parquet",
+        "summary.txt",
+    ];
     assert_eq!(names, expected);
     for threads in [2, 3, 7] {
         assert!(once == with_threads(threads, &[]), "one thread and {threads}: other bytes");

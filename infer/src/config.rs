@@ -81,8 +81,32 @@ pub struct Task {
     pub id: Option<String>,
     /// Only the first rows of the file.
     pub limit: Option<usize>,
+    /// How the answer is found in a completion; s1's way by default.
+    #[serde(default)]
+    pub extract: Extract,
     /// Which answers count as right.
     pub grading: Grading,
+}
+
+/// `task.extract`, the modes of [`grading::extract()`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Extract {
+    /// s1's own rules, for scores to compare with its.
+    #[default]
+    S1,
+    /// Stricter and wider: an unfinished box is no answer, a closing sentence is one.
+    Strict,
+}
+
+impl Extract {
+    /// What [`grading`] calls it.
+    pub fn mode(self) -> grading::Mode {
+        match self {
+            Extract::S1 => grading::Mode::S1,
+            Extract::Strict => grading::Mode::Strict,
+        }
+    }
 }
 
 /// `task.grading`.
@@ -93,6 +117,10 @@ pub enum Grading {
     Exact,
     /// [`grading::equivalent()`].
     Equivalent,
+    /// The letter of a multiple choice, [`grading::choice`].
+    ///
+    /// Differs from s1: an answer without a letter is wrong, not `A`.
+    Choice,
 }
 
 /// `[generation]`: limits, sampling and the strings of the format.

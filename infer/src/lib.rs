@@ -12,10 +12,12 @@
 //! - [`metrics`]: confidence intervals; Control, Scaling and Performance of a budget curve
 //! - [`report`]: samples, results and the table for people
 //! - [`run`]: `infer eval` from config to published folder
+//! - [`judge`]: a language model's second opinion, for those who want one
 
 pub mod budget;
 pub mod config;
 pub mod engine;
+pub mod judge;
 pub mod metrics;
 pub mod report;
 pub mod run;

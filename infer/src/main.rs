@@ -26,11 +26,23 @@ enum Command {
         #[arg(long)]
         overwrite: bool,
     },
+    /// Show the answers that an evaluation's rules call wrong to a language model (never needed).
+    Judge {
+        /// The judge's TOML file, such as configs/infer/judge.toml.
+        config: PathBuf,
+        /// Change a key for this run, as in `--set results=runs/demo/infer`.
+        #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+        sets: Vec<String>,
+        /// Replace the output folder if it exists.
+        #[arg(long)]
+        overwrite: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Eval { config, sets, overwrite } => infer::run::eval(&config, &sets, overwrite),
+        Command::Judge { config, sets, overwrite } => infer::judge::run(&config, &sets, overwrite),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

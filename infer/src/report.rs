@@ -38,7 +38,7 @@ pub struct Sample {
     pub thinking_ending: Option<Ending>,
     /// As `thinking_ending`, of the whole sequence.
     pub ending: Ending,
-    /// [`grading::extract()`] of the completion.
+    /// [`grading::extract()`] of the completion, in the task's mode.
     pub extracted: Option<String>,
     /// Is `extracted` the target, under the task's grading?
     pub correct: bool,

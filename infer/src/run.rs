@@ -213,7 +213,8 @@ impl<'a> Evaluation<'a> {
         let outcome = generate(&mut Qwen2Decoder::new(model), &mut sampler, spec, prompt)
             .with_context(|| format!("question {} under budget {:?}", row, budget.name))?;
         let completion = tokenizer.decode(&outcome.ids)?;
-        let extracted = grading::extract(&completion);
+        let mode = self.config.task.extract.mode();
+        let extracted = grading::extract(&completion, mode).map(|found| found.text);
         let verdict = task::grade(self.config.task.grading, extracted.as_deref(), &question.target);
         Ok(Sample {
             doc_id: question.doc_id,

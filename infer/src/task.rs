@@ -60,5 +60,12 @@ pub fn grade(mode: Grading, extracted: Option<&str>, target: &str) -> Verdict {
         (None, _) => Verdict { equal: false, rule: "no answer" },
         (Some(given), Grading::Exact) => grading::exact(given, target),
         (Some(given), Grading::Equivalent) => grading::equivalent(given, target),
+        (Some(given), Grading::Choice) => {
+            let letter = |text| grading::choice(text, grading::Mode::Strict);
+            match (letter(given), letter(target)) {
+                (None, _) => Verdict { equal: false, rule: "no letter" },
+                (given, target) => Verdict { equal: given == target, rule: "choice" },
+            }
+        }
     }
 }

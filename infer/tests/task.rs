@@ -1,6 +1,6 @@
 //! Reading a task: values, and errors that name line and column.
 
-use infer::config::{Grading, Task};
+use infer::config::{Extract, Grading, Task};
 use infer::task::{Question, grade, load};
 
 fn read(lines: &str, limit: Option<usize>) -> anyhow::Result<Vec<Question>> {
@@ -14,6 +14,7 @@ fn read(lines: &str, limit: Option<usize>) -> anyhow::Result<Vec<Question>> {
         answer: "gold".into(),
         id: Some("id".into()),
         limit,
+        extract: Extract::S1,
         grading: Grading::Exact,
     })
 }
@@ -63,6 +64,9 @@ fn grading_modes() {
         (Grading::Equivalent, Some("$42$"), "42", true, "integer"),
         (Grading::Equivalent, None, "42", false, "no answer"),
         (Grading::Exact, None, "", false, "no answer"),
+        (Grading::Choice, Some("(B) is right"), "B", true, "choice"),
+        (Grading::Choice, Some("C"), "B", false, "choice"),
+        (Grading::Choice, Some("I do not know"), "A", false, "no letter"),
     ];
     for (mode, extracted, target, equal, rule) in rows {
         let verdict = grade(mode, extracted, target);

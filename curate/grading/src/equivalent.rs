@@ -1,13 +1,17 @@
 //! Are two answers the same? Cheap certain rules first; what no rule proves equal is different.
 
-use crate::number::{Number, number};
+use std::fmt::{Display, Formatter};
+
+use crate::math::{Comma, Expr, Outcome, Reading, compare, in_words, parse};
+use crate::text::{folded, is_words, normalise, strip_outside, time};
+use crate::{Mode, choice, extract};
 
 /// What was decided, and by which rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
     /// Do both say the same?
     pub equal: bool,
-    /// `identical`, `integer`, `normalised` or `number` when equal, else `different`.
+    /// Which rule decided; [`equivalent()`] lists them.
     pub rule: &'static str,
 }
 
@@ -16,8 +20,28 @@ impl Verdict {
         Verdict { equal: true, rule }
     }
 
-    fn different() -> Self {
-        Verdict { equal: false, rule: "different" }
+    fn different(rule: &'static str) -> Self {
+        Verdict { equal: false, rule }
+    }
+}
+
+/// A verdict with both sides as they were understood, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The given answer, in plain notation and fully bracketed; text in quotation marks.
+    pub given: String,
+    /// The expected answer, likewise.
+    pub expected: String,
+    /// What [`equivalent()`] says.
+    pub verdict: Verdict,
+}
+
+impl Display for Explanation {
+    fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
+        let verdict = if self.verdict.equal { "equal" } else { "not equal" };
+        writeln!(f, "given:    {}", self.given)?;
+        writeln!(f, "expected: {}", self.expected)?;
+        write!(f, "{verdict} ({})", self.verdict.rule)
     }
 }
 
@@ -31,158 +55,231 @@ pub fn exact(given: &str, expected: &str) -> Verdict {
     } else if digits(given) && digits(expected) && integer(given) == integer(expected) {
         Verdict::equal("integer")
     } else {
-        Verdict::different()
+        Verdict::different("different")
     }
 }
 
-/// Are the two answers the same, and which rule decided?
+/// Are the two answers the same, and which rule decided? Symmetric, and true of any text with
+/// itself. A side that is prose or holds a box is read by [`extract()`] in [`Mode::Strict`] first.
 ///
+/// Equal by
 /// - `identical`: the same string.
-/// - `integer`: the same integer, `023` = `23`, `1,234` = `1234`, `$-5$` = `-5`.
-/// - `normalised`: the same text once LaTeX's many ways of writing one thing are one: outer `$…$`,
-///   `\(…\)`, `\[…\]` and a final full stop dropped, `\text{…}` and its relatives unwrapped,
-///   `\dfrac` and `\tfrac` read as `\frac`, `\left`, `\right` and spacing dropped.
-/// - `number`: the same rational number, written as decimal, `a/b` or `\frac{a}{b}`.
+/// - `normalised`: the same text once LaTeX's many ways of writing one thing are one; words in any
+///   case, `yes` as `true`.
+/// - `choice`: the same letter of a multiple choice, `(C)` and `(C) Plane`.
+/// - `time`: the same time of day, `3:30 pm` and `15:30`.
+/// - `integer`, `number`: the same integer or rational number: `1,234`, `0.5`, `\frac12`,
+///   `1\frac12`, `1.5 \times 10^3`, `12_8`.
+/// - `rounded`: a decimal of at least six significant digits that is the other side correctly
+///   rounded; two decimals never.
+/// - `exact`: the same canonical form of rationals, roots, powers, symbols and functions.
+/// - `probe`: the same value at every one of many seeded points, within bounds of the error.
+/// - `equation`: multiples of one another, `2x = 4` and `x = 2`; or a named value, `x = 5` and `5`.
+/// - `relation`: the same inequality or the same set described by one.
+/// - `collection`: tuples, vectors, matrices and intervals part by part in order; lists without
+///   brackets in any order; sets as sets; unions of intervals as sets of numbers.
+/// - `units`: values whose unit is the same, can be converted, or is missing on one side; `50%` is
+///   50% or 50 or 0.5, `90^\circ` is 90 or π/2.
+///
+/// Not equal by
+/// - `different`: both sides were understood and differ.
+/// - `unparsed`: a side was understood only as text, or no rule could tell; nobody should take this
+///   for a sure verdict.
+/// - `budget`: to find out would have taken too long.
 pub fn equivalent(given: &str, expected: &str) -> Verdict {
     if given == expected {
         return Verdict::equal("identical");
     }
-    let (given, expected) = (normalise(given), normalise(expected));
-    match (number(&given), number(&expected)) {
-        (Some(Number::Integer(a)), Some(Number::Integer(b))) if a == b => Verdict::equal("integer"),
-        (Some(a), Some(b)) if a.same_value(&b) => Verdict::equal("number"),
-        _ if given == expected && !given.is_empty() => Verdict::equal("normalised"),
-        _ => Verdict::different(),
+    // In one order, so that even the budget runs out at the same place both ways round.
+    let (first, second) = if given < expected { (given, expected) } else { (expected, given) };
+    judge(&Side::read(first), &Side::read(second))
+}
+
+/// [`equivalent()`] with both sides as they were understood.
+pub fn explain(given: &str, expected: &str) -> Explanation {
+    let spelled = |text: &str| Side::read(text).to_string();
+    Explanation {
+        given: spelled(given),
+        expected: spelled(expected),
+        verdict: equivalent(given, expected),
     }
 }
 
-/// One way of writing for each of LaTeX's synonyms; see [`equivalent()`]. Linear in the text.
-fn normalise(text: &str) -> String {
-    let mut out = Canonical::default();
-    let mut braces = Vec::new(); // true: a brace we wrote, false: the brace of an unwrapped \text
-    let mut rest = strip_outside(text);
-    while let Some(c) = rest.chars().next() {
-        let tail = &rest[c.len_utf8()..];
-        rest = match c {
-            '\\' => command(tail, &mut out, &mut braces),
-            '{' if tail.starts_with(",}") => {
-                out.push(','); // 1{,}234
-                &tail[2..]
-            }
-            '{' => {
-                braces.push(true);
-                out.push('{');
-                tail
-            }
-            '}' => {
-                match braces.pop() {
-                    Some(false) => out.space(),
-                    _ => out.push('}'),
-                }
-                tail
-            }
-            '−' => {
-                out.push('-'); // the typographic minus sign
-                tail
-            }
-            c if c.is_whitespace() || c == '~' => {
-                out.space();
-                tail
-            }
-            c => {
-                out.push(c);
-                tail
-            }
-        };
-    }
-    out.text
+/// Longer texts are compared as text only; they are no answers.
+const LONGEST: usize = 4_000;
+
+/// Words for the empty set.
+const NOTHING: [&str; 6] = [
+    "no solution",
+    "no solutions",
+    "no real solution",
+    "no real solutions",
+    "empty set",
+    "the empty set",
+];
+
+/// Words for what has no value.
+const UNDEFINED: [&str; 4] = ["undefined", "not defined", "does not exist", "dne"];
+
+/// One side of a comparison, as text and in all the ways it may be read.
+struct Side {
+    normal: String,
+    readings: Vec<Expr>,
 }
 
-/// Writes the command that begins `tail` (its backslash is read already) and returns what is left.
-fn command<'a>(tail: &'a str, out: &mut Canonical, braces: &mut Vec<bool>) -> &'a str {
-    let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
-    let (name, rest) = tail.split_at(letters);
-    match name {
-        "" => {
-            let Some(symbol) = rest.chars().next() else {
-                out.push('\\');
-                return rest;
-            };
-            match symbol {
-                '!' | ',' | ';' | ':' | ' ' => out.space(),
-                '%' => out.push('%'),
-                _ => {
-                    out.push('\\');
-                    out.push(symbol);
-                }
+impl Side {
+    fn read(text: &str) -> Side {
+        let boxed = text.contains("\\boxed") || text.contains("\\fbox");
+        if !boxed {
+            let side = Side::of_answer(text);
+            if !side.readings.is_empty() {
+                return side;
             }
-            &rest[symbol.len_utf8()..]
         }
-        "left" | "right" | "displaystyle" | "quad" | "qquad" => {
-            out.space();
-            rest
+        match extract(text, Mode::Strict) {
+            Some(answer) => Side::of_answer(&answer.text),
+            None => Side::of_answer(text),
         }
-        "dfrac" | "tfrac" | "cfrac" => {
-            out.command("frac");
-            rest
+    }
+
+    fn of_answer(text: &str) -> Side {
+        let normal = normalise(text);
+        let bare = strip_outside(text);
+        let mut readings = Vec::new();
+        if bare.len() <= LONGEST {
+            readings = readings_of(bare);
+            if let Some((minutes, half)) = time(&normal) {
+                let time = Expr::Time(minutes, half);
+                if half.is_some() { readings = vec![time] } else { readings.push(time) }
+            }
         }
-        "text" | "mathrm" | "textrm" | "textbf" | "mathbf" | "textit" | "mbox"
-            if rest.trim_start().starts_with('{') =>
-        {
-            braces.push(false);
-            out.space();
-            &rest.trim_start()[1..]
+        if is_words(&normal) {
+            let words = folded(&normal);
+            let nothing = NOTHING.contains(&words.as_str()).then(|| Expr::Set(Vec::new()));
+            let all = ["all real numbers", "all reals"].contains(&words.as_str());
+            let nothing = nothing.or_else(|| all.then(|| Expr::Symbol("ℝ".into())));
+            let undefined = UNDEFINED.contains(&words.as_str());
+            let meaning = nothing.or_else(|| undefined.then(|| Expr::Text(UNDEFINED[0].into())));
+            if let Some(meaning) = meaning.or_else(|| in_words(&words)) {
+                readings = vec![meaning];
+            }
         }
-        _ => {
-            out.command(name);
-            rest
+        Side { normal, readings }
+    }
+}
+
+impl Display for Side {
+    fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
+        match self.readings.split_first() {
+            None => write!(f, "{:?}", self.normal),
+            Some((first, others)) => {
+                write!(f, "{first}")?;
+                others.iter().try_for_each(|other| write!(f, "  or  {other}"))
+            }
         }
     }
 }
 
-/// Text in which white space stays only where it keeps two words or two numbers apart.
-#[derive(Default)]
-struct Canonical {
-    text: String,
-    space: bool,
+/// The trees of a text: one for each way to read its commas and its logarithms.
+fn readings_of(text: &str) -> Vec<Expr> {
+    let comma = text
+        .as_bytes()
+        .windows(3)
+        .filter(|w| w[0].is_ascii_digit() && w[1] == b',' && w[2].is_ascii_digit());
+    let mut commas = vec![Comma::Thousands];
+    match comma.count() {
+        0 => {}
+        1 if !text.contains(['(', '[']) => {
+            commas.push(Comma::Separator);
+            let (whole, rest) = text.split_once(',').unwrap_or((text, ""));
+            let places = rest.bytes().take_while(u8::is_ascii_digit).count();
+            if places != 3 || whole.trim_start_matches('-') == "0" {
+                commas.push(Comma::Decimal);
+            }
+        }
+        _ => commas.push(Comma::Separator),
+    }
+    let logs: &[bool] = if text.contains("log") { &[false, true] } else { &[false] };
+    let mut readings = Vec::new();
+    for comma in commas {
+        for decimal_log in logs {
+            if let Some(expr) = parse(text, Reading { comma, decimal_log: *decimal_log })
+                && !readings.contains(&expr)
+            {
+                readings.push(expr);
+            }
+        }
+    }
+    readings
 }
 
-impl Canonical {
-    fn space(&mut self) {
-        self.space = true;
+fn judge(a: &Side, b: &Side) -> Verdict {
+    if let Some(rule) = as_text(a, b) {
+        return Verdict::equal(rule);
     }
-
-    fn push(&mut self, c: char) {
-        let apart = |last: char| {
-            (last.is_alphabetic() && c.is_alphabetic()) || (last.is_numeric() && c.is_numeric())
-        };
-        if self.space && self.text.chars().next_back().is_some_and(apart) {
-            self.text.push(' ');
+    if names_apart(&a.normal, &b.normal) {
+        return Verdict::different("different");
+    }
+    let mut verdict = Verdict::different("unparsed");
+    for (at, x) in a.readings.iter().enumerate() {
+        for (other, y) in b.readings.iter().enumerate() {
+            match compare(x, y) {
+                Outcome::Equal(rule) => return Verdict::equal(rule),
+                Outcome::Different if at + other == 0 => verdict = Verdict::different("different"),
+                Outcome::Budget => verdict = Verdict::different("budget"),
+                _ => {}
+            }
         }
-        self.space = false;
-        self.text.push(c);
     }
-
-    fn command(&mut self, name: &str) {
-        self.push('\\');
-        self.text.push_str(name);
+    if is_words(&a.normal) && is_words(&b.normal) {
+        verdict.rule = "different";
     }
+    verdict
 }
 
-/// Drops white space, a final full stop and the outer math delimiters, however they are nested.
-fn strip_outside(text: &str) -> &str {
-    const PAIRS: [(&str, &str); 4] = [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")];
-    let mut text = text.trim();
-    loop {
-        let inner = PAIRS.iter().find_map(|(open, close)| {
-            let inner = text.strip_prefix(open)?.strip_suffix(close)?;
-            // `$a$ and $b$` is not one formula in dollars.
-            (!inner.contains(close) && !inner.ends_with('\\')).then_some(inner)
-        });
-        let next = inner.or_else(|| text.strip_suffix('.')).map(str::trim);
-        match next {
-            Some(shorter) => text = shorter,
-            None => return text,
-        }
+/// Letters side by side are a product (`mgh`), but not where their order says something: an angle
+/// turns at its middle letter, and of `CAB` and `BAC` neither is a set of choices in order, as
+/// `ABD` is.
+fn names_apart(a: &str, b: &str) -> bool {
+    let angle = |text: &str| text.strip_prefix("\\angle").map(|name| name.trim().to_string());
+    if let (Some(a), Some(b)) = (angle(a), angle(b)) {
+        let letters = a.len() == 3 && a.bytes().all(|b| b.is_ascii_uppercase());
+        return letters && b.len() == 3 && a != b && !a.bytes().eq(b.bytes().rev());
+    }
+    let choices = |text: &str| text.len() > 1 && text.bytes().all(|b| (b'A'..=b'F').contains(&b));
+    choices(a) && choices(b) && a != b && !a.bytes().is_sorted() && !b.bytes().is_sorted()
+}
+
+/// The rules that need no mathematics. Numbers are left to those that say more.
+fn as_text(a: &Side, b: &Side) -> Option<&'static str> {
+    let number =
+        |side: &Side| matches!(side.readings.first(), Some(Expr::Number(_) | Expr::Decimal(..)));
+    if !a.normal.is_empty() && a.normal == b.normal && !number(a) {
+        return Some("normalised");
+    }
+    let words = |side: &Side| is_words(&side.normal);
+    if (words(a) || words(b)) && folded(&a.normal) == folded(&b.normal) {
+        return Some("normalised");
+    }
+    let letter = |side: &Side| -> Option<char> {
+        let bare = side.normal.trim_matches(['(', ')', '.', ' ']);
+        let mut letters = bare.chars();
+        let letter = letters.next().filter(char::is_ascii_uppercase)?;
+        letters.next().is_none().then_some(letter)
+    };
+    let labelled = |side: &Side, letter: char| {
+        let rest = side.normal.strip_prefix('(').unwrap_or(&side.normal);
+        let rest = rest.strip_prefix(letter).unwrap_or("");
+        let said = ["option", "choice", "answer"]
+            .iter()
+            .any(|word| side.normal.len() < 12 && side.normal.to_lowercase().starts_with(word));
+        (said || rest.starts_with([')', '.', ':']))
+            && choice(&side.normal, Mode::Strict) == Some(letter)
+    };
+    match (letter(a), letter(b)) {
+        (Some(x), Some(y)) => (x == y).then_some("choice"),
+        (Some(x), None) => labelled(b, x).then_some("choice"),
+        (None, Some(y)) => labelled(a, y).then_some("choice"),
+        (None, None) => None,
     }
 }

@@ -1,70 +1,59 @@
-//! The final answer of a completion, by the rules of s1's evaluation harness.
-//!
-//! Source: `lm_eval/tasks/aime/utils.py` of simplescaling/s1 at commit 77272c6, `process_results`,
-//! `last_boxed_only_string` and `remove_boxed`.
+//! The final answer of a completion: s1's own rules, or the stricter ones that we recommend.
 
-/// The final answer of a completion, or `None` when it says nothing at all.
+mod boxes;
+mod choice;
+mod s1;
+mod sentence;
+mod spans;
+mod strict;
+
+pub use choice::choice;
+
+/// By whose rules an answer is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// As s1's evaluation harness does it, so that its published numbers can be compared with.
+    S1,
+    /// What a careful reader takes for the final answer; the recommended mode.
+    Strict,
+}
+
+/// A final answer and how it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extracted {
+    /// The answer as it stands in the completion.
+    pub text: String,
+    /// Which rule found it; see [`extract()`].
+    pub rule: &'static str,
+    /// Were there several different boxes, or a box and a later final statement that differ?
+    /// Always false in [`Mode::S1`].
+    pub ambiguous: bool,
+}
+
+/// The final answer of a completion, or `None` when it gives none. Linear in the text.
 ///
-/// 1. Only what follows the last `<|im_start|>answer\n` counts; without it, what follows the last
-///    `<|im_start|>`, less its first line if it has several.
-/// 2. If `\boxed ` (with a space) occurs: what follows the last one, up to the next `$`. Else the
-///    content of the last `\boxed{…}`, or without any the last `\fbox{…}`, with balanced braces;
-///    an unfinished box is no answer.
-/// 3. Else everything after the first `Answer:` (any case, white space around the colon), to the
-///    end of the text.
-/// 4. Else the whole of what rule 1 left.
+/// [`Mode::S1`] has the rules `box`, `answer` and `text`: only what follows the last
+/// `<|im_start|>answer\n`, else the last `<|im_start|>`, counts; of that the last box with balanced
+/// braces, else everything after the first `Answer:`, else all of it. It is proved equal to s1's
+/// code on real outputs, its oddities included.
 ///
-/// Differs from s1: its harness stops with a failed assertion at `\fbox{…}` and at a `\boxed` that
-/// no brace follows; here the first is read like `\boxed`, the second is an unfinished box. A
-/// text of nothing but white space is `None`, not an answer of white space.
-pub fn extract(completion: &str) -> Option<String> {
-    let text = after_delimiter(completion);
-    let answer = boxed(text).or_else(|| after_answer_word(text)).unwrap_or(text);
-    (!text.trim().is_empty()).then(|| answer.to_string())
-}
-
-/// Rule 1: the part of the completion in which the answer is looked for.
-fn after_delimiter(completion: &str) -> &str {
-    if let Some((_, answer)) = completion.rsplit_once("<|im_start|>answer\n") {
-        return answer;
+/// [`Mode::Strict`] looks at the answer part: what follows the last `<|im_start|>answer\n`,
+/// `</think>` or `<|begin_of_solution|>`, else the last turn that is not the user's; a turn that
+/// begins behind it does not count. The first of these rules that finds something wins:
+///
+/// - `box`: the content of the last finished `\boxed{…}` or `\fbox{…}`. An unfinished box is no
+///   answer, nor are empty ones. Different boxes make the answer ambiguous.
+/// - `boxes`: several boxes joined by a comma, `and` or `or` in one sentence, as one list.
+/// - `statement`: the end of the last `Final Answer: …`, `Answer: …`, `the answer is …` or heading
+///   `Answer`, cut at the sentence's end; so are a last line `A: 96` or `#### 96`,
+///   and `<answer>96</answer>`. A `final answer` with a number or formula behind the last
+///   box goes before that box.
+/// - `formula`, `number`, `text`: of the last sentence that has one, the formula, else the number;
+///   a completion of a few words is its own answer. Not where an unfinished box or thought shows
+///   that the completion was cut off.
+pub fn extract(completion: &str, mode: Mode) -> Option<Extracted> {
+    match mode {
+        Mode::S1 => s1::extract(completion),
+        Mode::Strict => strict::extract(completion),
     }
-    match completion.rsplit_once("<|im_start|>") {
-        Some((_, turn)) => turn.split_once('\n').map_or(turn, |(_, rest)| rest),
-        None => completion,
-    }
-}
-
-/// Rule 2: the content of the last box.
-fn boxed(text: &str) -> Option<&str> {
-    if let Some((_, rest)) = text.rsplit_once("\\boxed ") {
-        return Some(rest.split('$').next().unwrap_or(rest));
-    }
-    let start = text.rfind("\\boxed").or_else(|| text.rfind("\\fbox"))?;
-    let name_len = if text[start..].starts_with("\\boxed") { 6 } else { 5 };
-    let content = text[start + name_len..].strip_prefix('{')?;
-    let mut open = 1usize;
-    for (at, byte) in content.bytes().enumerate() {
-        match byte {
-            b'{' => open += 1,
-            b'}' => open -= 1,
-            _ => {}
-        }
-        if open == 0 {
-            return Some(&content[..at]);
-        }
-    }
-    None
-}
-
-/// Rule 3: `(?i)Answer\s*:\s*(.*)` with a dot that matches line ends too.
-fn after_answer_word(text: &str) -> Option<&str> {
-    const WORD: &[u8] = b"answer";
-    let starts = text.as_bytes().windows(WORD.len()).enumerate();
-    for (at, _) in starts.filter(|(_, window)| window.eq_ignore_ascii_case(WORD)) {
-        // The window is ASCII, so the cut behind it falls on a character boundary.
-        if let Some(answer) = text[at + WORD.len()..].trim_start().strip_prefix(':') {
-            return Some(answer.trim_start());
-        }
-    }
-    None
 }

@@ -1,26 +1,32 @@
 //! Is this answer right? Extraction of a completion's final answer, and equivalence of two answers.
 //!
-//! Pure functions of strings: no input or output, no clock, no threads, no dependencies. Every
-//! function is total: any text gives a result in time linear in its length, without recursion.
-//! What a function cannot prove equal it calls different; it never guesses.
+//! Pure functions of strings: no input or output, no clock, no threads. Every function is total:
+//! any text gives a result within a budget of steps, with bounded recursion and memory, and what a
+//! function cannot prove equal it does not call equal.
 //!
-//! It deliberately does not parse mathematics beyond plain numbers and simple fractions, and it
-//! asks no language model.
+//! It deliberately asks no language model, does not know the question (so it cannot tell when 24
+//! hours are as good an answer as one day), and never guesses a choice.
 //!
 //! Modules in reading order:
-//! - [`extract()`]: the final answer of a completion, as s1's evaluation finds it
-//! - [`equivalent()`]: are two answers the same, and which rule decided
+//! - [`extract()`], [`choice()`]: the final answer of a completion, as s1 finds it or strictly
+//! - [`equivalent()`], [`explain()`]: are two answers the same, and which rule decided
+//! - `text`: answers as text, one way of writing for each of LaTeX's synonyms
+//! - `math`: a parser to small trees, and their comparison by kind
+//!
+//! The program `grade` (`src/bin/grade.rs`) does the same for rows of JSON; README.md has the rules
+//! and the figures.
 //!
 //! ```
 //! let completion = "<|im_start|>think\n6*7<|im_start|>answer\nFinal Answer: \\boxed{042}";
-//! let answer = grading::extract(completion).unwrap();
-//! let verdict = grading::equivalent(&answer, "$42$");
+//! let answer = grading::extract(completion, grading::Mode::Strict).unwrap();
+//! let verdict = grading::equivalent(&answer.text, "$42$");
 //! assert!(verdict.equal && verdict.rule == "integer");
 //! ```
 
 mod equivalent;
 mod extract;
-mod number;
+mod math;
+mod text;
 
-pub use equivalent::{Verdict, equivalent, exact};
-pub use extract::extract;
+pub use equivalent::{Explanation, Verdict, equivalent, exact, explain};
+pub use extract::{Extracted, Mode, choice, extract};

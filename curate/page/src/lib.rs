@@ -1,1 +1,21 @@
-//! Self-contained HTML pages with tables and SVG charts.
+//! Self-contained HTML pages with tables and SVG charts: one file, readable without a network.
+//!
+//! Everything that becomes text or an attribute is escaped on its way into [`Html`]; there is no
+//! other way in, so a page may show what models and strangers wrote. It deliberately has no
+//! JavaScript, no outside fonts or images, and no templates; it knows no files and never a clock:
+//! the same calls give the same bytes.
+//!
+//! Modules in reading order: [`html`] (escaping), [`document`] (the page around the content),
+//! [`table`], then the charts: [`chart`] (what they share), [`bars`], [`histogram`], [`lines`].
+
+pub mod html;
+
+pub mod document;
+
+pub mod table;
+
+pub mod chart;
+
+pub mod bars;
+pub mod histogram;
+pub mod lines;

@@ -105,7 +105,7 @@ fn stream<R: Default + 'static>(
     })
 }
 
-fn write<R: Clone>(path: &Path, columns: Vec<Column<R>>, rows: &[R]) -> Result<()> {
+fn write<R: Clone + Sync>(path: &Path, columns: Vec<Column<R>>, rows: &[R]) -> Result<()> {
     let columns = columns.into_iter().filter(|column| column.is_in(rows)).collect();
     let mut writer = Writer::create(path, columns)?;
     if let Sink::Parquet(parquet) = &mut writer.sink {
@@ -126,7 +126,7 @@ enum Sink<R> {
     Jsonl(jsonl::Writer),
 }
 
-impl<R> Writer<R> {
+impl<R: Sync> Writer<R> {
     fn create(path: &Path, columns: Vec<Column<R>>) -> Result<Self> {
         let sink = match format(path)? {
             Format::Parquet => Sink::Parquet(Box::new(parquet_out::Writer::create(path)?)),

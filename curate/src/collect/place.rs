@@ -49,13 +49,39 @@ impl Place {
     /// huggingface_hub; with HF_HUB_OFFLINE=1, or when the hub does not answer, an earlier
     /// download serves.
     pub fn find(&self) -> Result<Vec<Found>> {
+        let Some((snapshot, revision)) = self.snapshot()? else {
+            return self.files.iter().map(|file| local(Path::new(file))).collect();
+        };
+        let mut found = Vec::new();
+        for name in self.names(&snapshot)? {
+            let path = snapshot.get(&name).with_context(|| snapshot.url(&name))?;
+            found.push(Found {
+                input: Input { path: snapshot.url(&name), ..checked(&path)? },
+                path,
+            });
+        }
+        snapshot.remember(revision)?;
+        Ok(found)
+    }
+
+    /// The files as the manifest will name them; of the hub nothing is downloaded.
+    pub fn list(&self) -> Result<Vec<String>> {
+        let Some((snapshot, _)) = self.snapshot()? else {
+            let found: Vec<Found> = self.find()?;
+            return Ok(found.into_iter().map(|file| file.input.path).collect());
+        };
+        Ok(self.names(&snapshot)?.iter().map(|name| snapshot.url(name)).collect())
+    }
+
+    /// The data set at the commit of the revision, and the revision; `None` for files here.
+    fn snapshot(&self) -> Result<Option<(Snapshot, &str)>> {
         let Some(dataset) = &self.dataset else {
             ensure!(
                 self.revision.is_none() && self.config.is_none() && self.splits.is_empty(),
                 "revision, config and splits belong to a `dataset` of the hub; name `files` alone"
             );
             ensure!(!self.files.is_empty(), "name a `dataset` of the hub, or `files`");
-            return self.files.iter().map(|file| local(Path::new(file))).collect();
+            return Ok(None);
         };
         ensure!(
             self.files.is_empty() != self.splits.is_empty(),
@@ -63,34 +89,24 @@ impl Place {
         );
         let usual = if self.files.is_empty() { CONVERTED } else { "main" };
         let revision = self.revision.as_deref().unwrap_or(usual);
-        self.of_hub(dataset, revision)
-            .with_context(|| format!("{dataset}@{revision} of the Hugging Face hub"))
-    }
-
-    fn of_hub(&self, dataset: &str, revision: &str) -> Result<Vec<Found>> {
-        check_name(dataset, 2)?;
-        check_name(revision, usize::MAX)?;
+        let place = || format!("{dataset}@{revision} of the Hugging Face hub");
+        check_name(dataset, 2).and_then(|()| check_name(revision, usize::MAX))?;
         let snapshot = match is_offline() {
-            false => Snapshot::online(dataset, revision),
-            true => Snapshot::cached(dataset, revision).context(
-                "HF_HUB_OFFLINE is set, and the cache has no earlier download: unset it once",
-            ),
-        }?;
-        let mut found = Vec::new();
-        for name in self.names(&snapshot.files)? {
-            let path = snapshot.get(&name).with_context(|| name.clone())?;
-            let path_in_hub = format!("hf://datasets/{dataset}@{}/{name}", snapshot.commit);
-            found.push(Found { input: Input { path: path_in_hub, ..checked(&path)? }, path });
-        }
-        snapshot.remember(revision)?;
-        Ok(found)
+            false => Snapshot::online(dataset, revision).with_context(place)?,
+            true => Snapshot::cached(dataset, revision).with_context(|| {
+                let cure = "HF_HUB_OFFLINE is set, and the cache has no earlier download";
+                format!("{}: {cure}: unset it once", place())
+            })?,
+        };
+        Ok(Some((snapshot, revision)))
     }
 
     /// The files wanted among those the data set has.
-    fn names(&self, has: &[String]) -> Result<Vec<String>> {
+    fn names(&self, snapshot: &Snapshot) -> Result<Vec<String>> {
+        let (has, at) = (&snapshot.files, &snapshot.dataset);
         for name in &self.files {
             let some = has.iter().take(20).cloned().collect::<Vec<_>>().join(", ");
-            ensure!(has.contains(name), "it has no file {name}; it has: {some}");
+            ensure!(has.contains(name), "{at} has no file {name}; it has: {some}");
         }
         let mut names = self.files.clone();
         for split in &self.splits {
@@ -103,7 +119,7 @@ impl Place {
                 let mut folders: Vec<_> = has.iter().filter_map(folder).collect();
                 folders.dedup();
                 bail!(
-                    "it has no {prefix}0000.parquet; it has: {} (partial-… is a part only: name \
+                    "{at} has no {prefix}0000.parquet; it has: {} (partial-… is a part only: name \
                      the data set's own `files` then)",
                     folders.join(", ")
                 );
@@ -174,6 +190,11 @@ impl Snapshot {
         names_below(&root, "", &mut files).ok()?;
         files.sort();
         Some(Self { dataset: dataset.to_string(), commit, files, hub: None })
+    }
+
+    /// A file's name for the manifest.
+    fn url(&self, name: &str) -> String {
+        format!("hf://datasets/{}@{}/{name}", self.dataset, self.commit)
     }
 
     fn get(&self, name: &str) -> Result<PathBuf> {

@@ -148,6 +148,20 @@ impl Source {
         Ok(())
     }
 
+    /// Every table that will be read, those that conditions look up included.
+    pub fn places(&self) -> Vec<&Place> {
+        let mut places: Vec<&Place> = self.as_it_is.iter().collect();
+        for read in &self.read {
+            for keep in &read.keep {
+                if let Keep::In(_, place, _) | Keep::NotIn(_, place, _) = keep {
+                    places.push(place);
+                }
+            }
+            places.push(&read.from);
+        }
+        places
+    }
+
     /// Reads the tables of the source's own shape; `seed` orders choices, `pinned` questions pass
     /// every [`Keep::In`].
     pub fn gather(&self, seed: u64, pinned: &BTreeSet<String>) -> Result<Gathered> {

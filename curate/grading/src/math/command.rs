@@ -1,0 +1,126 @@
+//! LaTeX's commands that take arguments: fractions, roots, fonts, big operators, matrices.
+
+use super::expression::Expr;
+use super::lexer::Kind;
+use super::parser::Parser;
+
+impl Parser<'_> {
+    /// `{}_{n}C_{k}`, behind its first `_`.
+    pub fn chosen(&mut self) -> Option<Expr> {
+        let above = self.argument()?;
+        let letter = self.peek().filter(|token| matches!(token.text, "C" | "P"))?.text;
+        self.at += 1;
+        self.expect('_')?;
+        let below = self.argument()?;
+        let name = if letter == "C" { "binomial" } else { "permutations" };
+        Some(Expr::call(name, vec![above, below]))
+    }
+
+    pub fn command(&mut self, name: &str) -> Option<Expr> {
+        match name {
+            "frac" | "dfrac" | "tfrac" | "cfrac" => {
+                let above = self.argument()?;
+                Some(above.over(self.argument()?))
+            }
+            "binom" | "tbinom" | "dbinom" => {
+                let above = self.argument()?;
+                Some(Expr::call("binomial", vec![above, self.argument()?]))
+            }
+            "sqrt" | "cbrt" => {
+                let degree = if self.eat('[') {
+                    let degree = self.sum()?;
+                    self.expect(']')?;
+                    degree
+                } else {
+                    Expr::integer(if name == "sqrt" { 2 } else { 3 })
+                };
+                let inner = match self.sign() {
+                    Some('{') => self.argument()?,
+                    _ => self.deeper(Self::primary)?,
+                };
+                Some(inner.raised_to(Expr::integer(1).over(degree)))
+            }
+            "begin" => self.matrix(),
+            "mathbb" => Some(Expr::Symbol(format!("ℝ{}", self.index()?).replace("ℝR", "ℝ"))),
+            "mathbf" | "boldsymbol" | "bm" | "mathcal" | "mathit" | "mathsf" | "mathfrak" => {
+                self.argument()
+            }
+            "operatorname" => {
+                let function = self.index()?;
+                self.function(&function)
+            }
+            "sum" | "prod" | "int" | "iint" | "oint" | "lim" => self.big_operator(name),
+            "choose" | "end" | "mod" | "bmod" | "pmod" => None,
+            _ => {
+                let inner = self.argument()?;
+                let segment = name == "overline" && {
+                    let parts = inner.children();
+                    parts.len() == 2 && parts.into_iter().all(is_point)
+                };
+                Some(if segment { inner } else { Expr::call(name, vec![inner]) })
+            }
+        }
+    }
+
+    /// `\sum_{k=1}^{n} …` and its relatives, not evaluated: an operator of bounds and body.
+    fn big_operator(&mut self, name: &str) -> Option<Expr> {
+        let (mut low, mut high) = (Expr::Symbol(String::new()), Expr::Symbol(String::new()));
+        while let Some(sign @ ('_' | '^')) = self.sign() {
+            self.at += 1;
+            let bound = self.bound()?;
+            if sign == '_' { low = bound } else { high = bound }
+        }
+        let body = self.product()?;
+        Some(Expr::call(name, vec![low, high, body]))
+    }
+
+    fn bound(&mut self) -> Option<Expr> {
+        let (start, bars, colons) = (self.at, self.bars, self.colons);
+        if let Some(bound) = self.argument() {
+            return Some(bound);
+        }
+        (self.at, self.bars, self.colons) = (start, bars, colons);
+        // `x \to 0` is no relation that is known here
+        Some(Expr::Symbol(self.index()?))
+    }
+
+    /// A matrix environment, behind `\begin`.
+    fn matrix(&mut self) -> Option<Expr> {
+        let name = self.index()?;
+        if !name.ends_with("matrix") && name != "array" {
+            return None;
+        }
+        if name == "array" && self.sign() == Some('{') {
+            self.index()?;
+        }
+        let mut rows = vec![Vec::new()];
+        loop {
+            match self.peek()? {
+                token if token.text == "end" && token.kind == Kind::Command => break,
+                token if token.kind == Kind::Sign('&') => self.at += 1,
+                token if token.kind == Kind::Sign('⏎') => {
+                    self.at += 1;
+                    rows.push(Vec::new());
+                }
+                _ => {
+                    let item = self.relation()?;
+                    rows.last_mut()?.push(item);
+                }
+            }
+        }
+        self.at += 1;
+        self.index()?;
+        rows.retain(|row| !row.is_empty());
+        let width = rows.first()?.len();
+        if rows.iter().any(|row| row.len() != width) {
+            return None;
+        }
+        let matrix = Expr::Matrix(rows);
+        Some(if name == "vmatrix" { Expr::call("det", vec![matrix]) } else { matrix })
+    }
+}
+
+/// A capital letter.
+fn is_point(expr: &Expr) -> bool {
+    matches!(expr, Expr::Symbol(name) if name.len() == 1 && name.as_bytes()[0].is_ascii_uppercase())
+}

@@ -1,0 +1,172 @@
+//! Numbers as they are written: separators, decimals, exponents, bases, periods, mixed numbers.
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::{Pow, ToPrimitive};
+
+use super::expression::Expr;
+use super::lexer::{Comma, Kind, Token};
+use super::parser::Parser;
+
+impl Parser<'_> {
+    /// A number, its base `12_8`, its repeating digits `0.\overline{3}`.
+    pub fn numeral(&mut self, token: Token) -> Option<Expr> {
+        let value = number(token.text, self.reading.comma)?;
+        let next = self.peek();
+        if self.sign() == Some('_') {
+            self.at += 1;
+            let braced = self.eat('{');
+            let base = self.peek().filter(|base| base.kind == Kind::Number)?.text.parse().ok()?;
+            self.at += 1;
+            if braced {
+                self.expect('}')?;
+            }
+            return in_base(token.text, base);
+        }
+        let decimal = token.text.contains('.');
+        if decimal && self.sign() == Some('…') {
+            self.at += 1;
+            return endless(token.text);
+        }
+        if decimal && next.is_some_and(|n| n.kind == Kind::Command && n.text == "overline") {
+            let repeated = self.tokens.get(self.at + 2).filter(|n| n.kind == Kind::Number)?.text;
+            let braces = [self.at + 1, self.at + 3].map(|at| self.tokens.get(at).map(|t| t.kind));
+            if braces == [Some(Kind::Sign('{')), Some(Kind::Sign('}'))] {
+                self.at += 4;
+                return repeating(token.text, repeated);
+            }
+        }
+        Some(value)
+    }
+}
+
+/// `137 \frac{1}{2}`: a whole number and a proper fraction of whole numbers are their sum.
+pub fn mixed(whole: &Expr, fraction: &Expr) -> Option<Expr> {
+    let Expr::Number(whole) = whole else { return None };
+    let Expr::Quotient(a, b) = fraction else { return None };
+    let (Expr::Number(a), Expr::Number(b)) = (&**a, &**b) else { return None };
+    let proper = whole.is_integer() && a.is_integer() && b.is_integer() && a < b;
+    proper.then(|| Expr::Number(whole + a / b))
+}
+
+/// The value of a number's text, separators, decimal mark and exponent included.
+pub fn number(text: &str, comma: Comma) -> Option<Expr> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let exponent: i64 = exponent.trim_start_matches('+').parse().ok()?;
+    let mark = |c: char| c == '.' || (c == ',' && comma == Comma::Decimal);
+    let mut digits = String::with_capacity(mantissa.len());
+    let mut places = None;
+    for c in mantissa.chars() {
+        if c.is_ascii_digit() {
+            digits.push(c);
+            places = places.map(|places: i64| places + 1);
+        } else if mark(c) {
+            places = Some(0);
+        }
+    }
+    let value = BigRational::from_integer(digits.parse::<BigInt>().ok()?);
+    let shift = exponent - places.unwrap_or(0);
+    if shift.abs() > 2_000 {
+        return None;
+    }
+    let scale = BigRational::from_integer(Pow::pow(BigInt::from(10), shift.unsigned_abs()));
+    let value = if shift < 0 { value / scale } else { value * scale };
+    Some(match places {
+        Some(places) if places > 0 || shift < 0 => Expr::Decimal(value, places - exponent),
+        _ => Expr::Number(value),
+    })
+}
+
+/// Digits in a base up to ten.
+fn in_base(text: &str, base: u32) -> Option<Expr> {
+    let fits = (2..=10).contains(&base) && text.chars().all(|c| c.is_digit(base));
+    let value = fits.then(|| BigInt::parse_bytes(text.as_bytes(), base))??;
+    Some(Expr::Number(BigRational::from_integer(value)))
+}
+
+/// `0.333…` and `0.1212…`: the shortest period that stands there twice, one digit three times.
+fn endless(text: &str) -> Option<Expr> {
+    let places = text.len() - text.find('.')? - 1;
+    let period = (1..=places / 2).find(|period| {
+        let times = if *period == 1 { 3 } else { 2 };
+        let (all, from) = (text.as_bytes(), text.len().wrapping_sub(period * times));
+        period * times <= places && (from + period..all.len()).all(|k| all[k] == all[k - period])
+    })?;
+    let (start, repeated) = text.split_at(text.len() - period);
+    repeating(start, repeated)
+}
+
+/// `million` and its relatives.
+pub fn scale(word: &str) -> Option<BigRational> {
+    let zeros = match word {
+        "hundred" => 2,
+        "thousand" => 3,
+        "million" => 6,
+        "billion" => 9,
+        "trillion" => 12,
+        _ => return None,
+    };
+    Some(BigRational::from_integer(Pow::pow(BigInt::from(10), zeros as u32)))
+}
+
+/// `six hundred and five`, `twenty-one`: English numbers below a thousand million million.
+pub fn in_words(text: &str) -> Option<Expr> {
+    const SMALL: [&str; 20] = [
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+    ];
+    const TENS: [&str; 8] =
+        ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
+    if text.len() > 120 {
+        return None;
+    }
+    let (mut total, mut part, mut words) = (0u64, 0u64, 0);
+    for word in text.split([' ', '-']).filter(|word| !word.is_empty()) {
+        if let Some(value) = SMALL.iter().position(|name| *name == word) {
+            part += value as u64;
+        } else if let Some(tens) = TENS.iter().position(|name| *name == word) {
+            part += 10 * (tens as u64 + 2);
+        } else if word == "hundred" && part > 0 {
+            part *= 100;
+        } else if let Some(scale) = scale(word).filter(|_| part > 0) {
+            total += part * scale.to_integer().to_u64()?;
+            part = 0;
+        } else if word != "and" || words == 0 {
+            return None;
+        }
+        words += 1;
+        if part > 999 {
+            return None;
+        }
+    }
+    (words > 0).then(|| Expr::Number(BigRational::from_integer((total + part).into())))
+}
+
+/// `0.1` and the period `6` are 1/6.
+fn repeating(start: &str, period: &str) -> Option<Expr> {
+    let (whole, fixed) = start.split_once('.')?;
+    let all: BigInt = format!("{whole}{fixed}{period}").parse().ok()?;
+    let head: BigInt = format!("0{whole}{fixed}").parse().ok()?;
+    let ten = BigInt::from(10);
+    let nines = Pow::pow(&ten, period.len()) - 1;
+    let value = BigRational::new(all - head, nines * Pow::pow(&ten, fixed.len()));
+    Some(Expr::Number(value))
+}

@@ -1,0 +1,465 @@
+//! The factors of a product: numbers, names, functions, brackets, LaTeX's commands, units.
+
+use super::expression::Expr;
+use super::lexer::{Kind, Token};
+use super::numeral::{self, number};
+use super::parser::{Parser, times};
+use super::units;
+
+impl Parser<'_> {
+    /// A primary with its powers and what else stands behind it: `x^2`, `n!`, `90^\circ`, `5\%`.
+    pub fn factor(&mut self) -> Option<Expr> {
+        let mut base = self.deeper(Self::primary)?;
+        if let Expr::Call(name, arguments) = &mut base {
+            // `k(n-k)!` and `x(x+1)^2` are products: what follows belongs to the bracket.
+            let product = arguments.len() == 1 && is_factor(name);
+            if product && matches!(self.sign(), Some('^' | '!')) {
+                let front = Expr::Symbol(std::mem::take(name));
+                let bracket = arguments.remove(0);
+                return Some(times(front, self.raised(bracket)?));
+            }
+        }
+        self.raised(base)
+    }
+
+    /// A value with what stands behind it.
+    pub fn raised(&mut self, mut base: Expr) -> Option<Expr> {
+        const MOST: usize = 8;
+        for _ in 0..MOST {
+            base = match self.sign() {
+                Some('^') => {
+                    self.at += 1;
+                    self.deeper(|parser| parser.power(base))?
+                }
+                Some('!') => {
+                    self.at += 1;
+                    let double = self.eat('!');
+                    Expr::call(if double { "double factorial" } else { "factorial" }, vec![base])
+                }
+                Some('%') => {
+                    self.at += 1;
+                    Expr::Quantity(Box::new(base), "%".into())
+                }
+                Some('°') => {
+                    self.at += 1;
+                    Expr::Quantity(Box::new(base), self.degrees())
+                }
+                Some('$') => {
+                    self.at += 1;
+                    Expr::Quantity(Box::new(base), "$".into())
+                }
+                _ => return Some(base),
+            };
+        }
+        None
+    }
+
+    /// Degrees of angle, or of temperature when a scale follows.
+    fn degrees(&mut self) -> String {
+        let scale = self.peek().filter(|next| matches!(next.text, "C" | "F"));
+        self.at += usize::from(scale.is_some());
+        format!("°{}", scale.map_or("", |scale| scale.text))
+    }
+
+    /// What stands behind `^`.
+    fn power(&mut self, base: Expr) -> Option<Expr> {
+        let braced = self.eat('{');
+        let suffix = |token: Token| matches!(token.text, "th" | "st" | "nd" | "rd");
+        let exponent = match self.peek()? {
+            token if token.kind == Kind::Word && suffix(token) => {
+                self.at += 1;
+                None
+            }
+            token if token.kind == Kind::Sign('°') => {
+                self.at += 1;
+                Some(Expr::Symbol("°".into()))
+            }
+            token if token.kind == Kind::Sign('′') => {
+                self.at += 1;
+                Some(Expr::Symbol("′".into()))
+            }
+            _ if braced => Some(self.list()?),
+            _ => Some(self.exponent()?),
+        };
+        if braced {
+            self.expect('}')?;
+        }
+        Some(match (exponent, base) {
+            (None, base) => base,
+            (Some(Expr::Symbol(mark)), base) if mark == "°" => {
+                Expr::Quantity(Box::new(base), self.degrees())
+            }
+            (Some(Expr::Symbol(mark)), Expr::Symbol(name)) if mark == "′" => {
+                Expr::Symbol(name + "′")
+            }
+            (Some(exponent), base) => base.raised_to(exponent),
+        })
+    }
+
+    /// An exponent without braces: `x^2`, `x^-1`, `e^x`, `2^{…}` is read elsewhere.
+    fn exponent(&mut self) -> Option<Expr> {
+        if self.eat('-') {
+            return Some(self.deeper(Self::exponent)?.negated());
+        }
+        let base = self.deeper(Self::primary)?;
+        if self.eat('^') {
+            return self.deeper(|parser| parser.power(base));
+        }
+        Some(base)
+    }
+
+    pub fn primary(&mut self) -> Option<Expr> {
+        let token = self.peek()?;
+        self.at += 1;
+        match token.kind {
+            Kind::Number => self.numeral(token),
+            Kind::Symbol => self.symbol(token.text),
+            Kind::Function => self.function(token.text),
+            Kind::Command => self.command(token.text),
+            Kind::Word => self.word(token),
+            Kind::Sign(sign) => self.bracket(sign),
+        }
+    }
+
+    /// A word where a value is expected: the name of one (`Area = 5`), or an answer of one word.
+    fn word(&mut self, token: Token) -> Option<Expr> {
+        let alone = self.tokens.len() == 1 || self.at < self.tokens.len();
+        let plain = token.text.chars().all(|c| c.is_alphanumeric() || " -'".contains(c));
+        (alone && plain).then(|| Expr::Text(token.text.to_lowercase()))
+    }
+
+    /// A name with its index, primes and, for functions, arguments.
+    fn symbol(&mut self, text: &str) -> Option<Expr> {
+        let mut name = match text {
+            "π" => "pi".to_owned(),
+            text => text.to_owned(),
+        };
+        if self.eat('_') {
+            name = format!("{name}_{}", self.index()?);
+        }
+        while self.eat('′') {
+            name.push('′');
+        }
+        let call = self.sign() == Some('(') && !self.peek()?.spaced;
+        let letter = name.chars().next()?.is_alphabetic() && !is_constant(&name);
+        if call && letter {
+            let start = self.at;
+            self.at += 1;
+            let arguments = match self.items(')') {
+                Some((arguments, _)) => arguments,
+                None => {
+                    self.at = start;
+                    return None;
+                }
+            };
+            if arguments.is_empty() {
+                return None;
+            }
+            return Some(Expr::Call(name, arguments));
+        }
+        Some(match name.as_str() {
+            "pi" => Expr::Pi,
+            "e" => Expr::E,
+            "i" | "imath" => Expr::I,
+            "infty" | "infinity" | "inf" | "oo" | "∞" => Expr::Infinity,
+            "emptyset" | "varnothing" | "∅" => Expr::Set(Vec::new()),
+            "varphi" => Expr::Symbol("phi".into()),
+            "varepsilon" => Expr::Symbol("epsilon".into()),
+            "vartheta" => Expr::Symbol("theta".into()),
+            _ => Expr::Symbol(name),
+        })
+    }
+
+    /// The text behind `_`, however it is set: `B`, `{B}` and `{\mathrm{B}}` are one index.
+    pub fn index(&mut self) -> Option<String> {
+        let mut index = String::new();
+        let mut open = 0usize;
+        loop {
+            let token = self.peek()?;
+            self.at += 1;
+            match token.kind {
+                Kind::Sign('{') => open += 1,
+                Kind::Sign('}') => open = open.checked_sub(1)?,
+                _ => index.push_str(token.text),
+            }
+            if open == 0 {
+                return Some(index);
+            }
+        }
+    }
+
+    /// A known function with its index, power and argument: `\sin^2 x`, `\log_2 8`, `sqrt(3)`.
+    pub fn function(&mut self, name: &str) -> Option<Expr> {
+        let mut base = None;
+        let mut power = None;
+        loop {
+            if self.sign() == Some('_') && base.is_none() {
+                self.at += 1;
+                base = Some(self.argument()?);
+            } else if self.sign() == Some('^') && power.is_none() {
+                self.at += 1;
+                let braced = self.eat('{');
+                power = Some(if braced { self.sum()? } else { self.exponent()? });
+                if braced {
+                    self.expect('}')?;
+                }
+            } else {
+                break;
+            }
+        }
+        let mut arguments = match self.sign() {
+            Some('(' | '[') => {
+                let close = if self.eat('(') {
+                    ')'
+                } else {
+                    self.at += 1;
+                    ']'
+                };
+                self.items(close)?.0
+            }
+            Some('{') => vec![self.argument()?],
+            _ => vec![self.deeper(Self::bare_argument)?],
+        };
+        if arguments.is_empty() {
+            return None;
+        }
+        let name = match name {
+            "acos" => "arccos",
+            "asin" => "arcsin",
+            "atan" => "arctan",
+            name => name,
+        };
+        let inverse = power == Some(Expr::integer(-1)) && ["sin", "cos", "tan"].contains(&name);
+        let one = |mut arguments: Vec<Expr>| (arguments.len() == 1).then(|| arguments.remove(0));
+        let value = match name {
+            "√" | "sqrt" => one(arguments)?.raised_to(Expr::integer(1).over(Expr::integer(2))),
+            "exp" => Expr::E.raised_to(one(arguments)?),
+            "lg" | "log" => {
+                let ten = name == "lg" || self.reading.decimal_log;
+                let base = base.take().or(ten.then(|| Expr::integer(10)));
+                let value = Expr::call("ln", vec![one(arguments)?]);
+                base.map_or(value.clone(), |base| value.over(Expr::call("ln", vec![base])))
+            }
+            _ if inverse => Expr::Call(format!("arc{name}"), std::mem::take(&mut arguments)),
+            _ => Expr::Call(name.to_owned(), arguments),
+        };
+        if base.is_some() {
+            return None;
+        }
+        Some(match power {
+            Some(power) if !inverse => value.raised_to(power),
+            _ => value,
+        })
+    }
+
+    /// What a function without brackets takes: the factors up to the next function or sign.
+    fn bare_argument(&mut self) -> Option<Expr> {
+        if self.eat('-') {
+            return Some(self.deeper(Self::bare_argument)?.negated());
+        }
+        let mut value = self.factor()?;
+        while let Some(token) = self.peek() {
+            let goes_on = match token.kind {
+                Kind::Number | Kind::Symbol => true,
+                Kind::Command => token.text.ends_with("frac") || token.text == "sqrt",
+                _ => false,
+            };
+            if !goes_on {
+                break;
+            }
+            value = times(value, self.factor()?);
+        }
+        Some(value)
+    }
+
+    /// One argument of a command: braced, or one token, of a number one digit.
+    pub fn argument(&mut self) -> Option<Expr> {
+        let token = self.peek()?;
+        if self.eat('{') {
+            let value = self.deeper(Self::list)?;
+            self.expect('}')?;
+            return Some(value);
+        }
+        if token.kind == Kind::Number && token.text.len() > 1 && token.text.is_ascii() {
+            let (digit, rest) = token.text.split_at(1);
+            self.tokens[self.at] = Token { text: rest, ..token };
+            return number(digit, self.reading.comma);
+        }
+        self.deeper(Self::primary)
+    }
+
+    /// Items up to a closing bracket and that bracket; `close` may be any of its kind.
+    pub fn items(&mut self, close: char) -> Option<(Vec<Expr>, char)> {
+        let bars = std::mem::take(&mut self.bars);
+        let colons = std::mem::replace(&mut self.colons, close != '⦄');
+        let mut items = Vec::new();
+        loop {
+            match self.sign() {
+                Some(end @ (')' | ']')) if matches!(close, ')' | ']') => {
+                    self.at += 1;
+                    self.bars = bars;
+                    self.colons = colons;
+                    return Some((items, end));
+                }
+                Some(end) if end == close => {
+                    self.at += 1;
+                    self.bars = bars;
+                    self.colons = colons;
+                    return Some((items, end));
+                }
+                Some(',' | ';' | '∧' | '∨') if !items.is_empty() => self.at += 1,
+                // `{x | x > 1}` and `{x : x > 1}`: the condition says it all.
+                Some('|' | '∣' | ':') if close == '⦄' && items.len() == 1 => {
+                    self.at += 1;
+                    items = vec![self.list()?];
+                }
+                _ => items.push(self.relation()?),
+            }
+        }
+    }
+
+    fn bracket(&mut self, sign: char) -> Option<Expr> {
+        match sign {
+            '(' | '[' => {
+                let close = if sign == '(' { ')' } else { ']' };
+                let (mut items, end) = self.items(close)?;
+                match items.len() {
+                    0 => None,
+                    1 if end == close => items.pop(),
+                    1 => None,
+                    _ => Some(Expr::Group(sign, items, end)),
+                }
+            }
+            '⟨' => Some(Expr::Group('(', self.items('⟩')?.0, ')')),
+            '⦃' => {
+                let (mut items, _) = self.items('⦄')?;
+                let condition = |item: &Expr| matches!(item, Expr::Relation(..) | Expr::List(..));
+                if items.len() == 1 && condition(&items[0]) {
+                    return items.pop();
+                }
+                Some(Expr::Set(items))
+            }
+            '{' => self.braces(),
+            '|' | '∥' => {
+                let bars = self.bars;
+                self.bars += 1;
+                let inner = self.list();
+                self.bars = bars;
+                let inner = inner?;
+                self.expect(sign)?;
+                Some(Expr::call(if sign == '|' { "abs" } else { "norm" }, vec![inner]))
+            }
+            '⌊' | '⌈' => {
+                let inner = self.sum()?;
+                self.expect(if sign == '⌊' { '⌋' } else { '⌉' })?;
+                Some(Expr::call(if sign == '⌊' { "floor" } else { "ceil" }, vec![inner]))
+            }
+            '$' => {
+                let value = self.factor()?;
+                Some(Expr::Quantity(Box::new(value), "$".into()))
+            }
+            '…' => Some(Expr::Symbol("…".into())),
+            _ => None,
+        }
+    }
+
+    /// LaTeX's braces only group: `{a}` is `a`, `{1,3}` a bare list, `{n \choose k}` a binomial.
+    fn braces(&mut self) -> Option<Expr> {
+        if self.eat('}') {
+            // `{}_nC_r`: the empty base of an index.
+            return if self.eat('_') { self.chosen() } else { None };
+        }
+        let inner = self.list()?;
+        if self.peek().is_some_and(|token| token.text == "choose") {
+            self.at += 1;
+            let below = self.list()?;
+            self.expect('}')?;
+            return Some(Expr::call("binomial", vec![inner, below]));
+        }
+        self.expect('}')?;
+        Some(inner)
+    }
+
+    pub fn unit_follows(&self) -> bool {
+        self.peek().is_some_and(|token| token.kind == Kind::Word)
+    }
+
+    /// The words behind a value: `cm`, `km / h`, `cm^2`, `square units`, `any text`.
+    pub fn quantity(&mut self, value: Expr) -> Option<Expr> {
+        if let Some(scale) = self.peek().and_then(|token| numeral::scale(token.text)) {
+            self.at += 1;
+            return Some(times(value, Expr::Number(scale)));
+        }
+        let mut unit = String::new();
+        while let Some(token) = self.peek() {
+            let next = self.tokens.get(self.at + 1).map(|next| next.kind);
+            match token.kind {
+                Kind::Word if SENTENCE.contains(&token.text) => return None,
+                Kind::Word => {
+                    unit.push_str(if unit.is_empty() || unit.ends_with(['/', '*']) {
+                        ""
+                    } else {
+                        " "
+                    });
+                    unit.push_str(token.text);
+                }
+                Kind::Sign('/' | '*') if matches!(next, Some(Kind::Word | Kind::Symbol)) => {
+                    unit.push_str(token.text);
+                }
+                Kind::Symbol if unit.ends_with(['/', '*']) => unit.push_str(token.text),
+                Kind::Sign('^') => {
+                    self.at += 1;
+                    match self.index() {
+                        Some(power) => unit.push_str(&power),
+                        None => break,
+                    }
+                    continue;
+                }
+                _ => break,
+            }
+            self.at += 1;
+        }
+        Some(Expr::Quantity(Box::new(value), units::name(&unit)))
+    }
+}
+
+/// Words of sentences, which are no units.
+const SENTENCE: [&str; 18] = [
+    "is",
+    "are",
+    "was",
+    "so",
+    "we",
+    "it",
+    "if",
+    "then",
+    "not",
+    "which",
+    "that",
+    "therefore",
+    "answer",
+    "because",
+    "since",
+    "hence",
+    "thus",
+    "where",
+];
+
+/// Does the name stand for a number, so that brackets behind it multiply?
+pub fn is_factor(name: &str) -> bool {
+    let letter = name.split(['_', '′']).next().unwrap_or(name);
+    let function =
+        matches!(letter, "f" | "g" | "h" | "F" | "G" | "H" | "Gamma") || name.contains('′');
+    let symbol = letter.chars().count() == 1 || GREEK.contains(&letter);
+    symbol && !function
+}
+
+const GREEK: [&str; 28] = [
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda", "mu",
+    "nu", "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Omega", "Delta", "Phi",
+    "Psi", "Lambda", "Sigma", "Theta", "iota",
+];
+
+fn is_constant(name: &str) -> bool {
+    matches!(name, "pi" | "e" | "i" | "infty" | "∞" | "angle" | "triangle" | "cdot")
+}

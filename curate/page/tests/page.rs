@@ -1,0 +1,260 @@
+//! Pages: what is escaped, what is made visible, where marks lie, and that no text can act.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use page::bars::{Bars, Group};
+use page::chart::{Scale, number};
+use page::document::{Page, details, figures, paragraph, verbatim};
+use page::histogram::Histogram;
+use page::html::{Html, visible};
+use page::lines::{Line, Lines, Point};
+use page::table::{Kind, Table};
+
+#[track_caller]
+fn check_escape(text: &str, expected: &str) {
+    assert_eq!(Html::from(text).as_str(), expected);
+    let attribute = Html::element("a", &[("title", text)], "");
+    assert_eq!(attribute.as_str(), format!("<a title=\"{expected}\"></a>"));
+}
+
+#[test]
+fn text_is_escaped_everywhere() {
+    check_escape("plain, naïve 数学", "plain, naïve 数学");
+    check_escape("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;");
+    check_escape("a & b &amp; c", "a &amp; b &amp;amp; c");
+    check_escape("\" onload='x'", "&quot; onload=&#39;x&#39;");
+    check_escape("$x_1 < x_2$\n\tnext", "$x_1 &lt; x_2$\n\tnext");
+    check_escape("\u{1b}[31m\0", "␛[31m␀");
+}
+
+#[test]
+fn no_character_gets_through_as_markup() {
+    let entities = ["&amp;", "&lt;", "&gt;", "&quot;", "&#39;"];
+    for character in '\0'..=char::MAX {
+        let html = Html::from(character.to_string());
+        let html = html.as_str();
+        let plain = !html.contains(['&', '<', '>', '"', '\'']) || entities.contains(&html);
+        let calm = !html.contains(|c: char| c.is_control()) || html == "\t" || html == "\n";
+        assert!(plain && calm, "{character:?} becomes {html:?}");
+    }
+}
+
+#[track_caller]
+fn check_visible(text: &str, expected: &str) {
+    assert_eq!(visible(text), expected);
+}
+
+#[test]
+fn what_would_act_is_shown() {
+    check_visible("a\tb\nc", "a\tb\nc");
+    check_visible("a\r\nb", "a␍\nb");
+    check_visible("\u{7f}\u{9b}31m", "␡⟦U+009B⟧31m");
+    check_visible("abc\u{202e}fed", "abc⟦U+202E⟧fed");
+    check_visible("\u{200b}\u{feff}\u{2066}", "⟦U+200B⟧⟦U+FEFF⟧⟦U+2066⟧");
+    check_visible("\u{e0041}\u{fffe}\u{1ffff}", "⟦U+E0041⟧⟦U+FFFE⟧⟦U+1FFFF⟧");
+    check_visible("👩\u{200d}🔬 and נכון", "👩\u{200d}🔬 and נכון");
+}
+
+#[track_caller]
+fn check_number(value: f64, expected: &str) {
+    assert_eq!(number(value), expected);
+}
+
+#[test]
+fn numbers_are_grouped() {
+    check_number(0.0, "0");
+    check_number(999.0, "999");
+    check_number(59_029.0, "59,029");
+    check_number(-1_234_567.125, "-1,234,567.13");
+    check_number(0.5, "0.5");
+    check_number(-0.001, "0");
+}
+
+/// An interval, where one is known.
+type Band = Option<(f64, f64)>;
+
+fn line(name: &str, points: &[(f64, f64, Band)]) -> Line {
+    let points = points.iter().map(|&(x, y, band)| Point { x, y, band }).collect();
+    Line { name: name.to_string(), points, dashed: false }
+}
+
+fn lines(scale: Scale, lines: Vec<Line>) -> Lines {
+    Lines { title: "Curve".into(), axes: ("x".into(), "y".into()), scale, lines }
+}
+
+/// Everything a page can hold, with `text` in every place that takes one.
+fn gallery(text: &str) -> Page {
+    let group = |label: &str, one: f64, other: Option<f64>| Group {
+        label: format!("{label} {text}"),
+        bars: vec![Some((one, number(one))), other.map(|other| (other, text.to_string()))],
+    };
+    let bars = Bars {
+        title: text.to_string(),
+        series: vec!["candidates".into(), text.to_string()],
+        rows: vec![
+            group("Geometry", 109.0, Some(80.0)),
+            group("Number theory", 98.0, Some(120.0)),
+            group("A name that is far too long to stand beside its bar", 3.0, None),
+        ],
+    };
+    let bell = |middle: f64, nth: u32| middle + f64::from(nth % 97) * f64::from(nth % 89);
+    let histogram = Histogram {
+        title: text.to_string(),
+        values: "tokens of the trace".into(),
+        sets: vec![
+            ("candidates".into(), (0..5000).map(|nth| bell(400.0, nth)).collect()),
+            (text.to_string(), (0..300).map(|nth| bell(3000.0, nth)).collect()),
+        ],
+    };
+    let points = [512.0, 1024.0, 2048.0, 4096.0, 8192.0].map(|x: f64| {
+        let y = 8.0 * x.log2() - 55.0;
+        (x, y, Some((y - 6.0, y + 4.0)))
+    });
+    let mut published = line(text, &[(512.0, 20.0, None), (8192.0, 57.0, None)]);
+    published.dashed = true;
+    let curve = lines(Scale::Log2, vec![line("ours", &points), published]);
+    let mut table = Table::new(&[(text, Kind::Text), ("rows", Kind::Number)]);
+    table.row([text.to_string(), number(59_029.0)]);
+    table.row(["in code", "1"]);
+
+    let mut page = Page::new(text, figures(&[("1,000".into(), "selected"), (text.into(), "in")]));
+    page.section("Bars", bars.html());
+    page.section("A histogram", histogram.html());
+    page.section("Lines & bands", curve.html());
+    page.section("Table", table.html());
+    page.section(text, [paragraph(text), verbatim(text), details(text, verbatim(text))]);
+    page
+}
+
+#[test]
+fn a_page_stands_alone() {
+    let page = gallery("1 < 2").html();
+    let written = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gallery.html");
+    std::fs::write(written, &page).unwrap();
+    assert_eq!(page, gallery("1 < 2").html(), "the same calls give the same bytes");
+    assert!(page.starts_with("<!DOCTYPE html>\n<html lang=\"en\">"));
+    for outside in ["http:", "https:", "src=", "url(", "@import", "<script", "<link", " style="] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    assert!(page.contains("default-src 'none'"));
+    assert!(page.contains("<a href=\"#lines-bands\">Lines &amp; bands</a>"));
+    assert!(page.contains("<section id=\"lines-bands\">"));
+}
+
+#[track_caller]
+fn check_marks(chart: &Html, mark: &str, count: usize) {
+    let found = chart.as_str().matches(mark).count();
+    assert_eq!(found, count, "{mark} in {}", chart.as_str());
+    assert!(!chart.as_str().contains("NaN") && !chart.as_str().contains("inf"));
+}
+
+#[test]
+fn charts_mark_what_has_a_place() {
+    let bars = |rows: &[Option<f64>]| Bars {
+        rows: rows
+            .iter()
+            .map(|bar| Group { label: "a".into(), bars: vec![bar.map(|x| (x, number(x)))] })
+            .collect(),
+        ..Bars::default()
+    };
+    check_marks(&bars(&[]).html(), "<rect", 0);
+    check_marks(&bars(&[Some(0.0), None]).html(), "<rect", 1);
+    check_marks(&bars(&[Some(7.0), Some(14.0)]).html(), " width=\"400.0\"", 1);
+    check_marks(&bars(&[Some(7.0), Some(14.0)]).html(), " width=\"200.0\"", 1);
+
+    let histogram = |sets: &[&[f64]]| Histogram {
+        sets: sets.iter().map(|set| ("set".to_string(), set.to_vec())).collect(),
+        ..Histogram::default()
+    };
+    check_marks(&histogram(&[]).html(), "class=\"area", 0);
+    check_marks(&histogram(&[&[]]).html(), "class=\"area", 1);
+    check_marks(&histogram(&[&[5.0], &[5.0, f64::NAN]]).html(), "set 100%, set 100%", 1);
+    check_marks(&histogram(&[&[0.0, 10.0, 10.0, 20.0]]).html(), "set 50%", 1);
+    check_marks(&histogram(&[&[0.0, 10.0, 10.0, 20.0]]).html(), "set 25%", 2);
+
+    let infinite = (f64::INFINITY, 1.0, None);
+    let (one, two) = ((1.0, 1.0, Some((0.5, 1.5))), (2.0, 3.0, Some((2.0, f64::NAN))));
+    let curve = |scale, points: &[_]| lines(scale, vec![line("ours", points)]).html();
+    check_marks(&curve(Scale::Linear, &[]), "no points", 1);
+    check_marks(&curve(Scale::Linear, &[one]), "<circle", 1);
+    check_marks(&curve(Scale::Linear, &[one, two, infinite]), "<circle", 2);
+    check_marks(&curve(Scale::Linear, &[one, two]), "class=\"band", 0);
+    check_marks(&curve(Scale::Linear, &[one, (2.0, 3.0, one.2)]), "class=\"band", 1);
+    check_marks(&curve(Scale::Log2, &[one, (0.0, 1.0, None), (-4.0, 1.0, None)]), "<circle", 1);
+    check_marks(&curve(Scale::Log2, &[(1.0, 0.0, None), (1024.0, 1.0, None)]), "label middle", 12);
+}
+
+/// A headless browser, when one is installed; `None` with a message.
+fn browser() -> Option<PathBuf> {
+    let names = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders)
+        .flat_map(|folder| names.map(|name| folder.join(name)))
+        .find(|program| program.is_file());
+    if found.is_none() {
+        eprintln!("skipped: no {} in PATH", names.join(", "));
+    }
+    found
+}
+
+/// Whether a script of the page ran, all scripts marking the root element; `None` when the browser
+/// does not work on this machine.
+fn ran(browser: &Path, folder: &Path, page: &str) -> Option<bool> {
+    let file = folder.join("page.html");
+    std::fs::write(&file, page).unwrap();
+    let out = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+        .args(["--timeout=20000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", folder.join("profile").display()))
+        .arg(format!("file://{}", file.display()))
+        .output()
+        .ok()?;
+    let dom = String::from_utf8_lossy(&out.stdout);
+    dom.contains("</html>").then(|| dom.contains("scriptran"))
+}
+
+#[test]
+fn no_text_acts_in_a_browser() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let script = "document.documentElement.setAttribute('script'+'ran',1)";
+    let breaks = ["", "\"", "'", ">", "\">", "'>", "-->", "]]>", "</title>", "</style>", "</pre>"];
+    let breaks = breaks.into_iter().chain(["</svg>", "</text>", "</summary>", "\u{0}<", "<!--"]);
+    let acts = [
+        format!("<script>{script}</script>"),
+        format!("<img src=x onerror=\"{script}\">"),
+        format!("<svg/onload={script}>"),
+        format!("<body onload={script}>"),
+        format!("<details open ontoggle={script}>"),
+        format!("<style onload={script}></style>"),
+        format!("<math><mtext><script>{script}</script>"),
+        format!("<iframe srcdoc=\"<script>parent.{script}</script>\">"),
+        format!(" onmouseover={script} autofocus onfocus={script} tabindex=1 "),
+        format!("<a href=javascript:{script}>"),
+        format!("&lt;script&gt;{script}&lt;/script&gt;"),
+        format!("＜script＞{script}＜/script＞"),
+    ];
+    let bare = format!("<html><body>{}</body></html>", acts[0]);
+    let Some(seen) = ran(&browser, folder.path(), &bare) else {
+        eprintln!("skipped: {} does not work here", browser.display());
+        return;
+    };
+    assert!(seen, "this test sees a script that runs");
+    let texts = breaks.flat_map(|end| acts.iter().map(move |act| format!("{end}{act}")));
+    let mut page = Page::new("hostile", "");
+    let mut count = 0;
+    for text in texts {
+        page.section(&text, [paragraph(&text), details(&text, verbatim(&text))]);
+        page.section("x", Html::element("a", &[("title", &text)], &text));
+        count += 1;
+    }
+    let hostile = page.html();
+    assert_eq!(count, 192);
+    let ran = |page: &str| ran(&browser, folder.path(), page);
+    assert_eq!(ran(&hostile), Some(false), "none of {count} texts runs");
+    assert_eq!(ran(&gallery(&acts[0]).html()), Some(false), "nor in a chart");
+
+    let with_policy = hostile.replace("</main>", &acts[0]);
+    assert_eq!(ran(&with_policy), Some(false), "the policy stops what gets in unescaped");
+}
