@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::funnel::Stage;
+use crate::near_duplicates;
 
 /// `configs/curate/s1k.toml` is the annotated example, with the source of each number.
 #[derive(Debug, Clone, Deserialize)]
@@ -61,6 +62,8 @@ pub struct Decontaminate {
     pub earlier_sources: bool,
     /// The held-out sets.
     pub benchmarks: Vec<BenchmarkFile>,
+    /// `[decontaminate.stricter]`: what goes beyond s1, if anything.
+    pub stricter: Option<near_duplicates::Settings>,
 }
 
 /// One held-out set.
@@ -191,6 +194,7 @@ impl Config {
                 "the benchmark's name \"{name}\" must not hold a semicolon: it parts reasons"
             );
         }
+        self.decontaminate.stricter.as_ref().map_or(Ok(()), near_duplicates::Settings::check)?;
         self.selection.check()
     }
 }

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use record::example::is_python_space;
 
 use crate::funnel::Reason;
-use filter::{Filter, Words, is_plain, is_plain_normalised};
+use filter::{Filter, Words, is_plain};
 
 /// A held-out set: no question sharing an n-gram with it may train a model.
 #[derive(Debug, Clone)]
@@ -52,9 +52,12 @@ pub fn decontaminate(
 pub struct HeldOut {
     ngram: usize,
     earlier_sources: bool,
+    /// The held-out texts, normalised, with the side (an index into `sides`) and row of each.
+    texts: Vec<(String, usize, usize)>,
+    /// For each n-gram, under its hash or, where another one has that, under the next free
+    /// number: of the sides that have it the first, by an index into `texts` and its place there.
+    origins: HashMap<u64, (u32, u32, u32)>,
     filter: Filter,
-    /// The side is an index into `sides`: of those that have the n-gram the first one.
-    origins: HashMap<Box<str>, (usize, usize)>,
     /// The benchmarks, then the sources in order of their first rows.
     sides: Vec<Side>,
     /// Indices into `sides` by name of the source.
@@ -68,14 +71,18 @@ impl HeldOut {
     /// sources after it, in the order in which sources first appear; the index then grows with
     /// the pool. Two questions of one source never compete.
     pub fn index(benchmarks: &[Benchmark], ngram: usize, earlier_sources: bool) -> Self {
-        let sides = benchmarks.iter().map(|of| Side::Benchmark(of.name.clone())).collect();
-        let (origins, sources) = (HashMap::new(), HashMap::new());
-        let filter = Filter::new(ngram, 0);
-        let mut held_out = Self { ngram, earlier_sources, filter, origins, sides, sources };
+        let mut held_out = Self {
+            ngram,
+            earlier_sources,
+            texts: Vec::new(),
+            origins: HashMap::new(),
+            filter: Filter::new(0),
+            sides: benchmarks.iter().map(|of| Side::Benchmark(of.name.clone())).collect(),
+            sources: HashMap::new(),
+        };
         for (side, benchmark) in benchmarks.iter().enumerate() {
-            let texts = benchmark.questions.par_iter().map(|text| normalise(text));
-            for (row, text) in texts.collect::<Vec<_>>().iter().enumerate() {
-                held_out.add(text, side, row);
+            for (row, text) in benchmark.questions.iter().enumerate() {
+                held_out.add(normalise(text), side, row);
             }
         }
         held_out
@@ -96,7 +103,7 @@ impl HeldOut {
             let found: Vec<_> = group.par_iter().map_init(Words::default, find).collect();
             for (i, found) in group.into_iter().zip(found) {
                 if self.earlier_sources && found.is_none() {
-                    self.add(&normalise(questions[i].text), side, questions[i].row);
+                    self.add(normalise(questions[i].text), side, questions[i].row);
                 }
                 verdicts[i] = found;
             }
@@ -104,20 +111,60 @@ impl HeldOut {
         verdicts
     }
 
-    fn add(&mut self, normalised: &str, side: usize, row: usize) {
-        for gram in ngrams(normalised, self.ngram) {
-            // Looked up first: a text of the map's own only where there is none.
-            if let Some(origin) = self.origins.get_mut(gram) {
-                *origin = (*origin).min((side, row));
-                continue;
-            }
-            self.origins.insert(gram.into(), (side, row));
+    /// One verdict a question, none of which holds out anything from another.
+    pub fn judge_alone(&self, questions: &[Question]) -> Vec<Option<Reason>> {
+        let find = |words: &mut Words, of: &Question| self.find(of.text, self.sides.len(), words);
+        questions.par_iter().map_init(Words::default, find).collect()
+    }
+
+    /// Holds out questions, each with its row (from 0), of a source of that name from everything
+    /// judged later.
+    pub fn hold_out<'a>(
+        &mut self,
+        source: &str,
+        questions: impl IntoIterator<Item = (usize, &'a str)>,
+    ) {
+        self.sides.push(Side::EarlierSource(source.to_string()));
+        for (row, text) in questions {
+            self.add(normalise(text), self.sides.len() - 1, row);
         }
-        if self.filter.has_room(self.origins.len()) {
-            self.filter.add(normalised);
+    }
+
+    /// Holds out a text that is normalised.
+    fn add(&mut self, text: String, side: usize, row: usize) {
+        let mut words = Words::default();
+        let in_text = self.texts.len() as u32;
+        self.texts.push((text, side, row));
+        let text = &self.texts[in_text as usize].0;
+        let grams: Vec<(u64, u32, u32)> = if is_plain(text) {
+            words.read(text);
+            let place = |first| words.place(first, self.ngram);
+            let places = (0..).map(place).map(|at| (at.start as u32, at.end as u32));
+            words.ngrams(self.ngram).zip(places).map(|(hash, at)| (hash, at.0, at.1)).collect()
         } else {
-            self.filter = Filter::new(self.ngram, 4 * self.origins.len());
-            self.origins.keys().for_each(|gram| self.filter.add(gram));
+            let start = |gram: &str| gram.as_ptr() as usize - text.as_ptr() as usize;
+            ngrams(text, self.ngram)
+                .map(|gram| {
+                    words.read(gram);
+                    (words.whole(), start(gram) as u32, (start(gram) + gram.len()) as u32)
+                })
+                .collect()
+        };
+        for (hash, start, end) in grams {
+            self.add_gram(hash, (in_text, start, end));
+        }
+    }
+
+    fn add_gram(&mut self, hash: u64, origin: (u32, u32, u32)) {
+        let key = self.key(hash, self.gram(origin));
+        let of = |origin: (u32, u32, u32)| (self.texts[origin.0 as usize].1, origin);
+        let first = self.origins.get(&key).map_or(origin, |&other| of(origin).min(of(other)).1);
+        self.origins.insert(key, first);
+        self.filter.add(hash);
+        if !self.filter.has_room(self.origins.len()) {
+            self.filter = Filter::new(2 * self.origins.len());
+            // Where a key is not its n-gram's hash, that hash is the key of another one.
+            self.origins.keys().for_each(|&key| self.filter.add(key));
         }
     }
 
@@ -127,22 +174,39 @@ impl HeldOut {
             true => Cow::Borrowed(text),
             false => Cow::Owned(normalise(text)),
         };
-        if matches!(text, Cow::Owned(_)) && !is_plain_normalised(&text) {
-            return ngrams(&text, self.ngram).find_map(|gram| self.reason(gram, side));
+        if matches!(text, Cow::Owned(_)) && !is_plain(&text) {
+            return ngrams(&text, self.ngram).find_map(|gram| {
+                words.read(gram);
+                self.reason(words.whole(), gram, side)
+            });
         }
         words.read(&text);
-        let passage = |first| normalise(&text[words.place(first, self.ngram)]);
-        self.filter.hits(words).find_map(|first| self.reason(&passage(first), side))
+        self.filter.hits(words, self.ngram).find_map(|(first, hash)| {
+            let gram = normalise(&text[words.place(first, self.ngram)]);
+            self.reason(hash, &gram, side)
+        })
     }
 
     /// The reason to drop a text with this n-gram, if a side before `side` holds it out.
-    fn reason(&self, gram: &str, side: usize) -> Option<Reason> {
-        let &(by, row) = self.origins.get(gram).filter(|origin| origin.0 < side)?;
+    fn reason(&self, hash: u64, gram: &str, side: usize) -> Option<Reason> {
+        let origin = self.origins.get(&self.key(hash, gram))?;
+        let &(_, by, row) = &self.texts[origin.0 as usize];
         let (cause, place) = match &self.sides[by] {
             Side::Benchmark(name) => (name.clone(), "its row"),
             Side::EarlierSource(name) => (format!("earlier source {name}"), "pool row"),
         };
-        Some(Reason::new(cause, format!("shares \"{gram}\" with {place} {}", row + 1)))
+        let place = format!("shares \"{gram}\" with {place} {}", row + 1);
+        (by < side).then(|| Reason::new(cause, place))
+    }
+
+    fn gram(&self, (text, start, end): (u32, u32, u32)) -> &str {
+        &self.texts[text as usize].0[start as usize..end as usize]
+    }
+
+    /// The key of `origins` under which this n-gram is, or belongs.
+    fn key(&self, hash: u64, gram: &str) -> u64 {
+        let other = |key| self.origins.get(&key).is_some_and(|&origin| self.gram(origin) != gram);
+        (0..).map(|step| hash.wrapping_add(step)).find(|&key| !other(key)).expect("a free key")
     }
 
     /// Indices into `questions` by source in order of first appearance, or all in one group, each
@@ -169,13 +233,21 @@ impl HeldOut {
 /// Equal to Python's `" ".join(text.lower().strip().split())`.
 pub fn normalise(text: &str) -> String {
     let mut normalised = String::with_capacity(text.len());
-    for word in text.to_lowercase().split(is_python_space).filter(|word| !word.is_empty()) {
+    for word in text.to_lowercase().split(is_space).filter(|word| !word.is_empty()) {
         if !normalised.is_empty() {
             normalised.push(' ');
         }
         normalised.push_str(word);
     }
     normalised
+}
+
+/// As [`is_python_space`], quicker where it is ASCII.
+fn is_space(c: char) -> bool {
+    match c {
+        '\0'..='\x7f' => matches!(c, '\t'..='\r' | '\x1c'..=' '),
+        c => is_python_space(c),
+    }
 }
 
 /// The n-grams of a normalised text, in order, each a slice of it.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use curate::{diff, featurise, report_page, run, select, show, why};
+use curate::{collect, diff, featurise, report_page, run, select, show, why};
 
 /// From a pool of reasoning questions to a small training set, with every row accounted for.
 #[derive(Parser)]
@@ -17,10 +17,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Send a pool down the funnel and publish the selected set.
-    Run(run::Args),
+    /// Read sources of the hub or of this machine into one pool.
+    Collect(collect::Args),
     /// Find what the funnel must know of each question: lengths, domains, attempts and grades.
     Featurise(featurise::Args),
+    /// Send a pool down the funnel and publish the selected set.
+    Run(run::Args),
     /// Select again from a run's lineage, by one criterion or many.
     Select(select::Args),
     /// Tell a question's whole way through the funnel, and what was selected instead of it.
@@ -40,8 +42,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Run(args) => run::run(&args),
+        Command::Collect(args) => collect::run(&args),
         Command::Featurise(args) => featurise::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Select(args) => select::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Diff(args) => diff::run(&args),

@@ -20,6 +20,7 @@ use crate::decontaminate::{Benchmark, HeldOut, Question};
 use crate::deduplicate::Seen;
 use crate::difficulty::too_easy;
 use crate::funnel::{Reason, Stage};
+use crate::near_duplicates::Stricter;
 use crate::progress;
 use crate::quality::{self, Columns};
 
@@ -51,6 +52,7 @@ pub fn survey(config: &Config, lineage: &Path) -> Result<Survey> {
         rows: 0,
         seen: Seen::default(),
         held_out: HeldOut::index(&benchmarks, rules.ngram, rules.earlier_sources),
+        stricter: rules.stricter.as_ref().map(|rules| Stricter::index(&benchmarks, rules)),
         features: read_features(&config.pool.features, &mut found.inputs)?,
         without_features: 0,
         columns: Columns::default(),
@@ -160,6 +162,7 @@ struct Stages<'a> {
     rows: usize,
     seen: Seen,
     held_out: HeldOut,
+    stricter: Option<Stricter>,
     features: HashMap<u64, Known>,
     /// Different questions without a row in the side tables.
     without_features: usize,
@@ -186,7 +189,16 @@ impl Stages<'_> {
             Question { row: self.rows + i, text, source_type }
         };
         let questions: Vec<Question> = unique.iter().map(question).collect();
-        for (i, reason) in unique.into_iter().zip(self.held_out.judge(&questions)) {
+        let mut reasons = self.held_out.judge(&questions);
+        if let Some(stricter) = &mut self.stricter {
+            let left = (0..questions.len()).filter(|&i| reasons[i].is_none());
+            let left: Vec<usize> = left.collect();
+            let others: Vec<Question> = left.iter().map(|&i| questions[i]).collect();
+            for (i, reason) in left.into_iter().zip(stricter.judge(&others)) {
+                reasons[i] = reason;
+            }
+        }
+        for (i, reason) in unique.into_iter().zip(reasons) {
             verdicts[i] = reason.map(|reason| (Stage::Decontaminate, reason));
         }
         let first = self.rows;
@@ -211,18 +223,20 @@ impl Stages<'_> {
         row.gemini_length = known.gemini_length.or(row.gemini_length);
     }
 
-    /// How the side tables and the pool fit together.
+    /// What was let go, and how the side tables and the pool fit together.
     fn notes(&self) -> Vec<String> {
+        let mut notes = self.stricter.as_ref().map(Stricter::notes).unwrap_or_default();
         if self.config.pool.features.is_empty() {
-            return Vec::new();
+            return notes;
         }
         let strangers = self.features.keys().filter(|id| !self.seen.has(**id)).count();
-        vec![format!(
+        notes.push(format!(
             "Of {} different questions of the pool {} have no row in the side tables of features; \
              {strangers} rows there are about no question of the pool.",
             self.seen.len(),
             self.without_features,
-        )]
+        ));
+        notes
     }
 }
 

@@ -2,6 +2,7 @@
 
 use curate::decontaminate::{Benchmark, HeldOut, Question, decontaminate, ngrams, normalise};
 use curate::funnel::Reason;
+use proptest::prelude::*;
 
 #[track_caller]
 fn check_normalise(text: &str, expected: &str) {
@@ -118,4 +119,71 @@ fn earlier_sources_hold_out_what_they_kept() {
     check(&rows, 3, false, &["", "", "", benchmark, "", "", ""]);
     // The second row was dropped itself, so it holds out nothing against the sixth.
     check(&rows, 3, true, &["", from_a, "", benchmark, "", "", from_b]);
+}
+
+/// Texts of few and odd pieces, so that they share n-grams and hold what normalising changes.
+fn odd_texts() -> impl Strategy<Value = Vec<String>> {
+    let pieces = prop::sample::select(vec![
+        "a",
+        "A",
+        "b",
+        "a-long-word-of-many-letters",
+        "A-LONG-word-of-many-letters",
+        "b-long-word-of-many-letters",
+        "é",
+        "É",
+        "Σ",
+        "σ",
+        "ς",
+        "İ",
+        "ß",
+        "[",
+        "{",
+        " ",
+        " ",
+        " ",
+        " ",
+        "  ",
+        "\n",
+        "\t",
+        "\u{1}",
+        "\u{b}",
+        "\u{1c}",
+        "\u{7f}",
+        "\u{85}",
+        "\u{a0}",
+        "\u{3000}",
+        "\u{200b}",
+    ]);
+    let text = prop::collection::vec(pieces, 0..90).prop_map(|pieces| pieces.concat());
+    prop::collection::vec(text, 1..6)
+}
+
+proptest! {
+    /// Looking at hashes first changes nothing: the verdicts are those of comparing all n-grams.
+    #[test]
+    fn finds_what_a_plain_comparison_finds(
+        pool in odd_texts(),
+        held_out in odd_texts(),
+        n in 1usize..6,
+    ) {
+        let normalised: Vec<String> = held_out.iter().map(|text| normalise(text)).collect();
+        let plain = |text: &str| {
+            let text = normalise(text);
+            ngrams(&text, n).find_map(|gram| {
+                let has = |other: &String| ngrams(other, n).any(|other| other == gram);
+                let row = normalised.iter().position(has)? + 1;
+                Some(format!("A: shares \"{gram}\" with its row {row}"))
+            })
+        };
+        let expected: Vec<Option<String>> = pool.iter().map(|text| plain(text)).collect();
+        let benchmark = Benchmark { name: "A".to_string(), questions: held_out };
+        let question = |(row, text)| Question { row, text, source_type: "a/b" };
+        let questions: Vec<Question> =
+            pool.iter().map(String::as_str).enumerate().map(question).collect();
+        let found = decontaminate(&questions, &[benchmark], n, false);
+        let found: Vec<Option<String>> =
+            found.iter().map(|reason| reason.as_ref().map(Reason::text)).collect();
+        prop_assert_eq!(found, expected);
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use curate::decontaminate::{Benchmark, Question, decontaminate};
 use curate::deduplicate::Seen;
+use curate::near_duplicates::{Settings, Stricter, similarity};
 use curate::quality::patterns;
 use curate::run::{self, Args};
 use record::question::{question_hash, question_id};
@@ -209,4 +210,64 @@ fn runs_s1s_recipe_on_the_real_questions() {
     }
     assert_eq!(fate.get("quality: patterns"), None, "s1K passes s1's own rule");
     eprintln!("questions of the published s1K that that are in this pool got to: {fate:?}");
+}
+
+/// The stricter comparison on pairs that were labelled by another program, and on paraphrases.
+#[test]
+fn finds_the_labelled_near_duplicates() {
+    let Some(folder) = shared() else { return };
+    let mut texts = BTreeMap::new();
+    let mut text_of = |of: &Value| {
+        let file = text(&of["file"]).to_string();
+        let of_file = texts.entry(file.clone()).or_insert_with(|| -> BTreeMap<String, String> {
+            let id = |line: &Value| line["id"].as_str().map(str::to_string);
+            let question = |line: &Value| line["question"].as_str().map(str::to_string);
+            lines(&folder.join(file).with_extension("jsonl"))
+                .iter()
+                .filter_map(|line| Some((id(line)?, question(line)?)))
+                .collect()
+        });
+        of_file.get(text(&of["id"])).cloned()
+    };
+    let settings = Settings {
+        ngram: 1000,
+        shingle: 3,
+        threshold: 0.6,
+        numbers_may_differ: true,
+        within_pool: false,
+    };
+    let held_out =
+        |one: &str| Benchmark { name: "A".to_string(), questions: vec![one.to_string()] };
+    let verdict = |one: &str, other: &str, settings: &Settings| {
+        let question = Question { row: 0, text: other, source_type: "" };
+        Stricter::index(&[held_out(one)], settings).judge(&[question])[0].is_some()
+    };
+    let with_same_numbers = Settings { numbers_may_differ: false, ..settings.clone() };
+    let mut counts: BTreeMap<String, [usize; 4]> = BTreeMap::new();
+    for pair in lines(&folder.join("contamination/near_duplicates.jsonl")) {
+        let (Some(one), Some(other)) = (text_of(&pair["a"]), text_of(&pair["b"])) else { continue };
+        let reaches = similarity(&one, &other, 3) >= 0.6;
+        let found = verdict(&one, &other, &settings);
+        assert!(reaches || !found, "{one}\n{other}");
+        let dropped = verdict(&one, &other, &with_same_numbers);
+        let count = counts.entry(text(&pair["kind"]).to_string()).or_default();
+        for (count, is_so) in count.iter_mut().zip([true, reaches, found, dropped]) {
+            *count += usize::from(is_so);
+        }
+    }
+    for (kind, [pairs, reach, found, dropped]) in &counts {
+        eprintln!(
+            "{kind}: {pairs} pairs, {reach} reach 0.6 by our words, {found} of them found, \
+             {dropped} dropped when numbers must not differ"
+        );
+        assert!(*found as f64 >= 0.98 * *reach as f64, "{kind}");
+    }
+    let paraphrases = lines(&folder.join("contamination/rephrased_pairs.jsonl"));
+    for threshold in [0.3, 0.5, 0.8] {
+        let settings = Settings { threshold, ..settings.clone() };
+        let found = paraphrases
+            .iter()
+            .filter(|pair| verdict(text(&pair["original"]), text(&pair["rephrased"]), &settings));
+        eprintln!("{} of {} paraphrases from {threshold}", found.count(), paraphrases.len());
+    }
 }

@@ -1,125 +1,149 @@
 //! A first look at a text: which of its n-grams may be held out, and that none of the others is.
 //!
-//! It costs a few nanoseconds a word and copies nothing but the text's lower case. Words are told
-//! apart by their length and last eight bytes, n-grams by a rolling hash over the words, held-out
-//! n-grams by three bits of a large table. So a hit has to be looked up; a miss is certain.
+//! It costs a few nanoseconds a word. Words are told apart by their length and last eight bytes, n-grams by a rolling hash over the words, held-out
+//! n-grams by four bits of a table. So a hit has to be looked up; a miss is certain.
 
-/// Bytes before a text in [`Words::folded`], so that eight bytes can be read before any word's end.
+use record::example::is_python_space;
+
+/// Bytes before a text in [`Words::padded`], so that eight bytes can be read before any word's end.
 const PAD: usize = 8;
-/// Bits of the table for each n-gram: at three set bits, one n-gram in ten thousand hits by chance.
-const BITS: usize = 64;
+/// Bits of the table for each n-gram: with four of them set, one n-gram in some thousands hits by
+/// chance. A larger table would no longer stay in the processor's second cache.
+const BITS: usize = 32;
 
-/// Is the text one whose words [`Words::read`] sees as Python does? ASCII without those control
-/// characters that are no white space.
+/// Does [`Words::read`] see the words that Python sees? Not with control characters that are no
+/// white space, and not with letters and white space beyond ASCII that normalising would change.
 pub fn is_plain(text: &str) -> bool {
-    // No early return: like this the compiler looks at sixteen bytes at once.
-    let odd = |byte: u8| byte >= 0x80 || (byte < 0x1c && byte.wrapping_sub(9) > 4);
-    !text.bytes().fold(false, |found, byte| found | odd(byte))
-}
-
-/// Has a normalised text none of those control characters? Then [`Words::read`] is right about it.
-pub fn is_plain_normalised(text: &str) -> bool {
-    !text.bytes().fold(false, |found, byte| found | (byte < b' '))
+    // No early return: like this the compiler looks at many bytes at once.
+    let mut odd = false;
+    let mut beyond = false;
+    for &byte in text.as_bytes() {
+        odd |= (byte < 0x1c) & (byte.wrapping_sub(9) > 4);
+        beyond |= byte >= 0x80;
+    }
+    let stays = |at| {
+        let c = text[at..].chars().next().expect("a character begins here");
+        !is_python_space(c) && c.to_lowercase().eq([c])
+    };
+    // Bytes from 0xc0 on begin the characters beyond ASCII.
+    !odd && (!beyond || (0..text.len()).filter(|&at| text.as_bytes()[at] >= 0xc0).all(stays))
 }
 
 /// The words of one text; made once and filled again for each text.
 #[derive(Debug, Clone, Default)]
 pub struct Words {
-    folded: Vec<u8>,
-    starts: Vec<u32>,
-    ends: Vec<u32>,
+    padded: Vec<u8>,
+    count: usize,
+    /// Where each word starts and ends; what is behind the first `count` is of other texts.
+    places: Vec<(u32, u32)>,
     /// One a word, after a zero.
     hashes: Vec<u64>,
 }
 
 impl Words {
-    /// Finds the words of a text: runs of bytes above the blank, ASCII letters in lower case.
+    /// Finds the words of a text: runs of bytes above the blank, capitals and small letters alike.
     pub fn read(&mut self, text: &str) {
-        self.fold(text);
-        self.bounds();
-        self.hashes.clear();
-        self.hashes.push(0);
-        let folded = &self.folded;
-        self.hashes.extend(std::iter::zip(&self.starts, &self.ends).map(|(&start, &end)| {
-            let length = u64::from(end - start);
-            let end = end as usize;
-            let bytes: [u8; 8] = folded[end..end + PAD].try_into().expect("eight bytes");
-            // What stands before the word goes out at the low end.
-            let word = u64::from_le_bytes(bytes) >> (8 * (8 - length.min(8)));
-            let mixed = (word ^ length << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
-        }));
+        let last = text.len() / 64;
+        self.padded.clear();
+        self.padded.extend_from_slice(&[0; PAD]);
+        self.padded.extend_from_slice(text.as_bytes());
+        self.padded.resize(PAD + 64 * (last + 1), b' ');
+        let most = text.len() / 2 + 2;
+        if self.places.len() < most {
+            self.places.resize(most, (0, 0));
+            self.hashes.resize(most + 1, 0);
+        }
+        let (padded, places) = (&self.padded[..], &mut self.places[..]);
+        let hashes = &mut self.hashes[1..];
+        let (mut count, mut start) = (0, 0);
+        for block in 0..=last {
+            let mut blanks = blanks(&padded[PAD + 64 * block..][..64]);
+            if block == last {
+                // Of the padding one blank ends the last word.
+                blanks &= u64::MAX >> (63 - text.len() % 64);
+            }
+            while blanks != 0 {
+                let end = 64 * block + blanks.trailing_zeros() as usize;
+                blanks &= blanks - 1;
+                let bytes: [u8; 8] = padded[end..end + PAD].try_into().expect("eight bytes");
+                hashes[count] = hash(u64::from_le_bytes(bytes), (end - start) as u64);
+                places[count] = (start as u32, end as u32);
+                // Nothing between two blanks is no word: the next one takes its place.
+                count += usize::from(end > start);
+                start = end + 1;
+            }
+        }
+        self.count = count;
     }
 
     /// Where the passage of `n` words from word `first` on stands in the text.
     pub fn place(&self, first: usize, n: usize) -> std::ops::Range<usize> {
-        self.starts[first] as usize..self.ends[first + n - 1] as usize
+        self.places[first].0 as usize..self.places[first + n - 1].1 as usize
     }
 
-    /// Pad, lower case, and blanks up to a multiple of 64 bytes with at least one.
-    fn fold(&mut self, text: &str) {
-        self.folded.clear();
-        self.folded.resize(PAD, 0);
-        self.folded.extend_from_slice(text.as_bytes());
-        self.folded.make_ascii_lowercase();
-        let blocks = text.len() / 64 + 1;
-        self.folded.resize(PAD + 64 * blocks, b' ');
+    /// The hashes of all n-grams, in order.
+    pub fn ngrams(&self, n: usize) -> impl Iterator<Item = u64> {
+        let hashes = &self.hashes[..=self.count];
+        let enough = self.count >= n;
+        let first = if enough { &hashes[1..n] } else { &[] };
+        let last = if enough { &hashes[n..] } else { &[] };
+        let mut hash = first.iter().fold(0u64, |hash, word| hash.rotate_left(1) ^ word);
+        std::iter::zip(last, hashes).map(move |(new, old)| {
+            hash = hash.rotate_left(1) ^ new ^ old.rotate_left(n as u32 % 64);
+            hash
+        })
     }
 
-    /// The places where words start and end, 64 bytes at a time.
-    fn bounds(&mut self) {
-        self.starts.clear();
-        self.ends.clear();
-        let mut blank_before = 1;
-        for (block, bytes) in self.folded[PAD..].chunks_exact(64).enumerate() {
-            let blanks = blanks(bytes);
-            let before = blanks << 1 | blank_before;
-            blank_before = blanks >> 63;
-            let at = 64 * block as u32;
-            positions(!blanks & before, at, &mut self.starts);
-            positions(blanks & !before, at, &mut self.ends);
-        }
+    /// The hash of the whole text, as if it were one n-gram.
+    pub fn whole(&self) -> u64 {
+        self.hashes[..=self.count].iter().fold(0u64, |hash, word| hash.rotate_left(1) ^ word)
     }
+}
+
+/// Of a word: its length, and of the eight bytes up to its end those that belong to it.
+fn hash(bytes: u64, length: u64) -> u64 {
+    // One bit is all the difference between a capital and a small letter. What stands before the
+    // word goes out at the low end.
+    let letters = bytes | 0x2020_2020_2020_2020;
+    let word = letters.wrapping_shr(64 - 8 * length.min(8) as u32);
+    let mixed = (word ^ length << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 29
 }
 
 /// Bit i says whether byte i of 64 is a blank or below.
 fn blanks(bytes: &[u8]) -> u64 {
     const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-    let mut blanks = 0;
+    let mut crosswise = 0;
     for (at, eight) in bytes.chunks_exact(8).enumerate() {
         let eight = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
         // The top bit of each byte: set where the byte is above the blank.
         let above = ((eight & LOW) + 0x5f5f_5f5f_5f5f_5f5f) | eight;
-        let bits = (!above & !LOW) >> 7;
-        blanks |= (bits.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * at);
+        crosswise |= (!above & !LOW) >> 7 << at;
     }
-    blanks
+    transpose(crosswise)
 }
 
-/// Appends the numbers of the set bits, counted from `at`.
-fn positions(mut bits: u64, at: u32, to: &mut Vec<u32>) {
-    while bits != 0 {
-        to.push(at + bits.trailing_zeros());
-        bits &= bits - 1;
+/// Bit 8 i + j of the eight by eight bits becomes bit 8 j + i.
+fn transpose(mut bits: u64) -> u64 {
+    for (step, mask) in [(7, 0x00aa_00aa_00aa_00aa), (14, 0xcccc_0000_cccc), (28, 0xf0f0_f0f0)] {
+        let other = (bits ^ bits >> step) & mask;
+        bits ^= other ^ other << step;
     }
+    bits
 }
 
-/// The held-out n-grams, three bits each.
+/// A set of n-grams by their hashes, four bits each.
 #[derive(Debug, Clone)]
 pub struct Filter {
-    ngram: usize,
     table: Vec<u64>,
     shift: u32,
-    /// Used over and over by [`Filter::add`].
-    words: Words,
 }
 
 impl Filter {
     /// With room for so many n-grams.
-    pub fn new(ngram: usize, grams: usize) -> Self {
+    pub fn new(grams: usize) -> Self {
         let size = (grams * BITS / 64).next_power_of_two().max(1 << 10);
-        let shift = 64 - size.trailing_zeros();
-        Self { ngram, table: vec![0; size], shift, words: Words::default() }
+        Self { table: vec![0; size], shift: 64 - size.trailing_zeros() }
     }
 
     /// Is there room for so many n-grams? More make it slower, never wrong.
@@ -127,43 +151,22 @@ impl Filter {
         grams * BITS / 64 <= self.table.len()
     }
 
-    /// Adds the n-grams of a normalised text. Those with a control character stay out: a text
-    /// that may have one is never looked at through the filter.
-    pub fn add(&mut self, normalised: &str) {
-        if is_plain_normalised(normalised) {
-            self.words.read(normalised);
-            for hash in hashes(&self.words.hashes, self.ngram) {
-                self.table[(hash >> self.shift) as usize] |= bits(hash);
-            }
-        } else {
-            let grams = super::ngrams(normalised, self.ngram);
-            grams.filter(|gram| is_plain_normalised(gram)).for_each(|gram| self.add(gram));
-        }
+    /// Adds an n-gram.
+    pub fn add(&mut self, hash: u64) {
+        self.table[(hash >> self.shift) as usize] |= bits(hash);
     }
 
-    /// The first words of the n-grams that may have been added, in order.
-    pub fn hits(&self, words: &Words) -> impl Iterator<Item = usize> {
-        let found = |(first, hash): (usize, u64)| {
+    /// The n-grams of a text that may have been added, each by its first word and its hash.
+    pub fn hits(&self, words: &Words, n: usize) -> impl Iterator<Item = (usize, u64)> {
+        let (table, shift) = (&self.table[..], self.shift);
+        let may_be_there = move |&(_, hash): &(usize, u64)| {
             let bits = bits(hash);
-            let is_there = self.table[(hash >> self.shift) as usize] & bits == bits;
-            is_there.then_some(first)
+            table[(hash >> shift) as usize] & bits == bits
         };
-        hashes(&words.hashes, self.ngram).enumerate().filter_map(found)
+        words.ngrams(n).enumerate().filter(may_be_there)
     }
 }
 
 fn bits(hash: u64) -> u64 {
-    1 << (hash & 63) | 1 << (hash >> 6 & 63) | 1 << (hash >> 12 & 63)
-}
-
-/// The rolling hashes of all n-grams; `words` begins with a zero.
-fn hashes(words: &[u64], n: usize) -> impl Iterator<Item = u64> {
-    let enough = words.len() > n;
-    let first = if enough { &words[1..n] } else { &[] };
-    let mut hash = first.iter().fold(0u64, |hash, word| hash.rotate_left(1) ^ word);
-    let last = if enough { &words[n..] } else { &[] };
-    std::iter::zip(last, words).map(move |(new, old)| {
-        hash = hash.rotate_left(1) ^ new ^ old.rotate_left(n as u32 % 64);
-        hash
-    })
+    1 << (hash & 63) | 1 << (hash >> 6 & 63) | 1 << (hash >> 12 & 63) | 1 << (hash >> 18 & 63)
 }
