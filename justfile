@@ -58,12 +58,25 @@ oracle: build
 tokens:
     S1_TOKEN_STRINGS=1000000 cargo test --release -p curate ids_equal -- --nocapture
 
-# Its folder of real data is ../shared, as in configs/real/*.toml, whatever S1_SHARED says.
+# The folder of real data is ../shared, as in configs/real/*.toml, whatever S1_SHARED says.
+
+# a small s1K from real questions: features, funnel, four ablations, report (under a minute)
+real-curate: _real-features
+    target/debug/curate run configs/real/curate.toml --overwrite --set output=runs/real/s1k \
+        --set selection.target=1000 --set selection.uniform_until=700
+    for criterion in random diverse longest paper-text; do \
+        target/debug/curate select runs/real/s1k "configs/curate/ablations/$criterion.toml" \
+            --set "output=runs/real/$criterion" --overwrite > /dev/null; done
+    @printf '\nOpen runs/real/s1k/report.html; ask target/debug/curate why runs/real/s1k row:1\n'
+
+_real-features: build
+    @[ -d ../shared ] || { echo 'error: there is no folder of real data, ../shared' >&2; exit 1; }
+    cargo build --workspace --example real_pool
+    target/debug/examples/real_pool ../shared runs/real/pool.parquet
+    target/debug/curate featurise configs/real/featurise.toml --overwrite
 
 # the whole chain on real questions with a real small model (about 6 minutes on two cores)
-real-data: build
-    @[ -d ../shared ] || { echo 'error: there is no folder of real data, ../shared' >&2; exit 1; }
-    cargo run -q -p curate --example real_pool -- ../shared runs/real/pool.parquet
+real-data: _real-features
     [ -f runs/models/smollm2-135m-instruct-qwen2/config.json ] || \
         python3 ../shared/models/get_model.py smollm2-135m-instruct --as-qwen2 --suffix=-qwen2 \
         --out runs/models

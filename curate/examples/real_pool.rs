@@ -3,8 +3,7 @@
 //! `cargo run -p curate --example real_pool -- SHARED_FOLDER POOL.parquet`
 //!
 //! These questions have reference solutions but no teacher's traces and no grades. So the solution
-//! stands in for the trace, its length in words for the length in tokens, and the source's own
-//! subject for the domain. Grades stay empty.
+//! stands in for the trace. Lengths, domains and grades are for `curate featurise` to find.
 
 use std::path::PathBuf;
 
@@ -61,10 +60,7 @@ fn row(from: Question) -> Row {
     // Some sources repeat the bare answer as the solution; that is no reasoning.
     let worked = |text: &String| !text.trim().is_empty() && Some(text) != answer.as_ref();
     let solution = from.solution.filter(worked);
-    let subject = from.meta["subfield"].as_str().or_else(|| from.source.rsplit('/').next());
     Row {
-        domain: subject.map(str::to_string),
-        gemini_length: solution.as_ref().map(|text| text.split_whitespace().count() as i64),
         thinking_trajectories: solution.iter().cloned().collect(),
         attempt: answer.map(|answer| format!("Answer: {answer}")),
         solution,
