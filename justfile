@@ -54,6 +54,10 @@ oracle: build
     .venv/bin/python -m pip install --quiet --requirement tests/oracle/requirements.txt
     S1_ORACLE=1 S1_ORACLE_PYTHON="$PWD/.venv/bin/python" cargo test --workspace -- --nocapture
 
+# token counts beside Hugging Face's tokenizer: a million random strings and all real texts (minutes)
+tokens:
+    S1_TOKEN_STRINGS=1000000 cargo test --release -p curate ids_equal -- --nocapture
+
 # Its folder of real data is ../shared, as in configs/real/*.toml, whatever S1_SHARED says.
 
 # the whole chain on real questions with a real small model (about 6 minutes on two cores)

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use curate::{collect, diff, report_page, run, select, show, why};
+use curate::{collect, diff, featurise, report_page, run, select, show, why};
 
 /// From a pool of reasoning questions to a small training set, with every row accounted for.
 #[derive(Parser)]
@@ -19,6 +19,8 @@ struct Arguments {
 enum Command {
     /// Read sources of the hub or of this machine into one pool.
     Collect(collect::Args),
+    /// Find what the funnel must know of each question: lengths, domains, attempts and grades.
+    Featurise(featurise::Args),
     /// Send a pool down the funnel and publish the selected set.
     Run(run::Args),
     /// Select again from a run's lineage, by one criterion or many.
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Collect(args) => collect::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Featurise(args) => featurise::run(&args),
         Command::Select(args) => select::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Diff(args) => diff::run(&args),

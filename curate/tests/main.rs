@@ -3,7 +3,9 @@
 mod collect;
 mod contamination;
 mod demo_data;
+mod domain;
 mod faces;
+mod featurise;
 mod funnel;
 mod near_duplicates;
 mod pipelines;
@@ -13,3 +15,4 @@ mod select;
 mod selection;
 mod shape;
 mod shared;
+mod tokens;

@@ -16,7 +16,7 @@ use record::table::{read_rows, read_texts, stream_lineage, write_rows};
 use serde_json::Value;
 
 /// The folder named by S1_SHARED, or `../shared` beside the checkout; `None` with a message.
-fn shared() -> Option<PathBuf> {
+pub fn shared() -> Option<PathBuf> {
     let beside = || concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared").into();
     let folder = PathBuf::from(std::env::var_os("S1_SHARED").unwrap_or_else(beside)).join("data");
     if folder.is_dir() {
@@ -26,12 +26,14 @@ fn shared() -> Option<PathBuf> {
     None
 }
 
-fn lines(path: &Path) -> Vec<Value> {
+/// The values of a JSONL file.
+pub fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
     text.split_terminator('\n').map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn text(value: &Value) -> &str {
+/// A text that must be there.
+pub fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 

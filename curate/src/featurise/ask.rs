@@ -1,0 +1,217 @@
+//! Asking a model about many questions: prompts out, readings of its replies back, in order.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use endpoint::{Client, Estimate, Reply, Request, Totals, batch};
+use serde_json::Value;
+
+use super::config::Model;
+use super::prompt::{Prompt, Texts};
+use crate::progress;
+
+/// What is done with the requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// They are sent.
+    Send,
+    /// They are counted, and what they would cost is told.
+    Estimate,
+    /// Those that have no reply yet are written into this folder, for a vendor's batch API.
+    Batches(PathBuf),
+}
+
+/// A model that is asked one kind of thing.
+#[derive(Debug)]
+pub struct Asker {
+    name: &'static str,
+    model: Model,
+    prompt: Prompt,
+    client: Client,
+    mode: Mode,
+}
+
+/// What came of asking, for the summary. It tells no money: a second run costs nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// The section of the config.
+    pub name: &'static str,
+    /// The model's name.
+    pub model: String,
+    /// Questions asked about.
+    pub questions: usize,
+    /// Replies that could be read.
+    pub answered: usize,
+    /// Replies that could not, in all draws.
+    pub unreadable: usize,
+    /// Questions without a reply, by cause.
+    pub failed: BTreeMap<&'static str, usize>,
+}
+
+impl Asker {
+    /// Makes ready to ask; nothing is sent yet. Batch results that stand in the section's folder of
+    /// `results` are taken into the cache.
+    pub fn open(
+        name: &'static str,
+        model: &Model,
+        cache: &Path,
+        mode: &Mode,
+        results: Option<&Path>,
+    ) -> Result<Self> {
+        let in_section = || format!("the section [{name}]");
+        let prompt = Prompt::read(&model.prompt).with_context(in_section)?;
+        let client = Client::open(model.endpoint.clone(), cache).with_context(in_section)?;
+        let asker = Self { name, model: model.clone(), prompt, client, mode: mode.clone() };
+        if let Some(folder) = results.map(|folder| folder.join(name)).filter(|f| f.is_dir()) {
+            asker.take_results(&folder)?;
+        }
+        Ok(asker)
+    }
+
+    fn take_results(&self, folder: &Path) -> Result<()> {
+        let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+        let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
+        files.sort();
+        for file in files {
+            let imported = batch::read(&self.client, &file)?;
+            let batch::Imported { lines, stored, known, strangers, .. } = imported;
+            progress::line(&format!(
+                "[{}] {}: {lines} results, {stored} taken in, {known} known already, {strangers} \
+                 that nobody asked for; without a reply: {:?}",
+                self.name,
+                file.display(),
+                imported.failed
+            ));
+        }
+        Ok(())
+    }
+
+    /// In an estimate: a text as long as a reply is expected to be, to count what follows it with.
+    pub fn stand_in(&self) -> Option<String> {
+        // A token of English is about four bytes.
+        (self.mode == Mode::Estimate).then(|| "word".repeat(self.model.expected_tokens as usize))
+    }
+
+    /// Asks about each question, by its hash and texts, and gives back what `read` makes of the
+    /// replies, in the same order. A reply of which it makes nothing is drawn again, `draws` times
+    /// in all. No reply, or none that could be read, is `None`.
+    ///
+    /// Unless the mode is to send, everything is `None`.
+    pub fn ask<T>(
+        &self,
+        questions: &[(&str, Texts)],
+        draws: u64,
+        read: impl Fn(&Reply) -> Option<T>,
+    ) -> Result<(Vec<Option<T>>, Asked)> {
+        let all = || questions.iter().map(|(hash, texts)| self.request(hash, texts, 0));
+        let mut readings: Vec<Option<T>> = questions.iter().map(|_| None).collect();
+        let model = self.model.endpoint.model.clone();
+        let mut asked =
+            Asked { name: self.name, model, questions: questions.len(), ..Asked::default() };
+        match &self.mode {
+            Mode::Send => {}
+            Mode::Estimate => {
+                let estimate = self.client.estimate(all(), self.model.expected_tokens)?;
+                let Estimate { requests, cached, prompt_tokens, completion_tokens, .. } = estimate;
+                progress::line(&format!(
+                    "[{}] {requests} requests, {cached} answered already; about {prompt_tokens} \
+                     tokens out and {completion_tokens} back, cost {:.2} (so far {:.2})",
+                    self.name, estimate.cost, estimate.spent
+                ));
+                return Ok((readings, asked));
+            }
+            Mode::Batches(folder) => {
+                let written = batch::write(&self.client, all(), &folder.join(self.name))?;
+                let batch::Written { requests, cached, files } = written;
+                progress::line(&format!(
+                    "[{}] {requests} requests, {cached} answered already, the others in {files:?}",
+                    self.name
+                ));
+                return Ok((readings, asked));
+            }
+        }
+        let place: HashMap<String, usize> =
+            questions.iter().enumerate().map(|(at, (hash, _))| (self.id(hash), at)).collect();
+        let mut open: Vec<usize> = (0..questions.len()).collect();
+        for draw in 0..draws {
+            let requests = open.iter().map(|&at| (&questions[at].0, &questions[at].1));
+            let requests = requests.map(|(hash, texts)| self.request(hash, texts, draw));
+            let steps = Steps::new(self.name, open.len());
+            let mut unread = Vec::new();
+            let totals = self.client.run(requests, |request, reply| {
+                let at = place[&request.id];
+                match reply {
+                    Ok(reply) => match read(&reply) {
+                        Some(reading) => readings[at] = Some(reading),
+                        None => unread.push(at),
+                    },
+                    Err(failure) => *asked.failed.entry(failure.cause.name()).or_default() += 1,
+                }
+                steps.one();
+                Ok(())
+            })?;
+            drop(steps);
+            if totals.paid + totals.calls > 0 {
+                let Totals { cached, paid, cost, .. } = totals;
+                let what = format!("{cached} from the cache, {paid} paid, cost {cost:.4}");
+                progress::line(&format!("[{}] {what}", self.name));
+            }
+            unread.sort();
+            open = unread;
+            if open.is_empty() {
+                break;
+            }
+        }
+        asked.answered = readings.iter().flatten().count();
+        asked.unreadable = open.len();
+        Ok((readings, asked))
+    }
+
+    /// The request for one question; a further draw differs by its seed.
+    fn request(&self, hash: &str, texts: &Texts, draw: u64) -> Request {
+        let model = &self.model;
+        let messages = self.prompt.messages(texts);
+        let mut request = Request::new(self.id(hash), messages, model.max_tokens);
+        match model.temperature {
+            Some(temperature) => request.temperature = temperature,
+            None => request.extra.extend([("temperature".to_string(), Value::Null)]),
+        }
+        request.extra.extend(model.parameters.clone());
+        request.seed = (draw > 0).then_some(draw);
+        request
+    }
+
+    fn id(&self, hash: &str) -> String {
+        format!("{}-{hash}", self.name)
+    }
+}
+
+/// How far the asking is: a bar on a terminal, elsewhere a line at every tenth.
+struct Steps {
+    name: &'static str,
+    bar: progress::Bar,
+    at: Cell<usize>,
+    total: usize,
+}
+
+impl Steps {
+    fn new(name: &'static str, total: usize) -> Self {
+        let bar = progress::bar(name, Some(total as u64));
+        Self { name, bar, at: Cell::new(0), total }
+    }
+
+    fn one(&self) {
+        let (at, total) = (self.at.get() + 1, self.total);
+        self.at.set(at);
+        self.bar.advance(1);
+        let a_tenth_more = at * 10 / total > (at - 1) * 10 / total;
+        if total >= 100 && a_tenth_more && !std::io::stderr().is_terminal() {
+            progress::line(&format!("[{}] {at} of {total}", self.name));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a featurising run tells people: what came from where, and how the graders compare.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use record::row::Features;
+
+use super::ask::Asked;
+use super::questions::{Column, Question};
+
+/// The numbers of the summary.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Report {
+    /// Questions that had each feature from the pool.
+    from_pool: [usize; 5],
+    /// Each model that was asked, in order.
+    pub asked: Vec<Asked>,
+    /// Two graders' verdicts beside each other: how often each pair of them.
+    beside: BTreeMap<(Column, &'static str), BTreeMap<[&'static str; 2], usize>>,
+    /// Questions whose domain is the one that their words say.
+    pub words_agree: usize,
+}
+
+/// A feature's column, and whether a question has it.
+type Feature = (&'static str, fn(&Features) -> bool);
+
+const FEATURES: [Feature; 5] = [
+    ("gemini_length", |of| of.gemini_length.is_some()),
+    ("domain", |of| of.domain.is_some()),
+    ("isgeminicorrect", |of| of.isgeminicorrect.is_some()),
+    ("isqwen7bcorrect", |of| of.isqwen7bcorrect.is_some()),
+    ("isqwen32bcorrect", |of| of.isqwen32bcorrect.is_some()),
+];
+
+fn having(questions: &[Question]) -> [usize; 5] {
+    FEATURES.map(|(_, has)| questions.iter().filter(|of| has(&of.features)).count())
+}
+
+impl Report {
+    pub fn new(questions: &[Question]) -> Self {
+        Self { from_pool: having(questions), ..Self::default() }
+    }
+
+    /// Counts one attempt's verdicts beside each other; `known` is the pool's.
+    pub fn compare(
+        &mut self,
+        column: Column,
+        rules: Option<bool>,
+        judge: Option<bool>,
+        known: Option<bool>,
+    ) {
+        let word = |right| match right {
+            Some(true) => "right",
+            Some(false) => "wrong",
+            None => "cannot tell",
+        };
+        for (other, verdict) in [("judge", judge), ("pool", known)] {
+            if verdict.is_some() {
+                let pairs = self.beside.entry((column, other)).or_default();
+                *pairs.entry([word(rules), word(verdict)]).or_default() += 1;
+            }
+        }
+    }
+
+    /// The contents of `summary.txt`.
+    pub fn summary(&self, questions: &[Question]) -> String {
+        let mut text = format!("{} different questions\n\n", questions.len());
+        let heads = ["feature", "known before", "found here", "missing"];
+        let [feature, before, here, missing] = heads;
+        // Writing to a string cannot fail, here and below.
+        let _ = writeln!(text, "{feature:<20} {before:>12} {here:>12} {missing:>12}");
+        let now = having(questions);
+        for (at, (name, _)) in FEATURES.iter().enumerate() {
+            let (before, now) = (self.from_pool[at], now[at]);
+            let (here, missing) = (now - before, questions.len() - now);
+            let _ = writeln!(text, "{name:<20} {before:>12} {here:>12} {missing:>12}");
+        }
+        let _ = writeln!(
+            text,
+            "\ndomains: the words say the same of {} of {} questions",
+            self.words_agree,
+            questions.len()
+        );
+        self.models(&mut text);
+        self.graders(&mut text);
+        text
+    }
+
+    fn models(&self, text: &mut String) {
+        for asked in self.asked.iter().filter(|asked| asked.questions > 0) {
+            let Asked { name, model, questions, answered, unreadable, failed } = asked;
+            let _ = write!(text, "\n[{name}] {model}: {questions} asked, {answered} answered");
+            if *unreadable > 0 {
+                let _ = write!(text, ", {unreadable} unreadable");
+            }
+            for (cause, count) in failed {
+                let _ = write!(text, ", {count} {cause}");
+            }
+        }
+        if self.asked.iter().any(|asked| asked.questions > 0) {
+            text.push('\n');
+        }
+    }
+
+    fn graders(&self, text: &mut String) {
+        for ((column, other), pairs) in &self.beside {
+            let all: usize = pairs.values().sum();
+            let same = pairs.iter().filter(|(pair, _)| pair[0] == pair[1]);
+            let same: usize = same.map(|(_, count)| count).sum();
+            let untold = pairs.iter().filter(|(pair, _)| pair[0] == "cannot tell");
+            let untold: usize = untold.map(|(_, count)| count).sum();
+            let told = all - untold;
+            let _ = writeln!(
+                text,
+                "\n{}: the rules and the {other} agree on {same} of {told} attempts that the rules \
+                 can grade",
+                column.name()
+            );
+            for ([rules, verdict], count) in pairs {
+                let _ = writeln!(text, "  rules: {rules:<12} {other}: {verdict:<12} {count:>8}");
+            }
+        }
+    }
+}
