@@ -48,24 +48,6 @@ pub fn decontaminate(
     HeldOut::index(benchmarks, ngram, earlier_sources).judge(questions)
 }
 
-/// A hasher for keys that are hashes.
-#[derive(Debug, Clone, Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("its keys are u64")
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 /// Every held-out n-gram, with the row (from 0) that holds it out.
 #[derive(Debug, Clone)]
 pub struct HeldOut {
@@ -75,7 +57,7 @@ pub struct HeldOut {
     texts: Vec<(String, usize, usize)>,
     /// For each n-gram, under its hash or, where another one has that, under the next free
     /// number: of the sides that have it the first, by an index into `texts` and its place there.
-    origins: HashMap<u64, (u32, u32, u32), BuildHasherDefault<AsItIs>>,
+    origins: HashMap<u64, (u32, u32, u32), BuildHasherDefault<Mixed>>,
     filter: Filter,
     /// The benchmarks, then the sources in order of their first rows.
     sides: Vec<Side>,
@@ -279,6 +261,24 @@ pub fn ngrams(normalised: &str, n: usize) -> impl Iterator<Item = &str> {
         .zip(ends.skip(n - 1))
         .map(|(start, end)| &normalised[start..end])
         .filter(|gram| !gram.is_empty())
+}
+
+/// Takes a key that is mixed already as its hash.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys are numbers");
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
 }
 
 /// Who holds an n-gram out, by name.
