@@ -9,6 +9,7 @@ mod filter;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::iter::once;
 
 use rayon::prelude::*;
@@ -56,7 +57,7 @@ pub struct HeldOut {
     texts: Vec<(String, usize, usize)>,
     /// For each n-gram, under its hash or, where another one has that, under the next free
     /// number: of the sides that have it the first, by an index into `texts` and its place there.
-    origins: HashMap<u64, (u32, u32, u32)>,
+    origins: HashMap<u64, (u32, u32, u32), BuildHasherDefault<Mixed>>,
     filter: Filter,
     /// The benchmarks, then the sources in order of their first rows.
     sides: Vec<Side>,
@@ -75,7 +76,7 @@ impl HeldOut {
             ngram,
             earlier_sources,
             texts: Vec::new(),
-            origins: HashMap::new(),
+            origins: HashMap::default(),
             filter: Filter::new(0),
             sides: benchmarks.iter().map(|of| Side::Benchmark(of.name.clone())).collect(),
             sources: HashMap::new(),
@@ -158,8 +159,8 @@ impl HeldOut {
     fn add_gram(&mut self, hash: u64, origin: (u32, u32, u32)) {
         let key = self.key(hash, self.gram(origin));
         let of = |origin: (u32, u32, u32)| (self.texts[origin.0 as usize].1, origin);
-        let first = self.origins.get(&key).map_or(origin, |&other| of(origin).min(of(other)).1);
-        self.origins.insert(key, first);
+        let first = self.origins.entry(key).or_insert(origin);
+        *first = of(*first).min(of(origin)).1;
         self.filter.add(hash);
         if !self.filter.has_room(self.origins.len()) {
             self.filter = Filter::new(2 * self.origins.len());
@@ -260,6 +261,24 @@ pub fn ngrams(normalised: &str, n: usize) -> impl Iterator<Item = &str> {
         .zip(ends.skip(n - 1))
         .map(|(start, end)| &normalised[start..end])
         .filter(|gram| !gram.is_empty())
+}
+
+/// Takes a key that is mixed already as its hash.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys are numbers");
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
 }
 
 /// Who holds an n-gram out, by name.
