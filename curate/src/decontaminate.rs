@@ -9,6 +9,7 @@ mod filter;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::iter::once;
 
 use rayon::prelude::*;
@@ -47,6 +48,24 @@ pub fn decontaminate(
     HeldOut::index(benchmarks, ngram, earlier_sources).judge(questions)
 }
 
+/// A hasher for keys that are hashes.
+#[derive(Debug, Clone, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("its keys are u64")
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Every held-out n-gram, with the row (from 0) that holds it out.
 #[derive(Debug, Clone)]
 pub struct HeldOut {
@@ -56,7 +75,7 @@ pub struct HeldOut {
     texts: Vec<(String, usize, usize)>,
     /// For each n-gram, under its hash or, where another one has that, under the next free
     /// number: of the sides that have it the first, by an index into `texts` and its place there.
-    origins: HashMap<u64, (u32, u32, u32)>,
+    origins: HashMap<u64, (u32, u32, u32), BuildHasherDefault<AsItIs>>,
     filter: Filter,
     /// The benchmarks, then the sources in order of their first rows.
     sides: Vec<Side>,
@@ -75,7 +94,7 @@ impl HeldOut {
             ngram,
             earlier_sources,
             texts: Vec::new(),
-            origins: HashMap::new(),
+            origins: HashMap::default(),
             filter: Filter::new(0),
             sides: benchmarks.iter().map(|of| Side::Benchmark(of.name.clone())).collect(),
             sources: HashMap::new(),
@@ -158,8 +177,8 @@ impl HeldOut {
     fn add_gram(&mut self, hash: u64, origin: (u32, u32, u32)) {
         let key = self.key(hash, self.gram(origin));
         let of = |origin: (u32, u32, u32)| (self.texts[origin.0 as usize].1, origin);
-        let first = self.origins.get(&key).map_or(origin, |&other| of(origin).min(of(other)).1);
-        self.origins.insert(key, first);
+        let first = self.origins.entry(key).or_insert(origin);
+        *first = of(*first).min(of(origin)).1;
         self.filter.add(hash);
         if !self.filter.has_room(self.origins.len()) {
             self.filter = Filter::new(2 * self.origins.len());
