@@ -50,7 +50,7 @@ pub fn decontaminate(
 
 /// A hasher for keys that are hashes.
 #[derive(Debug, Clone, Default)]
-struct AsItIs(u64);
+pub(crate) struct AsItIs(u64);
 
 impl Hasher for AsItIs {
     fn write_u64(&mut self, key: u64) {
