@@ -15,4 +15,5 @@ mod select;
 mod selection;
 mod shape;
 mod shared;
+mod synthetic_pool;
 mod tokens;
