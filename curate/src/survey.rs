@@ -230,12 +230,14 @@ impl Stages<'_> {
             return notes;
         }
         let strangers = self.features.keys().filter(|id| !self.seen.has(**id)).count();
-        notes.push(format!(
-            "Of {} different questions of the pool {} have no row in the side tables of features; \
-             {strangers} rows there are about no question of the pool.",
-            self.seen.len(),
-            self.without_features,
-        ));
+        if self.without_features + strangers > 0 {
+            notes.push(format!(
+                "Of {} different questions of the pool {} have no row in the side tables of \
+                 features; {strangers} rows there are about no question of the pool.",
+                self.seen.len(),
+                self.without_features,
+            ));
+        }
         notes
     }
 }
