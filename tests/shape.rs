@@ -32,7 +32,7 @@ const GRAPH: [(&str, &[&str]); 10] = [
     ("c10d", &[]),
     ("model", &[]),
     ("train", &["c10d", "model", "record"]),
-    ("infer", &["c10d", "endpoint", "grading", "model", "page", "record"]),
+    ("infer", &["c10d", "endpoint", "grading", "model", "record"]),
     ("tests", &["c10d", "curate", "grading", "infer", "model", "record", "train"]),
 ];
 
