@@ -50,8 +50,6 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(folder)?;
 
     let pool = Pool::new(rows, seed);
-    let held_out = (0..BENCHMARK).map(|number| json!({ "question": pool.held_out(number) }));
-    record::jsonl::write(&folder.join("held_out.jsonl"), held_out)?;
     let mut file = table::create_rows(&folder.join("pool.parquet"), &COLUMNS)?;
     let (mut questions, mut traces) = (0, 0);
     for from in (0..rows).step_by(PART as usize) {
@@ -64,6 +62,9 @@ fn main() -> Result<()> {
         }
     }
     file.finish()?;
+    // Last, so that who finds it finds a whole pool.
+    let held_out = (0..BENCHMARK).map(|number| json!({ "question": pool.held_out(number) }));
+    record::jsonl::write(&folder.join("held_out.jsonl"), held_out)?;
     println!(
         "{}: {rows} rows, {:.1} MB of questions, {:.1} MB of traces",
         folder.display(),

@@ -345,13 +345,14 @@ def stages_in(text):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("pool", type=pathlib.Path)
-    parser.add_argument("--large", type=pathlib.Path)
+    path = lambda text: pathlib.Path(text).resolve()
+    parser.add_argument("pool", type=path)
+    parser.add_argument("--large", type=path)
     parser.add_argument("--rows", default=",".join(Bench.ROWS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokenizer", type=pathlib.Path)
-    parser.add_argument("--release", type=pathlib.Path, default=ROOT / "target/release")
-    parser.add_argument("--scratch", type=pathlib.Path, default=ROOT / "runs/bench")
+    parser.add_argument("--tokenizer", type=path)
+    parser.add_argument("--release", type=path, default=ROOT / "target/release")
+    parser.add_argument("--scratch", type=path, default=ROOT / "runs/bench")
     bench = Bench(parser.parse_args())
     for name in bench.options.rows.split(","):
         getattr(bench, name)()
