@@ -114,6 +114,18 @@ fuzz-grading count="1000000":
     @[ -d "$S1_SHARED" ] || { echo "error: there is no folder of real data, $S1_SHARED" >&2; exit 1; }
     cargo run --release -p grading --example fuzz -- {{ count }} "$S1_SHARED"/data/grading/*.jsonl
 
+# curation beside plain Python and others' libraries, full size (15 minutes, 4 GB in runs/bench)
+bench-curate tokenizer="":
+    cargo build --release -p curate --bins --examples
+    [ -x runs/bench/venv/bin/python ] || python3 -m venv runs/bench/venv
+    runs/bench/venv/bin/python -m pip install --quiet \
+        --requirement tests/bench/curate/requirements.txt
+    [ -f runs/bench/pool/held_out.jsonl ] || target/release/examples/synthetic_pool runs/bench/pool
+    [ -f runs/bench/large/held_out.jsonl ] || \
+        target/release/examples/synthetic_pool runs/bench/large 590290
+    runs/bench/venv/bin/python tests/bench/curate/compare.py runs/bench/pool \
+        --large runs/bench/large {{ if tokenizer == "" { "" } else { "--tokenizer " + tokenizer } }}
+
 # what runs before a change is accepted
 ci:
     .ci/run
