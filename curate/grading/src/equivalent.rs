@@ -191,9 +191,11 @@ fn readings_of(text: &str) -> Vec<Expr> {
         0 => {}
         1 if !text.contains(['(', '[']) => {
             commas.push(Comma::Separator);
+            // `2,5` are two numbers, `2,50` may be one; `x = 2,50` would be two again.
             let (whole, rest) = text.split_once(',').unwrap_or((text, ""));
             let places = rest.bytes().take_while(u8::is_ascii_digit).count();
-            if places != 3 || whole.trim_start_matches('-') == "0" {
+            let decimal = places > 3 || places == 2 || whole.trim_start_matches('-') == "0";
+            if decimal && places > 1 && !text.contains(['=', '{']) {
                 commas.push(Comma::Decimal);
             }
         }

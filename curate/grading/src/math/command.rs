@@ -40,6 +40,9 @@ impl Parser<'_> {
                 };
                 Some(inner.raised_to(Expr::integer(1).over(degree)))
             }
+            "vec" | "overrightarrow" => {
+                Some(Expr::call("vec", vec![Expr::Symbol(self.index()?)])) // \vec{AB} is not \vec{BA}
+            }
             "begin" => self.matrix(),
             "mathbb" => Some(Expr::Symbol(format!("ℝ{}", self.index()?).replace("ℝR", "ℝ"))),
             "mathbf" | "boldsymbol" | "bm" | "mathcal" | "mathit" | "mathsf" | "mathfrak" => {

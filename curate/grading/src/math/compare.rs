@@ -6,6 +6,7 @@ use num_traits::{Signed, ToPrimitive};
 use super::exact::{Exact, Stop};
 use super::expression::{Expr, Joint};
 use super::form::form;
+use super::operand::SUCH_THAT;
 use super::probe::{self, Probe};
 use super::{relation, sets, units};
 
@@ -106,6 +107,12 @@ impl Comparison {
                 self.unit_against_none(b, value, unit, other)
             }
             _ if is_collection(a) || is_collection(b) => self.collections(a, b),
+            (Expr::Call(f, x), Expr::Call(g, y)) if f == SUCH_THAT && f == g => {
+                match self.in_order(x, y) {
+                    Outcome::Different => Outcome::Unknown, // x may have another name
+                    outcome => outcome,
+                }
+            }
             _ => self.scalars(a, b),
         }
     }
@@ -197,9 +204,17 @@ impl Comparison {
                 if x.iter().chain(y).any(is_collection) {
                     return self.in_any_order(x, y).by("collection");
                 }
-                self.in_order(x, y)
+                let x = relation::sorted_by_name(x);
+                self.in_order(&x, y)
             }
-            (Expr::List(x, _), Expr::List(y, _)) => self.in_any_order(x, y),
+            (Expr::List(x, joint), Expr::List(y, other)) => {
+                let free = |items| relation::are_alternatives(items);
+                if joint != other && !(free(x) && free(y)) {
+                    Outcome::Different
+                } else {
+                    self.in_any_order(x, y)
+                }
+            }
             // The solution set {5} and the solution 5 are the same answer.
             (Expr::Set(items), other) | (other, Expr::Set(items))
                 if items.len() == 1 && !is_collection(other) =>

@@ -1,6 +1,6 @@
 //! LaTeX, plain text and typographic symbols as one stream of tokens.
 
-use super::names::{self, COMMANDS, FUNCTIONS, SHORT_WORDS, UNITS};
+use super::names::{self, COMMANDS, FUNCTIONS, GREEK, SHORT_WORDS, SYMBOLS, UNITS};
 
 /// How a comma between digits is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub enum Kind {
     Number,
     /// A letter or the name of a symbol.
     Symbol,
+    /// A command that is not known: the name of something where it stands alone, else perhaps an
+    /// operator whose sides must not change places.
+    Unknown,
     /// The name of a function or operator that takes what follows.
     Function,
     /// Punctuation, brackets and operators, one character each; see [`lex`].
@@ -318,6 +321,10 @@ impl<'a> Lexer<'a> {
         self.take(1);
         let name = self.take(name_len);
         let Some(sign) = names::sign(name) else { return self.named(name) };
+        // `45\circ` are degrees, but `f\circ g` is a composition.
+        if name == "circ" && self.out.last().is_some_and(|last| last.kind == Kind::Symbol) {
+            return None;
+        }
         self.push(Kind::Sign(sign), name);
         Some(())
     }
@@ -416,7 +423,10 @@ impl<'a> Lexer<'a> {
                     self.letters(rest);
                 }
                 Some(("mbox" | "text", rest)) => self.push(Kind::Word, rest),
-                _ => self.push(Kind::Symbol, name),
+                _ if GREEK.contains(&name) || SYMBOLS.contains(&name) => {
+                    self.push(Kind::Symbol, name);
+                }
+                _ => self.push(Kind::Unknown, name),
             }
         }
         Some(())

@@ -64,6 +64,54 @@ pub const SHORT_WORDS: [&str; 34] = [
     "new", "per", "how", "who", "her", "his",
 ];
 
+/// Greek letters that may stand for a number.
+pub const GREEK: [&str; 28] = [
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda", "mu",
+    "nu", "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Omega", "Delta", "Phi",
+    "Psi", "Lambda", "Sigma", "Theta", "iota",
+];
+/// LaTeX's other letters and signs that stand for something of their own.
+pub const SYMBOLS: [&str; 38] = [
+    "pi",
+    "Gamma",
+    "Pi",
+    "Upsilon",
+    "Xi",
+    "varphi",
+    "varepsilon",
+    "vartheta",
+    "varrho",
+    "varsigma",
+    "varpi",
+    "varkappa",
+    "upsilon",
+    "ell",
+    "hbar",
+    "hslash",
+    "imath",
+    "jmath",
+    "aleph",
+    "beth",
+    "wp",
+    "infty",
+    "emptyset",
+    "varnothing",
+    "angle",
+    "triangle",
+    "partial",
+    "nabla",
+    "square",
+    "Box",
+    "dagger",
+    "bot",
+    "top",
+    "heartsuit",
+    "spadesuit",
+    "clubsuit",
+    "diamondsuit",
+    "eth",
+];
+
 /// The sign that a command of LaTeX stands for.
 pub fn sign(name: &str) -> Option<char> {
     Some(match name {

@@ -1,7 +1,8 @@
 //! The factors of a product: numbers, names, functions, brackets, LaTeX's commands, units.
 
-use super::expression::Expr;
+use super::expression::{Expr, Relation};
 use super::lexer::{Kind, Token};
+use super::names;
 use super::numeral::{self, number};
 use super::parser::{Parser, times};
 use super::units;
@@ -114,6 +115,7 @@ impl Parser<'_> {
         match token.kind {
             Kind::Number => self.numeral(token),
             Kind::Symbol => self.symbol(token.text),
+            Kind::Unknown => Some(Expr::Symbol(token.text.to_owned())),
             Kind::Function => self.function(token.text),
             Kind::Command => self.command(token.text),
             Kind::Word => self.word(token),
@@ -308,10 +310,9 @@ impl Parser<'_> {
                     return Some((items, end));
                 }
                 Some(',' | ';' | '∧' | '∨') if !items.is_empty() => self.at += 1,
-                // `{x | x > 1}` and `{x : x > 1}`: the condition says it all.
                 Some('|' | '∣' | ':') if close == '⦄' && items.len() == 1 => {
                     self.at += 1;
-                    items = vec![self.list()?];
+                    items = vec![such_that(items.remove(0), self.list()?)];
                 }
                 _ => items.push(self.relation()?),
             }
@@ -333,8 +334,12 @@ impl Parser<'_> {
             '⟨' => Some(Expr::Group('(', self.items('⟩')?.0, ')')),
             '⦃' => {
                 let (mut items, _) = self.items('⦄')?;
-                let condition = |item: &Expr| matches!(item, Expr::Relation(..) | Expr::List(..));
-                if items.len() == 1 && condition(&items[0]) {
+                let described = |item: &Expr| match item {
+                    Expr::Relation(..) | Expr::List(..) => true,
+                    Expr::Call(name, _) => name == SUCH_THAT,
+                    _ => false,
+                };
+                if items.len() == 1 && described(&items[0]) {
                     return items.pop();
                 }
                 Some(Expr::Set(items))
@@ -423,6 +428,22 @@ impl Parser<'_> {
     }
 }
 
+/// `{2k : k ∈ ℤ}` as a call of what stands before and behind the bar.
+pub const SUCH_THAT: &str = "such that";
+
+/// In `{x | x > 1}` and `{x ∈ ℝ : x > 1}` the condition says it all.
+fn such_that(head: Expr, condition: Expr) -> Expr {
+    let real = match &head {
+        Expr::Symbol(_) => true,
+        Expr::Relation(items, relations) => {
+            relations[..] == [Relation::In]
+                && matches!(&items[..], [Expr::Symbol(_), Expr::Symbol(set)] if set == "ℝ")
+        }
+        _ => false,
+    };
+    if real { condition } else { Expr::call(SUCH_THAT, vec![head, condition]) }
+}
+
 /// Words of sentences, which are no units.
 const SENTENCE: [&str; 18] = [
     "is",
@@ -450,15 +471,9 @@ pub fn is_factor(name: &str) -> bool {
     let letter = name.split(['_', '′']).next().unwrap_or(name);
     let function =
         matches!(letter, "f" | "g" | "h" | "F" | "G" | "H" | "Gamma") || name.contains('′');
-    let symbol = letter.chars().count() == 1 || GREEK.contains(&letter);
+    let symbol = letter.chars().count() == 1 || names::GREEK.contains(&letter);
     symbol && !function
 }
-
-const GREEK: [&str; 28] = [
-    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda", "mu",
-    "nu", "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Omega", "Delta", "Phi",
-    "Psi", "Lambda", "Sigma", "Theta", "iota",
-];
 
 fn is_constant(name: &str) -> bool {
     matches!(name, "pi" | "e" | "i" | "infty" | "∞" | "angle" | "triangle" | "cdot")

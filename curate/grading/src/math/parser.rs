@@ -92,10 +92,11 @@ impl<'a> Parser<'a> {
     /// Items parted by commas, `and`, `or`; a single one is itself.
     pub fn list(&mut self) -> Option<Expr> {
         let mut items = vec![self.relation()?];
-        let mut joint = Joint::And;
+        let (mut joint, mut logic) = (Joint::And, false);
         loop {
             let mut parted = false;
             while let Some(sign @ (',' | '∧' | '∨')) = self.sign() {
+                logic |= matches!(self.tokens[self.at].text, "land" | "wedge" | "lor" | "vee");
                 self.at += 1;
                 parted = true;
                 if sign == '∨' {
@@ -106,6 +107,10 @@ impl<'a> Parser<'a> {
                 break;
             }
             items.push(self.relation()?);
+        }
+        // `x > 1 \lor x < 0` is what `or` says, but `p \lor q` is one value.
+        if logic && !items.iter().all(|item| matches!(item, Expr::Relation(..))) {
+            return None;
         }
         Some(if items.len() == 1 { items.remove(0) } else { Expr::List(items, joint) })
     }
@@ -219,9 +224,10 @@ impl<'a> Parser<'a> {
         loop {
             left = match self.sign() {
                 Some('*') => {
+                    let cross = self.crosses(&left);
                     self.at += 1;
                     let right = self.signed_factor()?;
-                    times(left, right)
+                    if cross { Expr::call("cross", vec![left, right]) } else { times(left, right) }
                 }
                 Some('/') => {
                     self.at += 1;
@@ -234,6 +240,17 @@ impl<'a> Parser<'a> {
                 _ => return Some(left),
             };
         }
+    }
+
+    /// Is this `\times` between two vectors, whose order matters?
+    fn crosses(&self, left: &Expr) -> bool {
+        const VECTORS: [&str; 5] = ["vec", "overrightarrow", "mathbf", "boldsymbol", "bm"];
+        let number = matches!(left, Expr::Number(_) | Expr::Decimal(..));
+        let next = self.tokens.get(self.at + 1);
+        let vector =
+            next.is_some_and(|next| next.kind == Kind::Command && VECTORS.contains(&next.text));
+        let cross = self.peek().is_some_and(|token| token.text == "times");
+        cross && !number && vector
     }
 
     /// A factor that may carry a sign: `2 * -3`.
@@ -249,6 +266,9 @@ impl<'a> Parser<'a> {
     fn juxtaposed(&mut self, left: Expr) -> Option<Expr> {
         let before = self.tokens[self.at - 1];
         let here = self.peek()?;
+        if before.kind == Kind::Unknown {
+            return None;
+        }
         if let (Expr::Quantity(value, unit), Kind::Number) = (&left, here.kind) {
             // `3 hours 20 minutes`
             let right = self.factor()?;
@@ -289,7 +309,7 @@ impl<'a> Parser<'a> {
         match token.kind {
             Kind::Number | Kind::Symbol | Kind::Function => true,
             Kind::Command => !matches!(token.text, "end" | "choose" | "mod" | "bmod" | "pmod"),
-            Kind::Word => false,
+            Kind::Word | Kind::Unknown => false,
             Kind::Sign(sign) => match sign {
                 '(' | '[' | '{' | '⌊' | '⌈' => true,
                 '|' => self.bars == 0 && self.colons,

@@ -3,6 +3,7 @@
 use super::compare::{Comparison, Outcome, is_collection};
 use super::expression::{Expr, Relation};
 use super::form::form;
+use super::names::FUNCTIONS;
 use super::probe::{self, Probe};
 use super::sets;
 
@@ -60,6 +61,27 @@ fn is_name(expr: &Expr) -> bool {
         Expr::Quantity(inner, unit) if unit != "%" => is_name(inner),
         _ => false,
     }
+}
+
+/// Are the items values, or values of one name, so that `and` between them says no more than `or`?
+pub fn are_alternatives(items: &[Expr]) -> bool {
+    let values = items.iter().all(|item| !matches!(item, Expr::Relation(..)));
+    let mut names = items.iter().map(|item| named_value(item).and_then(|(name, _)| name));
+    let first = names.next().flatten();
+    values || first.is_some() && names.all(|name| name == first)
+}
+
+/// Items in the order of the symbols that they give a value to, if all do: `y = 2, x = 1` is (1, 2).
+pub fn sorted_by_name(items: &[Expr]) -> Vec<Expr> {
+    let symbol = |item: &Expr| match named_value(item) {
+        Some((Some(Expr::Symbol(name)), _)) => Some(name.clone()),
+        _ => None,
+    };
+    let mut sorted = items.to_vec();
+    if sorted.iter().all(|item| symbol(item).is_some()) {
+        sorted.sort_by_key(symbol);
+    }
+    sorted
 }
 
 /// A relation against an answer that is none.
@@ -139,11 +161,14 @@ fn same_name(name: Option<&Expr>, other: Option<&Expr>, value: &Expr) -> Option<
     match (name, other) {
         (None, None) => Some(value.clone()),
         (Some(Expr::Call(f, x)), Some(Expr::Call(g, y))) if f == g && x.len() == y.len() => {
-            let symbols = |items: &[Expr]| items.iter().all(|item| matches!(item, Expr::Symbol(_)));
             if x == y {
                 return Some(value.clone());
             }
-            (symbols(x) && symbols(y)).then(|| renamed(value, y, x))
+            // `f(n) = 2n` and `f(x) = 2x`, but P(A) = 1 and P(B) = 1 speak of two things.
+            let variable = |item: &Expr| matches!(item, Expr::Symbol(name) if !name.starts_with(char::is_uppercase));
+            let defined = |item: &Expr| variable(item) && value.any(&|part| part == item);
+            let free = !FUNCTIONS.contains(&f.as_str());
+            (free && x.iter().all(variable) && y.iter().all(defined)).then(|| renamed(value, y, x))
         }
         (Some(a), Some(b)) => (a == b).then(|| value.clone()),
         _ => None,
