@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 
-use crate::math::{Comma, Expr, Outcome, Reading, compare, in_words, parse};
+use crate::math::{Comma, Expr, Outcome, Reading, compare, in_words, modifies, parse};
 use crate::text::{folded, is_words, normalise, strip_outside, time};
 use crate::{Mode, choice, extract};
 
@@ -137,8 +137,10 @@ impl Side {
             }
         }
         match extract(text, Mode::Strict) {
-            Some(answer) => Side::of_answer(&answer.text),
-            None => Side::of_answer(text),
+            Some(answer) if boxed || stands_alone(&answer.text, text) => {
+                Side::of_answer(&answer.text)
+            }
+            _ => Side::of_answer(text),
         }
     }
 
@@ -178,6 +180,15 @@ impl Display for Side {
             }
         }
     }
+}
+
+/// Is what was found in a sentence its answer, not a part of what it says, as in `more than 5`,
+/// `the square root of 5` and `5 is wrong`?
+fn stands_alone(found: &str, sentence: &str) -> bool {
+    let Some((before, behind)) = sentence.rsplit_once(found) else { return true };
+    let last = before.trim_end_matches(|c: char| !c.is_alphabetic());
+    let last = last.rsplit(|c: char| !c.is_alphabetic()).next().unwrap_or("");
+    !modifies(last) && !matches!(last, "of" | "times") && !modifies(behind)
 }
 
 /// The trees of a text: one for each way to read its commas and its logarithms.

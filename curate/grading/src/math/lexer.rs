@@ -410,7 +410,7 @@ impl<'a> Lexer<'a> {
             self.push(Kind::Function, name);
         } else {
             // `\cotx` lost its space on the way; `\mboxcm` and the like are handled as words.
-            let glued = FUNCTIONS.iter().chain(&["pi", "mbox", "text"]).find(|known| {
+            let glued = FUNCTIONS.iter().chain(&["pi", "mbox", "text", "quad"]).find(|known| {
                 name.strip_prefix(**known).is_some_and(|rest| !rest.is_empty() && known.len() > 1)
             });
             match glued.map(|known| name.split_at(known.len())) {
@@ -420,6 +420,10 @@ impl<'a> Lexer<'a> {
                 }
                 Some(("pi", rest)) if rest.len() == 1 => {
                     self.push(Kind::Symbol, "pi");
+                    self.letters(rest);
+                }
+                Some(("quad", rest)) if rest.len() == 1 => {
+                    self.spaced = true;
                     self.letters(rest);
                 }
                 Some(("mbox" | "text", rest)) => self.push(Kind::Word, rest),

@@ -25,5 +25,6 @@ mod units;
 pub use compare::{Outcome, compare};
 pub use expression::Expr;
 pub use lexer::Comma;
+pub use names::modifies;
 pub use numeral::in_words;
 pub use parser::{Reading, parse};

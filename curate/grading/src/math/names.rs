@@ -156,3 +156,105 @@ pub fn sign(name: &str) -> Option<char> {
         _ => return None,
     })
 }
+
+/// Words of sentences, which are no units.
+const SENTENCE: [&str; 18] = [
+    "is",
+    "are",
+    "was",
+    "so",
+    "we",
+    "it",
+    "if",
+    "then",
+    "not",
+    "which",
+    "that",
+    "therefore",
+    "answer",
+    "because",
+    "since",
+    "hence",
+    "thus",
+    "where",
+];
+/// Words that make another number of the one beside them, or say that it is not the one.
+const MODIFIERS: [&str; 62] = [
+    "dozen",
+    "score",
+    "half",
+    "halves",
+    "third",
+    "quarter",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+    "hundredth",
+    "thousandth",
+    "millionth",
+    "billionth",
+    "lakh",
+    "crore",
+    "googol",
+    "factorial",
+    "twice",
+    "thrice",
+    "double",
+    "triple",
+    "plus",
+    "minus",
+    "negative",
+    "over",
+    "divided",
+    "multiplied",
+    "raised",
+    "power",
+    "root",
+    "log",
+    "modulo",
+    "multiple",
+    "divisible",
+    "base",
+    "binary",
+    "hex",
+    "less",
+    "more",
+    "fewer",
+    "greater",
+    "least",
+    "most",
+    "below",
+    "above",
+    "under",
+    "exceeds",
+    "than",
+    "except",
+    "rather",
+    "instead",
+    "no",
+    "not",
+    "neither",
+    "never",
+    "false",
+    "wrong",
+    "impossible",
+];
+
+/// Does one of the words make another number of the one beside them?
+pub fn modifies(words: &str) -> bool {
+    words.split(|c: char| !c.is_alphabetic()).any(|word| {
+        let lower = word.to_lowercase();
+        let single = lower.strip_suffix('s').unwrap_or(&lower);
+        MODIFIERS.contains(&lower.as_str()) || MODIFIERS.contains(&single)
+    })
+}
+
+/// May the words be a unit, or the next word of one? `5 m squared` is 5 m², but not `5 squared`.
+pub fn may_be_unit(words: &str, first: bool) -> bool {
+    let power = first && matches!(words.trim(), "squared" | "cubed");
+    !power && !SENTENCE.contains(&words) && !modifies(words)
+}

@@ -399,7 +399,7 @@ impl Parser<'_> {
         while let Some(token) = self.peek() {
             let next = self.tokens.get(self.at + 1).map(|next| next.kind);
             match token.kind {
-                Kind::Word if SENTENCE.contains(&token.text) => return None,
+                Kind::Word if !names::may_be_unit(token.text, unit.is_empty()) => return None,
                 Kind::Word => {
                     unit.push_str(if unit.is_empty() || unit.ends_with(['/', '*']) {
                         ""
@@ -443,28 +443,6 @@ fn such_that(head: Expr, condition: Expr) -> Expr {
     };
     if real { condition } else { Expr::call(SUCH_THAT, vec![head, condition]) }
 }
-
-/// Words of sentences, which are no units.
-const SENTENCE: [&str; 18] = [
-    "is",
-    "are",
-    "was",
-    "so",
-    "we",
-    "it",
-    "if",
-    "then",
-    "not",
-    "which",
-    "that",
-    "therefore",
-    "answer",
-    "because",
-    "since",
-    "hence",
-    "thus",
-    "where",
-];
 
 /// Does the name stand for a number, so that brackets behind it multiply?
 pub fn is_factor(name: &str) -> bool {
