@@ -191,8 +191,18 @@ fn stands_alone(found: &str, sentence: &str) -> bool {
     !modifies(last) && !matches!(last, "of" | "times") && !modifies(behind)
 }
 
+/// Is it a date as `2021-01-02`, no difference?
+fn is_date(text: &str) -> bool {
+    let parts: Vec<_> = text.split('-').collect();
+    let digits = text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    digits && matches!(parts[..], [y, m, d] if y.len() == 4 && m.len() < 3 && d.len() < 3)
+}
+
 /// The trees of a text: one for each way to read its commas and its logarithms.
 fn readings_of(text: &str) -> Vec<Expr> {
+    if is_date(text) {
+        return Vec::new();
+    }
     let comma = text
         .as_bytes()
         .windows(3)

@@ -19,8 +19,12 @@ impl Parser<'_> {
     pub fn command(&mut self, name: &str) -> Option<Expr> {
         match name {
             "frac" | "dfrac" | "tfrac" | "cfrac" => {
+                let derivative = self.differentials || self.is_derivative();
+                let outside = std::mem::replace(&mut self.differentials, derivative);
                 let above = self.argument()?;
-                Some(above.over(self.argument()?))
+                let below = self.argument()?;
+                self.differentials = outside;
+                Some(above.over(below))
             }
             "binom" | "tbinom" | "dbinom" => {
                 let above = self.argument()?;
@@ -65,6 +69,27 @@ impl Parser<'_> {
         }
     }
 
+    /// Is the fraction whose numerator stands here a derivative, as `\frac{d^2y}{dx^2}` is?
+    fn is_derivative(&self) -> bool {
+        let mut open = 0usize;
+        let above = self.tokens[self.at..].iter().take_while(|token| {
+            match token.kind {
+                Kind::Sign('{') => open += 1,
+                Kind::Sign('}') => open = open.saturating_sub(1),
+                _ => {}
+            }
+            open > 0
+        });
+        let above = &self.tokens[self.at..self.at + above.count().max(1)];
+        let behind = self.tokens[self.at + above.len()..]
+            .iter()
+            .filter(|token| !matches!(token.kind, Kind::Sign('{' | '}')));
+        let below: Vec<_> = behind.take(2).collect();
+        let [mark, variable] = below[..] else { return false };
+        let marks = DIFFERENTIALS.contains(&mark.text) && variable.kind == Kind::Symbol;
+        marks && above.iter().any(|token| token.text == mark.text)
+    }
+
     /// `\sum_{k=1}^{n} …` and its relatives, not evaluated: an operator of bounds and body.
     fn big_operator(&mut self, name: &str) -> Option<Expr> {
         let (mut low, mut high) = (Expr::Symbol(String::new()), Expr::Symbol(String::new()));
@@ -73,16 +98,20 @@ impl Parser<'_> {
             let bound = self.bound()?;
             if sign == '_' { low = bound } else { high = bound }
         }
+        let outside = std::mem::replace(&mut self.differentials, name.ends_with("int"));
         let body = self.product()?;
+        self.differentials = outside;
         Some(Expr::call(name, vec![low, high, body]))
     }
 
     fn bound(&mut self) -> Option<Expr> {
         let (start, bars, colons) = (self.at, self.bars, self.colons);
+        let differentials = self.differentials;
         if let Some(bound) = self.argument() {
             return Some(bound);
         }
         (self.at, self.bars, self.colons) = (start, bars, colons);
+        self.differentials = differentials;
         // `x \to 0` is no relation that is known here
         Some(Expr::Symbol(self.index()?))
     }
@@ -122,6 +151,9 @@ impl Parser<'_> {
         Some(if name == "vmatrix" { Expr::call("det", vec![matrix]) } else { matrix })
     }
 }
+
+/// What makes one symbol with the letter behind it in a derivative and below an integral.
+pub const DIFFERENTIALS: [&str; 3] = ["d", "partial", "Delta"];
 
 /// A capital letter.
 fn is_point(expr: &Expr) -> bool {

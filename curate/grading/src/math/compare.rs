@@ -51,7 +51,7 @@ pub struct Comparison {
 /// Compares two whole answers.
 pub fn compare(a: &Expr, b: &Expr) -> Outcome {
     let mut comparison = Comparison { exact: Exact::new(WORK), left: COMPARISONS };
-    comparison.answers(&both_signs(a), &both_signs(b))
+    comparison.whole(&both_signs(a), &both_signs(b))
 }
 
 /// `±` as what it stands for: an answer with each sign.
@@ -79,6 +79,18 @@ fn both_signs(expr: &Expr) -> Expr {
 }
 
 impl Comparison {
+    /// Two whole answers: the solution set {5} and the solution 5 are the same, but no parts are.
+    pub fn whole(&mut self, a: &Expr, b: &Expr) -> Outcome {
+        match (a, b) {
+            (Expr::Set(items), other) | (other, Expr::Set(items))
+                if items.len() == 1 && !is_collection(other) && !is_collection(&items[0]) =>
+            {
+                self.answers(&items[0], other).by("collection")
+            }
+            _ => self.answers(a, b),
+        }
+    }
+
     /// Two answers or parts of answers.
     pub fn answers(&mut self, a: &Expr, b: &Expr) -> Outcome {
         if a == b {
@@ -204,8 +216,8 @@ impl Comparison {
                 if x.iter().chain(y).any(is_collection) {
                     return self.in_any_order(x, y).by("collection");
                 }
-                let x = relation::sorted_by_name(x);
-                self.in_order(&x, y)
+                let (x, y) = (relation::sorted_by_name(x), relation::sorted_by_name(y));
+                self.in_order(&x, &y)
             }
             (Expr::List(x, joint), Expr::List(y, other)) => {
                 let free = |items| relation::are_alternatives(items);
@@ -215,14 +227,10 @@ impl Comparison {
                     self.in_any_order(x, y)
                 }
             }
-            // The solution set {5} and the solution 5 are the same answer.
-            (Expr::Set(items), other) | (other, Expr::Set(items))
-                if items.len() == 1 && !is_collection(other) =>
-            {
-                self.answers(&items[0], other)
-            }
-            (Expr::Set(x), Expr::Set(y) | Expr::List(y, _)) | (Expr::List(x, _), Expr::Set(y)) => {
-                self.as_sets(x, y)
+            (Expr::Set(x), Expr::Set(y)) => self.as_sets(x, y),
+            // Who lists something twice in so many words means it.
+            (Expr::Set(set), Expr::List(list, _)) | (Expr::List(list, _), Expr::Set(set)) => {
+                if list.len() > set.len() { Outcome::Different } else { self.as_sets(set, list) }
             }
             _ => Outcome::Unknown,
         };

@@ -1,5 +1,6 @@
 //! The factors of a product: numbers, names, functions, brackets, LaTeX's commands, units.
 
+use super::command::DIFFERENTIALS;
 use super::expression::{Expr, Relation};
 use super::lexer::{Kind, Token};
 use super::names;
@@ -13,8 +14,7 @@ impl Parser<'_> {
         let mut base = self.deeper(Self::primary)?;
         if let Expr::Call(name, arguments) = &mut base {
             // `k(n-k)!` and `x(x+1)^2` are products: what follows belongs to the bracket.
-            let product = arguments.len() == 1 && is_factor(name);
-            if product && matches!(self.sign(), Some('^' | '!')) {
+            if is_factor(name, arguments) && matches!(self.sign(), Some('^' | '!')) {
                 let front = Expr::Symbol(std::mem::take(name));
                 let bracket = arguments.remove(0);
                 return Some(times(front, self.raised(bracket)?));
@@ -136,6 +136,11 @@ impl Parser<'_> {
             "π" => "pi".to_owned(),
             text => text.to_owned(),
         };
+        if self.differentials && DIFFERENTIALS.contains(&text) {
+            let variable = self.peek().filter(|next| next.kind == Kind::Symbol);
+            name.push_str(variable.map_or("", |variable| variable.text));
+            self.at += usize::from(variable.is_some());
+        }
         if self.eat('_') {
             name = format!("{name}_{}", self.index()?);
         }
@@ -444,13 +449,18 @@ fn such_that(head: Expr, condition: Expr) -> Expr {
     if real { condition } else { Expr::call(SUCH_THAT, vec![head, condition]) }
 }
 
-/// Does the name stand for a number, so that brackets behind it multiply?
-pub fn is_factor(name: &str) -> bool {
+/// Do the brackets behind the name multiply, as in `k(n-k)`? Around a lone number or letter they
+/// hold an argument: `P(0)`, `y(x)`.
+pub fn is_factor(name: &str, arguments: &[Expr]) -> bool {
+    const FUNCTIONS: [&str; 12] = ["f", "g", "h", "F", "G", "H", "E", "O", "P", "S", "T", "Gamma"];
+    let lone = |argument: &Expr| match argument {
+        Expr::Number(_) | Expr::Decimal(..) | Expr::Symbol(_) | Expr::Text(_) => true,
+        other => matches!(other, Expr::Pi | Expr::E | Expr::I | Expr::Infinity),
+    };
     let letter = name.split(['_', '′']).next().unwrap_or(name);
-    let function =
-        matches!(letter, "f" | "g" | "h" | "F" | "G" | "H" | "Gamma") || name.contains('′');
     let symbol = letter.chars().count() == 1 || names::GREEK.contains(&letter);
-    symbol && !function
+    let function = FUNCTIONS.contains(&letter) || name.contains('′');
+    symbol && !function && matches!(arguments, [argument] if !lone(argument))
 }
 
 fn is_constant(name: &str) -> bool {

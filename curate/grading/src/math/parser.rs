@@ -21,7 +21,8 @@ pub struct Reading {
 /// The tree of a text, or `None` when it is not one piece of mathematics.
 pub fn parse(text: &str, reading: Reading) -> Option<Expr> {
     let tokens = lex(text, reading.comma)?;
-    let mut parser = Parser { tokens, at: 0, depth: 0, bars: 0, colons: true, reading };
+    let mut parser =
+        Parser { tokens, at: 0, depth: 0, bars: 0, colons: true, differentials: false, reading };
     let expr = parser.statement()?;
     (parser.at == parser.tokens.len()).then_some(expr)
 }
@@ -34,6 +35,8 @@ pub struct Parser<'a> {
     pub bars: usize,
     /// Is a colon a ratio here, not the `such that` of a set?
     pub colons: bool,
+    /// Are `d` and the letter behind it one symbol here?
+    pub differentials: bool,
     pub reading: Reading,
 }
 

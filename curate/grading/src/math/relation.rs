@@ -1,6 +1,9 @@
 //! Equations and inequalities, against each other and against bare values.
 
+use num_traits::Signed;
+
 use super::compare::{Comparison, Outcome, is_collection};
+use super::exact::Form;
 use super::expression::{Expr, Relation};
 use super::form::form;
 use super::names::FUNCTIONS;
@@ -87,7 +90,7 @@ pub fn sorted_by_name(items: &[Expr]) -> Vec<Expr> {
 /// A relation against an answer that is none.
 pub fn with_value(comparison: &mut Comparison, relation: &Expr, other: &Expr) -> Outcome {
     if let Some((_, value)) = named_value(relation) {
-        return comparison.answers(value, other).by("equation");
+        return comparison.whole(value, other).by("equation");
     }
     if is_collection(other) {
         return match sets::compare(comparison, relation, other) {
@@ -132,7 +135,7 @@ pub fn relations(comparison: &mut Comparison, a: &Expr, b: &Expr) -> Outcome {
     if let (Some((name, value)), Some((other, other_value))) = (named_value(a), named_value(b))
         && let Some(renamed) = same_name(name, other, other_value)
     {
-        let outcome = comparison.answers(value, &renamed).by("equation");
+        let outcome = comparison.whole(value, &renamed).by("equation");
         if outcome.is_equal() || by.len() > 1 || other_by.len() > 1 {
             return outcome;
         }
@@ -221,8 +224,15 @@ fn equations(comparison: &mut Comparison, x: &[Expr], y: &[Expr]) -> Outcome {
 /// Are all sides exactly known, so that another form is another relation?
 fn polynomials(comparison: &mut Comparison, x: &[Expr], y: &[Expr]) -> bool {
     let exact = &mut comparison.exact;
-    let mut known = |items| form(exact, &moved(items)).is_ok_and(|form| exact.certain(&form));
+    let mut known = |items| {
+        form(exact, &moved(items)).is_ok_and(|form| exact.certain(&form) && !divides(&form))
+    };
     known(x) && known(y)
+}
+
+/// Is something unknown divided by?
+fn divides(form: &Form) -> bool {
+    form.under.len() > 1 || form.over.keys().flatten().any(|(_, exponent)| exponent.is_negative())
 }
 
 /// `f < 0` and `g < 0` where `f` is a positive multiple of `g`; `None` when that is not seen.
@@ -239,7 +249,7 @@ fn inequalities(
     let ((f, strict), (g, other_strict)) = (below(x, by), below(y, other_by));
     let exact = &mut comparison.exact;
     let (a, b) = (form(exact, &f).ok()?, form(exact, &g).ok()?);
-    if a.under.len() > 1 || b.under.len() > 1 {
+    if divides(&a) || divides(&b) {
         return None; // a denominator's sign is not known
     }
     let (p, q) = (exact.up_to_factor(&a).ok()?, exact.up_to_factor(&b).ok()?);

@@ -71,11 +71,19 @@ fn singular(word: &str) -> String {
     format!("{name}{power}")
 }
 
-/// `1000 m` as value and unit, where the other side shows that the letter is a unit.
+/// `1000 m` and `1000 m^2` as value and unit, where the other side shows that the letter is a unit.
 pub fn letter(expr: &Expr) -> Option<(Expr, String)> {
     let Expr::Product(items) = expr else { return None };
-    let (Expr::Symbol(name), rest) = items.split_last()? else { return None };
-    Some((Expr::Product(rest.to_vec()), name.clone()))
+    let (last, rest) = items.split_last()?;
+    let unit = match last {
+        Expr::Symbol(unit) => unit.clone(),
+        Expr::Power(base, power) => match (&**base, &**power) {
+            (Expr::Symbol(unit), Expr::Number(power)) => format!("{unit}{power}"),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some((Expr::Product(rest.to_vec()), unit))
 }
 
 /// How many of the second unit are one of the first, when both measure the same.
