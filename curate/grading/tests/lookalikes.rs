@@ -250,3 +250,28 @@ fn calls_and_dates() {
         ("2021-1", "2020"),
     ]);
 }
+
+/// What was not read before, or read as something else.
+#[test]
+fn also_understood() {
+    same(&[
+        (r"\operatorname{arcsec}(2)", r"\frac\pi3"),
+        (r"\sec^{-1}(2)", r"\frac\pi3"),
+        (r"\arccsc 2", r"\frac\pi6"),
+        ("F_{n+1}", "F_{1+n}"),
+        ("1 m^2", "10000 cm^2"),
+        ("3 kJ", "3000 J"),
+        (r"5\text{ m s}^{-1}", r"5\text{ m/s}"),
+        (r"12\text{ million dollars}", "12000000"),
+        ("3 hours and 20 minutes", "200 minutes"),
+        ("x=1,y=2", "1,2"),
+    ]);
+    differ(&[
+        ("1 in 5", "5"),
+        ("x=1,y=2", "2,1"),
+        (r"5\text{ m s}^{-1}", r"5\text{ m s}"),
+        ("3 hours and 20 minutes", "20 minutes"),
+        (r"12\text{ million dollars}", "12"),
+    ]);
+    unparsed(&[("x^2<1", "(-1,1)")]);
+}

@@ -71,6 +71,9 @@ impl Parser<'_> {
 
     /// Is the fraction whose numerator stands here a derivative, as `\frac{d^2y}{dx^2}` is?
     fn is_derivative(&self) -> bool {
+        if self.peek().is_none() {
+            return false;
+        }
         let mut open = 0usize;
         let above = self.tokens[self.at..].iter().take_while(|token| {
             match token.kind {

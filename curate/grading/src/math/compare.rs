@@ -220,11 +220,12 @@ impl Comparison {
                 self.in_order(&x, &y)
             }
             (Expr::List(x, joint), Expr::List(y, other)) => {
-                let free = |items| relation::are_alternatives(items);
-                if joint != other && !(free(x) && free(y)) {
-                    Outcome::Different
-                } else {
-                    self.in_any_order(x, y)
+                match (relation::are_alternatives(x), relation::are_alternatives(y)) {
+                    (true, true) => self.in_any_order(x, y),
+                    _ if joint != other => Outcome::Different,
+                    (false, false) => self.in_any_order(x, y),
+                    // `x = 1, y = 2` against `1, 2`
+                    _ => self.in_order(&relation::sorted_by_name(x), &relation::sorted_by_name(y)),
                 }
             }
             (Expr::Set(x), Expr::Set(y)) => self.as_sets(x, y),

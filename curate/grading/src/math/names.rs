@@ -179,7 +179,7 @@ const SENTENCE: [&str; 18] = [
     "where",
 ];
 /// Words that make another number of the one beside them, or say that it is not the one.
-const MODIFIERS: [&str; 62] = [
+const MODIFIERS: [&str; 64] = [
     "dozen",
     "score",
     "half",
@@ -242,6 +242,8 @@ const MODIFIERS: [&str; 62] = [
     "false",
     "wrong",
     "impossible",
+    "undefined",
+    "imaginary",
 ];
 
 /// Does one of the words make another number of the one beside them?

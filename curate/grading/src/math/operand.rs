@@ -4,9 +4,8 @@ use super::command::DIFFERENTIALS;
 use super::expression::{Expr, Relation};
 use super::lexer::{Kind, Token};
 use super::names;
-use super::numeral::{self, number};
+use super::numeral::number;
 use super::parser::{Parser, times};
-use super::units;
 
 impl Parser<'_> {
     /// A primary with its powers and what else stands behind it: `x^2`, `n!`, `90^\circ`, `5\%`.
@@ -142,7 +141,10 @@ impl Parser<'_> {
             self.at += usize::from(variable.is_some());
         }
         if self.eat('_') {
-            name = format!("{name}_{}", self.index()?);
+            let index = self.index()?;
+            let mut terms: Vec<_> = index.split('+').collect();
+            terms.sort_unstable(); // F_{1+n} is F_{n+1}
+            name = format!("{name}_{}", terms.join("+"));
         }
         while self.eat('′') {
             name.push('′');
@@ -214,7 +216,7 @@ impl Parser<'_> {
                 break;
             }
         }
-        let mut arguments = match self.sign() {
+        let arguments = match self.sign() {
             Some('(' | '[') => {
                 let close = if self.eat('(') {
                     ')'
@@ -236,7 +238,8 @@ impl Parser<'_> {
             "atan" => "arctan",
             name => name,
         };
-        let inverse = power == Some(Expr::integer(-1)) && ["sin", "cos", "tan"].contains(&name);
+        const CIRCULAR: [&str; 6] = ["sin", "cos", "tan", "cot", "sec", "csc"];
+        let inverse = power == Some(Expr::integer(-1)) && CIRCULAR.contains(&name);
         let one = |mut arguments: Vec<Expr>| (arguments.len() == 1).then(|| arguments.remove(0));
         let value = match name {
             "√" | "sqrt" => one(arguments)?.raised_to(Expr::integer(1).over(Expr::integer(2))),
@@ -247,7 +250,8 @@ impl Parser<'_> {
                 let value = Expr::call("ln", vec![one(arguments)?]);
                 base.map_or(value.clone(), |base| value.over(Expr::call("ln", vec![base])))
             }
-            _ if inverse => Expr::Call(format!("arc{name}"), std::mem::take(&mut arguments)),
+            _ if inverse => inverse_of(name, one(arguments)?),
+            "arcsec" | "arccsc" => inverse_of(&name[3..], one(arguments)?),
             _ => Expr::Call(name.to_owned(), arguments),
         };
         if base.is_some() {
@@ -389,47 +393,14 @@ impl Parser<'_> {
         self.expect('}')?;
         Some(inner)
     }
+}
 
-    pub fn unit_follows(&self) -> bool {
-        self.peek().is_some_and(|token| token.kind == Kind::Word)
-    }
-
-    /// The words behind a value: `cm`, `km / h`, `cm^2`, `square units`, `any text`.
-    pub fn quantity(&mut self, value: Expr) -> Option<Expr> {
-        if let Some(scale) = self.peek().and_then(|token| numeral::scale(token.text)) {
-            self.at += 1;
-            return Some(times(value, Expr::Number(scale)));
-        }
-        let mut unit = String::new();
-        while let Some(token) = self.peek() {
-            let next = self.tokens.get(self.at + 1).map(|next| next.kind);
-            match token.kind {
-                Kind::Word if !names::may_be_unit(token.text, unit.is_empty()) => return None,
-                Kind::Word => {
-                    unit.push_str(if unit.is_empty() || unit.ends_with(['/', '*']) {
-                        ""
-                    } else {
-                        " "
-                    });
-                    unit.push_str(token.text);
-                }
-                Kind::Sign('/' | '*') if matches!(next, Some(Kind::Word | Kind::Symbol)) => {
-                    unit.push_str(token.text);
-                }
-                Kind::Symbol if unit.ends_with(['/', '*']) => unit.push_str(token.text),
-                Kind::Sign('^') => {
-                    self.at += 1;
-                    match self.index() {
-                        Some(power) => unit.push_str(&power),
-                        None => break,
-                    }
-                    continue;
-                }
-                _ => break,
-            }
-            self.at += 1;
-        }
-        Some(Expr::Quantity(Box::new(value), units::name(&unit)))
+/// The inverse of a circular function.
+fn inverse_of(name: &str, value: Expr) -> Expr {
+    match name {
+        "sec" => Expr::call("arccos", vec![Expr::integer(1).over(value)]),
+        "csc" => Expr::call("arcsin", vec![Expr::integer(1).over(value)]),
+        name => Expr::Call(format!("arc{name}"), vec![value]),
     }
 }
 

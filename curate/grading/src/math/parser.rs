@@ -5,7 +5,6 @@
 use super::expression::{Expr, Joint, Relation};
 use super::lexer::{Comma, Kind, Token, lex};
 use super::numeral::mixed;
-use super::units;
 
 /// Deeper nesting is not an answer that anyone wrote; it would only use up the stack.
 const DEEPEST: usize = 48;
@@ -115,7 +114,13 @@ impl<'a> Parser<'a> {
         if logic && !items.iter().all(|item| matches!(item, Expr::Relation(..))) {
             return None;
         }
-        Some(if items.len() == 1 { items.remove(0) } else { Expr::List(items, joint) })
+        Some(match &items[..] {
+            [_] => items.remove(0),
+            [a, b] if joint == Joint::And => {
+                Self::together(a, b).unwrap_or(Expr::List(items, joint))
+            }
+            _ => Expr::List(items, joint),
+        })
     }
 
     /// `a = b < c …`.
@@ -272,12 +277,10 @@ impl<'a> Parser<'a> {
         if before.kind == Kind::Unknown {
             return None;
         }
-        if let (Expr::Quantity(value, unit), Kind::Number) = (&left, here.kind) {
+        if let (Expr::Quantity(..), Kind::Number) = (&left, here.kind) {
             // `3 hours 20 minutes`
             let right = self.factor()?;
-            let Expr::Quantity(rest, smaller) = self.quantity(right)? else { return None };
-            let scaled = times((**value).clone(), Expr::Number(units::factor(unit, &smaller)?));
-            return Some(Expr::Quantity(Box::new(Expr::Sum(vec![scaled, *rest])), smaller));
+            return Self::together(&left, &self.quantity(right)?);
         }
         if here.kind == Kind::Number {
             // `1 2` is no product, but `5 1/2` is a mixed number.

@@ -28,7 +28,8 @@ fn named_value(relation: &Expr) -> Option<(Option<&Expr>, &Expr)> {
     let name = kept.iter().find(|item| is_name(item));
     let value = kept.iter().rev().find(|item| Some(*item) != name)?;
     let constant = |item: &Expr| !item.any(&|part| matches!(part, Expr::Symbol(_)));
-    (name.is_some() || kept.iter().all(constant)).then_some((name, value))
+    let equal = !relations.contains(&Relation::In) && kept.iter().all(constant); // `1 in 5`
+    (name.is_some() || equal).then_some((name, value))
 }
 
 /// Is it something that an equation gives a value to? A symbol, a function's value, a segment `AB`,
@@ -68,10 +69,12 @@ fn is_name(expr: &Expr) -> bool {
 
 /// Are the items values, or values of one name, so that `and` between them says no more than `or`?
 pub fn are_alternatives(items: &[Expr]) -> bool {
-    let values = items.iter().all(|item| !matches!(item, Expr::Relation(..)));
-    let mut names = items.iter().map(|item| named_value(item).and_then(|(name, _)| name));
-    let first = names.next().flatten();
-    values || first.is_some() && names.all(|name| name == first)
+    let mut name = None;
+    items.iter().all(|item| match (item, named_value(item)) {
+        (Expr::Relation(..), None) => false,
+        (Expr::Relation(..), Some((Some(here), _))) => *name.get_or_insert(here) == here,
+        _ => true,
+    })
 }
 
 /// Items in the order of the symbols that they give a value to, if all do: `y = 2, x = 1` is (1, 2).
@@ -105,14 +108,14 @@ pub fn with_value(comparison: &mut Comparison, relation: &Expr, other: &Expr) ->
 fn between(comparison: &mut Comparison, relation: &Expr, other: &Expr) -> Outcome {
     let (Expr::Relation(items, relations), Expr::Group(open, ends, close)) = (relation, other)
     else {
-        return Outcome::Different;
+        return Outcome::Unknown;
     };
     let brackets = match relations[..] {
         [Relation::Less, Relation::Less] => ('(', ')'),
         [Relation::Less, Relation::LessEqual] => ('(', ']'),
         [Relation::LessEqual, Relation::Less] => ('[', ')'),
         [Relation::LessEqual, Relation::LessEqual] => ('[', ']'),
-        _ => return Outcome::Different,
+        _ => return Outcome::Unknown,
     };
     if brackets != (*open, *close) {
         return Outcome::Different;
