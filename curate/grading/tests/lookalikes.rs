@@ -265,6 +265,27 @@ fn also_understood() {
         (r"12\text{ million dollars}", "12000000"),
         ("3 hours and 20 minutes", "200 minutes"),
         ("x=1,y=2", "1,2"),
+        (r"\frac12\begin{pmatrix}2\\4\end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
+        (r"A\cup B", r"B \cup A"),
+        (r"\approx 3.14", "3.14"),
+        (r"\sum_{i=1}^{10} i", "55"),
+        (r"\sum_{i=1}^n i^2", r"\sum_{k=1}^n k^2"),
+        (r"\sum_{i=1}^n\sum_{j=1}^i ij", r"\sum_{j=1}^n\sum_{k=1}^j kj"),
+        (r"\begin{vmatrix}a&b\\c&d\end{vmatrix}", "ad-bc"),
+        (r"\det\begin{pmatrix}1&2\\3&4\end{pmatrix}", "-2"),
+        (r"\begin{vmatrix}1&0&2\\0&1&0\\1&0&1\end{vmatrix}", "-1"),
+        (r"\begin{cases}x=1\\y=2\end{cases}", "x=1, y=2"),
+        ("½", "0.5"),
+        ("1½", "1.5"),
+        ("x⁴", "x^4"),
+        ("10⁻³", "0.001"),
+        ("∛8", "2"),
+        (r"0.\dot3", r"\frac13"),
+        (r"0.\dot{3}", r"\frac13"),
+        (r"0.1\overline6", r"\frac16"),
+        (r"(5, \\infty)", r"(5,\infty)"),
+        ("10 m/s", "10"),
+        (r"\Bbb R", r"\mathbb R"),
     ]);
     differ(&[
         ("1 in 5", "5"),
@@ -272,6 +293,13 @@ fn also_understood() {
         (r"5\text{ m s}^{-1}", r"5\text{ m s}"),
         ("3 hours and 20 minutes", "20 minutes"),
         (r"12\text{ million dollars}", "12"),
+        (r"\sum_{i=1}^n i^2", r"\sum_{k=1}^n k^3"),
+        (r"\sum_{i=1}^n\sum_{j=1}^n i^2j", r"\sum_{i=1}^n\sum_{j=1}^n ij"),
+        (r"\begin{vmatrix}a&b\\c&d\end{vmatrix}", "ad+bc"),
+        (r"\begin{cases}x=1\\y=2\end{cases}", "x=2, y=1"),
+        ("10⁻³", "1000"),
+        (r"0.\dot{1}\dot{8}", r"\frac{1}{9}"),
+        (r"A\setminus B", r"B \setminus A"),
     ]);
-    unparsed(&[("x^2<1", "(-1,1)")]);
+    unparsed(&[("x^2<1", "(-1,1)"), (r"A\setminus B", r"B\setminus A"), ("2(1,2)", "(2,4)")]);
 }

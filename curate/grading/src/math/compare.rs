@@ -190,6 +190,10 @@ impl Comparison {
     }
 
     fn collections(&mut self, a: &Expr, b: &Expr) -> Outcome {
+        let (x, y) = (multiplied(a), multiplied(b));
+        if x.is_some() || y.is_some() {
+            return self.answers(x.as_ref().unwrap_or(a), y.as_ref().unwrap_or(b));
+        }
         let outcome = match (a, b) {
             (Expr::Matrix(x), Expr::Matrix(y)) => {
                 let shape = |rows: &[Vec<Expr>]| (rows.len(), rows[0].len());
@@ -233,6 +237,11 @@ impl Comparison {
             (Expr::Set(set), Expr::List(list, _)) | (Expr::List(list, _), Expr::Set(set)) => {
                 if list.len() > set.len() { Outcome::Different } else { self.as_sets(set, list) }
             }
+            (Expr::Call(f, x), Expr::Call(g, y)) if f == g => {
+                let outcome =
+                    if f == "without" { self.in_order(x, y) } else { self.in_any_order(x, y) };
+                if outcome == Outcome::Different { Outcome::Unknown } else { outcome }
+            }
             _ => Outcome::Unknown,
         };
         let outcome = outcome.by("collection");
@@ -240,7 +249,9 @@ impl Comparison {
             return outcome;
         }
         match sets::compare(self, a, b) {
-            Outcome::Unknown if outcome == Outcome::Unknown => Outcome::Different,
+            Outcome::Unknown if outcome == Outcome::Unknown && !computes(a) && !computes(b) => {
+                Outcome::Different
+            }
             Outcome::Unknown => outcome,
             decided => decided,
         }
@@ -407,6 +418,25 @@ fn whole(expr: &Expr) -> bool {
 /// Units that say nothing.
 fn is_generic(unit: &str) -> bool {
     unit.is_empty() || unit.trim_end_matches(|c: char| c.is_ascii_digit()) == "unit"
+}
+
+/// Is it to be computed from collections, as `A ∪ B` and `(1, 2) + (3, 4)` are?
+fn computes(expr: &Expr) -> bool {
+    let plain = matches!(expr, Expr::Group(..) | Expr::List(..) | Expr::Set(_) | Expr::Matrix(_));
+    !plain
+        && expr.children().into_iter().any(|part| part.any(&is_collection) || is_collection(expr))
+}
+
+/// A number times a matrix as one matrix.
+fn multiplied(expr: &Expr) -> Option<Expr> {
+    const LONGEST: usize = 50;
+    let Expr::Product(items) = expr else { return None };
+    let at = items.iter().position(|item| matches!(item, Expr::Matrix(_)))?;
+    let mut others = items.clone();
+    let matrix = others.remove(at);
+    let number = Expr::Product(others);
+    let plain = number.size() < LONGEST && !number.any(&is_collection);
+    plain.then(|| matrix.map(&mut |entry| Expr::Product(vec![number.clone(), entry.clone()])))
 }
 
 pub fn is_collection(expr: &Expr) -> bool {

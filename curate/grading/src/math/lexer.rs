@@ -1,5 +1,6 @@
 //! LaTeX, plain text and typographic symbols as one stream of tokens.
 
+use super::glyphs;
 use super::names::{self, COMMANDS, FUNCTIONS, GREEK, SHORT_WORDS, SYMBOLS, UNITS};
 
 /// How a comma between digits is read.
@@ -136,35 +137,11 @@ impl<'a> Lexer<'a> {
                 return Some(());
             }
         }
-        let sign = match c {
-            '+' | '*' | '/' | '^' | '_' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | ',' | ';' => c,
-            ':' | '=' | '<' | '>' | '!' | '%' | '&' | '-' => c,
-            '±' | '∓' | '≤' | '≥' | '≠' | '≈' | '∈' | '∪' | '∩' | '°' | '…' | '⌊' | '⌋' => {
-                c
-            }
-            '⌈' | '⌉' | '⟨' | '⟩' | '′' => c,
-            '−' | '–' => '-',
-            '×' | '·' | '⋅' | '∙' => '*',
-            '÷' => '/',
-            '\'' | '’' => '′',
-            '⩽' => '≤',
-            '⩾' => '≥',
-            '∖' => '∖',
-            '，' | '、' => ',',
-            '（' => '(',
-            '）' => ')',
-            '$' | '€' | '£' | '¥' => '$',
-            '√' => {
-                let text = self.take(c.len_utf8());
-                self.push(Kind::Function, text);
-                return Some(());
-            }
-            '²' | '³' => {
-                let digits = if c == '²' { "2" } else { "3" };
-                self.sign('^', c.len_utf8());
-                self.push(Kind::Number, digits);
-                return Some(());
-            }
+        if let Some(sign) = glyphs::sign(c) {
+            self.sign(sign, c.len_utf8());
+            return Some(());
+        }
+        match c {
             '.' => {
                 // A full stop at the end of the text or of a row; elsewhere it is no mathematics.
                 self.take(1);
@@ -175,11 +152,13 @@ impl<'a> Lexer<'a> {
             c if c.is_alphabetic() || matches!(c, '∞' | '∅' | '∠' | '△') => {
                 let text = self.take(c.len_utf8());
                 self.push(Kind::Symbol, text);
-                return Some(());
             }
-            _ => return None,
-        };
-        self.sign(sign, c.len_utf8());
+            _ => {
+                let (tokens, bytes) = glyphs::tokens(self.rest)?;
+                self.take(bytes);
+                tokens.into_iter().for_each(|(kind, text)| self.push(kind, text));
+            }
+        }
         Some(())
     }
 
@@ -251,8 +230,12 @@ impl<'a> Lexer<'a> {
         }
         // `1.5 x 10^3`
         let tail = self.rest.trim_start();
-        let times = before.is_some_and(|last| last.kind == Kind::Number) && spaced;
-        if matches!(run, "x" | "X") && times && tail.starts_with("10") && tail[2..].starts_with('^')
+        let metres_a_second = after_number_spaced && tail == "/s";
+        if matches!(run, "x" | "X")
+            && after_number_spaced
+            && spaced
+            && tail.starts_with("10")
+            && tail[2..].starts_with('^')
         {
             return self.push(Kind::Sign('*'), run);
         }
@@ -263,7 +246,7 @@ impl<'a> Lexer<'a> {
         };
         match run {
             "th" | "st" | "nd" | "rd" if raised => return self.push(Kind::Word, run),
-            "m" if after_number && self.rest.starts_with(['²', '³']) => {
+            "m" if after_number && self.rest.starts_with(['²', '³']) || metres_a_second => {
                 return self.push(Kind::Word, run);
             }
             "and" => return self.push(Kind::Sign('∧'), run),
@@ -338,9 +321,12 @@ impl<'a> Lexer<'a> {
                 // JSON escaped twice: `\\frac` is `\frac`; else a row of a matrix ends.
                 let after = &tail[1..];
                 let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
-                let known = COMMANDS.contains(&&after[..letters])
+                let name = &after[..letters];
+                let known = COMMANDS.contains(&name)
                     || ["pi", "text", "left", "right", "boxed", "circ", "cdot", "times", "mathrm"]
-                        .contains(&&after[..letters]);
+                        .contains(&name)
+                    || !self.in_matrix()
+                        && (SYMBOLS.contains(&name) || names::sign(name).is_some());
                 if known || after.starts_with(['(', ')', '[', ']']) && !self.in_matrix() {
                     self.take(1);
                 } else {

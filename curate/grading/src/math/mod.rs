@@ -1,9 +1,9 @@
 //! The mathematics of [`crate::equivalent()`]: one parser to a small tree, then comparison by kind.
 //!
-//! In reading order: `expression` (the tree), `lexer` with `names`, `parser` with `operand`,
-//! `numeral`, `command` and `units`; `compare` (collections and scalars), `relation`, `sets`;
-//! `exact` with `monomial` and `form` (canonical forms), `probe` with `complex` (numbers at many
-//! points).
+//! In reading order: `expression` (the tree), `lexer` with `names` and `glyphs`, `parser` with
+//! `operand`, `numeral`, `command` and `units`; `compare` (collections and scalars), `relation`,
+//! `sets`; `exact` with `monomial` and `form` (canonical forms), `probe` with `complex` (numbers at
+//! many points).
 
 mod command;
 mod compare;
@@ -11,6 +11,7 @@ mod complex;
 mod exact;
 mod expression;
 mod form;
+mod glyphs;
 mod lexer;
 mod monomial;
 mod names;

@@ -8,7 +8,7 @@ pub const FUNCTIONS: [&str; 42] = [
     "det", "arg", "floor", "ceil", "sgn", "cis", "Re", "Im",
 ];
 /// LaTeX's commands that take arguments, and environments.
-pub const COMMANDS: [&str; 41] = [
+pub const COMMANDS: [&str; 42] = [
     "frac",
     "dfrac",
     "tfrac",
@@ -50,6 +50,7 @@ pub const COMMANDS: [&str; 41] = [
     "bmod",
     "mod",
     "cbrt",
+    "Bbb",
 ];
 /// Units of two or more letters that may stand behind a number without `\text`.
 pub const UNITS: [&str; 36] = [

@@ -1,6 +1,6 @@
 //! The factors of a product: numbers, names, functions, brackets, LaTeX's commands, units.
 
-use super::command::DIFFERENTIALS;
+use super::command::{DIFFERENTIALS, determinant};
 use super::expression::{Expr, Relation};
 use super::lexer::{Kind, Token};
 use super::names;
@@ -250,6 +250,10 @@ impl Parser<'_> {
                 let value = Expr::call("ln", vec![one(arguments)?]);
                 base.map_or(value.clone(), |base| value.over(Expr::call("ln", vec![base])))
             }
+            "det" => match &arguments[..] {
+                [Expr::Matrix(rows)] => determinant(rows)?,
+                _ => Expr::call(name, arguments),
+            },
             _ if inverse => inverse_of(name, one(arguments)?),
             "arcsec" | "arccsc" => inverse_of(&name[3..], one(arguments)?),
             _ => Expr::Call(name.to_owned(), arguments),

@@ -75,6 +75,7 @@ impl<'a> Parser<'a> {
 
     /// A whole answer: lists in a list when semicolons part them.
     fn statement(&mut self) -> Option<Expr> {
+        self.eat('≈'); // `\approx 3.14`
         let mut groups = vec![self.list()?];
         while self.eat(';') {
             if self.peek().is_some() {

@@ -171,7 +171,10 @@ fn same_name(name: Option<&Expr>, other: Option<&Expr>, value: &Expr) -> Option<
                 return Some(value.clone());
             }
             // `f(n) = 2n` and `f(x) = 2x`, but P(A) = 1 and P(B) = 1 speak of two things.
-            let variable = |item: &Expr| matches!(item, Expr::Symbol(name) if !name.starts_with(char::is_uppercase));
+            let variable = |item: &Expr| match item {
+                Expr::Symbol(name) => !name.starts_with(char::is_uppercase),
+                _ => false,
+            };
             let defined = |item: &Expr| variable(item) && value.any(&|part| part == item);
             let free = !FUNCTIONS.contains(&f.as_str());
             (free && x.iter().all(variable) && y.iter().all(defined)).then(|| renamed(value, y, x))
