@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 
-use crate::math::{Comma, Expr, Outcome, Reading, compare, in_words, parse};
+use crate::math::{Comma, Comparison, Expr, Outcome, Reading, in_words, parse};
 use crate::text::{folded, is_words, normalise, strip_outside, time};
 use crate::{Mode, choice, extract};
 
@@ -221,9 +221,10 @@ fn judge(a: &Side, b: &Side) -> Verdict {
         return Verdict::different("different");
     }
     let mut verdict = Verdict::different("unparsed");
+    let mut comparison = Comparison::new();
     for (at, x) in a.readings.iter().enumerate() {
         for (other, y) in b.readings.iter().enumerate() {
-            match compare(x, y) {
+            match comparison.whole(x, y) {
                 Outcome::Equal(rule) => return Verdict::equal(rule),
                 Outcome::Different if at + other == 0 => verdict = Verdict::different("different"),
                 Outcome::Budget => verdict = Verdict::different("budget"),

@@ -205,3 +205,135 @@ fn deep_and_huge_things_cost_nothing() {
         assert!(took < Duration::from_millis(500), "{shown}… took {took:?}");
     }
 }
+
+/// Pairs of answers below 4,000 characters that would cost much, each in its own way.
+fn costly() -> Vec<(String, String)> {
+    let joined = |count: u64, by: &str, item: &dyn Fn(u64) -> String| {
+        (0..count).map(item).collect::<Vec<_>>().join(by)
+    };
+    let nested = |depth: usize, open: &str, inside: &str, close: &str| {
+        format!("{}{inside}{}", open.repeat(depth), close.repeat(depth))
+    };
+    let (thousand, million) = (10u64.pow(3), 10u64.pow(6));
+    let sums = |depth| nested(depth, r"\sum_{k=1}^{200}", r"\sqrt{kx}", "");
+    let logs = |front: &str| format!(r"\log {front},3+1e-400{}", "+1e400".repeat(540));
+    let letters = |by: &str, from: u32| {
+        joined(990, by, &|k| char::from_u32(from + k as u32).unwrap().to_string())
+    };
+    // All digits but the last are the same.
+    let close = |count: u64, digits: usize, behind: &str| {
+        joined(count, ",", &|k| format!("0.{}{}{behind}", "37".repeat(digits / 2), 10 + k))
+    };
+    let points = joined(900, ",", &|k| k.to_string());
+    let unions = |from: u64| {
+        joined(40, r"\cup", &|k| {
+            format!(r"({}+\sin(1+\cos{k}),{}+\sqrt[3]{{{k}+\pi}})", 9 * k + from, 9 * k + 2)
+        })
+    };
+    let against_one = [
+        sums(4),
+        sums(4).replace("kx", "k"),
+        sums(3).replace("sum", "prod"),
+        joined(60, ",", &|_| sums(2)),
+        format!(r"x<{}", sums(4).replace("kx", "k")),
+        format!(r"({0},1+{0})\cup(1,2)", sums(4).replace("kx", "k")),
+        format!("1e-2000{}", "+1e2000".repeat(500)),
+        format!("1e-400{}", "+1e400".repeat(500)),
+        "*1e400".repeat(500)[1..].to_string(),
+        joined(480, "+", &|k| format!("1e-{}", k % 400)),
+        joined(110, "+", &|k| format!("1/{}", 10u128.pow(30) + u128::from(k))),
+        joined(400, "+", &|k| format!("1/{}", thousand + k)),
+        joined(150, "+", &|k| format!(r"\frac{{1e390}}{{{}}}", million + k)),
+        joined(160, ",", &|k| format!("10{}", million * million * million + k)).replace(',', ",10"),
+        format!("lcm({})", joined(170, ",", &|k| format!("10{}", million * million * million + k))),
+        joined(220, "+", &|k| format!(r"\binom{{1000}}{{{k}}}")),
+        joined(80, "+", &|k| {
+            format!(r"\sqrt{{{}}}", 340282366920938463463374607431768211297 - 2 * u128::from(k))
+        }),
+        format!(r"0.\overline{{{}7}},2\log 3", "123456789".repeat(400)),
+        format!("0.{0}{0}...,2\\log 3", "123456789".repeat(200)),
+        format!("5e-1,{}5,\\log 2", "37".repeat(1900)),
+        format!(r"1\frac{{{0}7}}{{{0}8}},2\log 3", "123456789".repeat(200)),
+        nested(20, r"\sqrt{x+", &letters("+", 0x4e00)[..1599], "}"),
+        format!(r"\mathbb{{R}}\setminus\{{{points}\}}"),
+        points.replace(',', "<"),
+        nested(46, r"\sum_{", "x\\to 0", "}x"),
+        nested(40, "f(", "x\\to 1", ")"),
+        r"\\(".repeat(1300),
+        r"\begin{array}".to_string() + &r"\\".repeat(1900),
+        "1:1:".repeat(900),
+        "x".to_string() + &"^2".repeat(900),
+        format!("({})^{{30}}", "a+b+c+d+e+f+g"),
+    ];
+    let mut rows: Vec<_> = against_one.into_iter().map(|text| (text, "1".to_string())).collect();
+    rows.extend([
+        (logs("2"), logs("3")),
+        (letters("+", 0x4e00), letters("+", 0x4e01)),
+        (format!(r"\sqrt{{{}}}", letters("+", 0x4e00)), letters("", 0x4e01)),
+        (
+            joined(230, ",", &|_| "1e-399+1e399".into()),
+            joined(230, ",", &|_| "1e-398+1e399".into()),
+        ),
+        (close(55, 64, ""), close(55, 64, "5")),
+        (close(55, 64, ",\\log x"), close(55, 64, "5,\\log x")),
+        (close(55, 60, "+x"), close(55, 60, "5+x")),
+        (format!(r"\{{{}\}}", close(55, 64, "")), format!(r"\{{{}\}}", close(55, 64, "5"))),
+        (unions(0), unions(1)),
+        (unions(0).replace(r"\cup", ","), unions(1).replace(r"\cup", ",")),
+        (joined(400, ",", &|k| format!("x={k}")), joined(400, ",", &|k| format!("y={k}"))),
+        (
+            joined(200, ",", &|k| format!("\\sin x+y={k}")),
+            joined(200, ",", &|k| format!("\\cos x+y={k}")),
+        ),
+        (
+            joined(200, ",", &|k| format!("\\sqrt{{x+{k}}}")),
+            joined(200, ",", &|k| format!("\\sqrt{{x-{k}}}")),
+        ),
+        (
+            joined(200, ",", &|k| format!("(x!)^{{{k}}}")),
+            joined(200, ",", &|k| format!("(x!)^{{-{k}}}")),
+        ),
+        (format!("1,2\\log {}", sums(3)), format!("1,3\\log {}", sums(3))),
+        (joined(30, "*", &|k| format!("(x+{k})")), joined(30, "*", &|k| format!("(x-{k})"))),
+        ("9".repeat(1900) + "^{999999999}", "x".into()),
+        (r"\{".repeat(45) + "1" + &r"\}".repeat(45), r"\{".repeat(44) + "2" + &r"\}".repeat(44)),
+    ]);
+    rows
+}
+
+/// Every call within 20 milliseconds in a release build, whatever an answer says.
+#[test]
+fn no_answer_is_expensive() {
+    let limit = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 20 });
+    for (a, b) in costly() {
+        // A machine that is busy with something else is slow once; a slow input is slow always.
+        let mut took = Duration::MAX;
+        for _ in 0..30 {
+            let start = Instant::now();
+            std::hint::black_box(equivalent(&a, &b));
+            took = took.min(start.elapsed());
+            if took < limit {
+                break;
+            }
+        }
+        let shown: String = a.chars().take(40).collect();
+        assert!(took < limit, "{shown}… took {took:?}");
+    }
+}
+
+/// What the budget does not reach is said to be so, and exponents at the ends of the machine's
+/// numbers are numbers like others.
+#[test]
+fn the_budget_is_named() {
+    let sums = r"\sum_{k=1}^{200}\sum_{j=1}^{200}\sum_{m=1}^{200}\sum_{n=1}^{200} kjm";
+    for (a, b, rule) in [
+        (sums, "1", "budget"),
+        (r"\sum_{k=1}^{200}\sum_{j=1}^{20} kj", "4221000", "probe"),
+        ("1e-9223372036854775808", "1", "unparsed"),
+        ("1.5e-9223372036854775807", "1", "unparsed"),
+        ("1e9223372036854775807", "1", "unparsed"),
+        ("2.50e-400", "0.25e-399", "number"),
+    ] {
+        assert_eq!(equivalent(a, b).rule, rule, "{a} against {b}");
+    }
+}

@@ -186,7 +186,7 @@ fn equations(comparison: &mut Comparison, x: &[Expr], y: &[Expr]) -> Outcome {
             }
         }
     }
-    match probe::proportional(&f, &g) {
+    match probe::proportional(&f, &g, &comparison.exact.budget) {
         Probe::Equal => Outcome::Equal("equation"),
         Probe::Different => Outcome::Different,
         Probe::Unknown => Outcome::Unknown,
