@@ -2,9 +2,10 @@
 
 use std::fmt::{Display, Formatter};
 
-use crate::math::{Comma, Expr, Outcome, Reading, compare, in_words, modifies, parse};
+use crate::letters::{names_apart, same_choice};
+use crate::math::{Comma, Comparison, Expr, Outcome, Reading, in_words, modifies, parse};
 use crate::text::{folded, is_words, normalise, strip_outside, time};
-use crate::{Mode, choice, extract};
+use crate::{Mode, extract};
 
 /// What was decided, and by which rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,21 +109,10 @@ pub fn explain(given: &str, expected: &str) -> Explanation {
 /// Longer texts are compared as text only; they are no answers.
 const LONGEST: usize = 4_000;
 
-/// Words for the empty set.
-const NOTHING: [&str; 6] = [
-    "no solution",
-    "no solutions",
-    "no real solution",
-    "no real solutions",
-    "empty set",
-    "the empty set",
-];
-
-/// Words for what has no value.
-const UNDEFINED: [&str; 4] = ["undefined", "not defined", "does not exist", "dne"];
-
 /// One side of a comparison, as text and in all the ways it may be read.
 struct Side {
+    /// As it stands, without dollars around it.
+    text: String,
     normal: String,
     readings: Vec<Expr>,
 }
@@ -155,19 +145,28 @@ impl Side {
                 if half.is_some() { readings = vec![time] } else { readings.push(time) }
             }
         }
-        if is_words(&normal) {
-            let words = folded(&normal);
-            let nothing = NOTHING.contains(&words.as_str()).then(|| Expr::Set(Vec::new()));
-            let all = ["all real numbers", "all reals"].contains(&words.as_str());
-            let nothing = nothing.or_else(|| all.then(|| Expr::Symbol("ℝ".into())));
-            let undefined = UNDEFINED.contains(&words.as_str());
-            let meaning = nothing.or_else(|| undefined.then(|| Expr::Text(UNDEFINED[0].into())));
-            if let Some(meaning) = meaning.or_else(|| in_words(&words)) {
-                readings = vec![meaning];
-            }
+        if is_words(&normal)
+            && let Some(meaning) = meaning(&folded(&normal))
+        {
+            readings = vec![meaning];
         }
-        Side { normal, readings }
+        Side { text: text.trim_matches([' ', '$']).to_owned(), normal, readings }
     }
+
+    fn is_number(&self) -> bool {
+        matches!(self.readings.first(), Some(Expr::Number(_) | Expr::Decimal(..)))
+    }
+}
+
+/// What an answer in words means.
+fn meaning(words: &str) -> Option<Expr> {
+    Some(match words {
+        "no solution" | "no solutions" | "no real solution" | "no real solutions" | "empty set"
+        | "the empty set" => Expr::Set(Vec::new()),
+        "all real numbers" | "all reals" => Expr::Symbol("ℝ".into()),
+        "undefined" | "not defined" | "does not exist" | "dne" => Expr::Text("undefined".into()),
+        number => return in_words(number),
+    })
 }
 
 impl Display for Side {
@@ -240,13 +239,14 @@ fn judge(a: &Side, b: &Side) -> Verdict {
     if let Some(rule) = as_text(a, b) {
         return Verdict::equal(rule);
     }
-    if names_apart(&a.normal, &b.normal) {
+    if !a.is_number() && !b.is_number() && names_apart((&a.text, &a.normal), (&b.text, &b.normal)) {
         return Verdict::different("different");
     }
     let mut verdict = Verdict::different("unparsed");
+    let mut comparison = Comparison::new();
     for (at, x) in a.readings.iter().enumerate() {
         for (other, y) in b.readings.iter().enumerate() {
-            match compare(x, y) {
+            match comparison.whole(x, y) {
                 Outcome::Equal(rule) => return Verdict::equal(rule),
                 Outcome::Different if at + other == 0 => verdict = Verdict::different("different"),
                 Outcome::Budget => verdict = Verdict::different("budget"),
@@ -260,49 +260,14 @@ fn judge(a: &Side, b: &Side) -> Verdict {
     verdict
 }
 
-/// Letters side by side are a product (`mgh`), but not where their order says something: an angle
-/// turns at its middle letter, and of `CAB` and `BAC` neither is a set of choices in order, as
-/// `ABD` is.
-fn names_apart(a: &str, b: &str) -> bool {
-    let angle = |text: &str| text.strip_prefix("\\angle").map(|name| name.trim().to_string());
-    if let (Some(a), Some(b)) = (angle(a), angle(b)) {
-        let letters = a.len() == 3 && a.bytes().all(|b| b.is_ascii_uppercase());
-        return letters && b.len() == 3 && a != b && !a.bytes().eq(b.bytes().rev());
-    }
-    let choices = |text: &str| text.len() > 1 && text.bytes().all(|b| (b'A'..=b'F').contains(&b));
-    choices(a) && choices(b) && a != b && !a.bytes().is_sorted() && !b.bytes().is_sorted()
-}
-
 /// The rules that need no mathematics. Numbers are left to those that say more.
 fn as_text(a: &Side, b: &Side) -> Option<&'static str> {
-    let number =
-        |side: &Side| matches!(side.readings.first(), Some(Expr::Number(_) | Expr::Decimal(..)));
-    if !a.normal.is_empty() && a.normal == b.normal && !number(a) {
+    if !a.normal.is_empty() && a.normal == b.normal && !a.is_number() {
         return Some("normalised");
     }
     let words = |side: &Side| is_words(&side.normal);
     if (words(a) || words(b)) && folded(&a.normal) == folded(&b.normal) {
         return Some("normalised");
     }
-    let letter = |side: &Side| -> Option<char> {
-        let bare = side.normal.trim_matches(['(', ')', '.', ' ']);
-        let mut letters = bare.chars();
-        let letter = letters.next().filter(char::is_ascii_uppercase)?;
-        letters.next().is_none().then_some(letter)
-    };
-    let labelled = |side: &Side, letter: char| {
-        let rest = side.normal.strip_prefix('(').unwrap_or(&side.normal);
-        let rest = rest.strip_prefix(letter).unwrap_or("");
-        let said = ["option", "choice", "answer"]
-            .iter()
-            .any(|word| side.normal.len() < 12 && side.normal.to_lowercase().starts_with(word));
-        (said || rest.starts_with([')', '.', ':']))
-            && choice(&side.normal, Mode::Strict) == Some(letter)
-    };
-    match (letter(a), letter(b)) {
-        (Some(x), Some(y)) => (x == y).then_some("choice"),
-        (Some(x), None) => labelled(b, x).then_some("choice"),
-        (None, Some(y)) => labelled(a, y).then_some("choice"),
-        (None, None) => None,
-    }
+    same_choice((&a.text, &a.normal), (&b.text, &b.normal)).then_some("choice")
 }

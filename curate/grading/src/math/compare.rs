@@ -3,9 +3,11 @@
 use num_rational::BigRational;
 use num_traits::{Signed, ToPrimitive};
 
+use super::complex::Value;
 use super::exact::{Exact, Stop};
 use super::expression::{Expr, Joint};
 use super::form::form;
+use super::monomial::cost_of;
 use super::operand::SUCH_THAT;
 use super::probe::{self, Probe};
 use super::{relation, sets, units};
@@ -37,21 +39,9 @@ impl Outcome {
     }
 }
 
-/// Work for one pair of readings: some milliseconds at most.
-const WORK: u64 = 8_000;
-/// Comparisons of scalars in one pair of readings.
-const COMPARISONS: usize = 3_000;
-
-/// One comparison and what it may still cost.
+/// The comparisons of one judgement, which share what they may cost.
 pub struct Comparison {
     pub exact: Exact,
-    left: usize,
-}
-
-/// Compares two whole answers.
-pub fn compare(a: &Expr, b: &Expr) -> Outcome {
-    let mut comparison = Comparison { exact: Exact::new(WORK), left: COMPARISONS };
-    comparison.whole(&both_signs(a), &both_signs(b))
 }
 
 /// `±` as what it stands for: an answer with each sign.
@@ -79,8 +69,24 @@ fn both_signs(expr: &Expr) -> Expr {
 }
 
 impl Comparison {
-    /// Two whole answers: the solution set {5} and the solution 5 are the same, but no parts are.
+    pub fn new() -> Self {
+        Comparison { exact: Exact::new() }
+    }
+
+    /// Two whole answers.
     pub fn whole(&mut self, a: &Expr, b: &Expr) -> Outcome {
+        let outcome = self.solutions(&both_signs(a), &both_signs(b));
+        // A doubt on the way there may have been taken for a difference.
+        if self.exact.budget.is_spent() { outcome.or(|| Outcome::Budget) } else { outcome }
+    }
+
+    /// The value of a constant.
+    pub fn constant(&self, expr: &Expr) -> Option<Value> {
+        probe::constant(expr, &self.exact.budget)
+    }
+
+    /// Two whole answers: the solution set {5} and the solution 5 are the same, but no parts are.
+    pub fn solutions(&mut self, a: &Expr, b: &Expr) -> Outcome {
         match (a, b) {
             (Expr::Set(items), other) | (other, Expr::Set(items))
                 if items.len() == 1 && !is_collection(other) && !is_collection(&items[0]) =>
@@ -96,10 +102,10 @@ impl Comparison {
         if a == b {
             return Outcome::Equal(self.rule_of(a));
         }
-        if self.left == 0 {
+        // To walk through both and to copy parts of them.
+        if self.exact.pay(1 + (a.size() + b.size()) as u64 / 4).is_err() {
             return Outcome::Budget;
         }
-        self.left -= 1;
         match (a, b) {
             (Expr::Time(x, half), Expr::Time(y, other)) => {
                 let halves = half.is_none() || other.is_none() || half == other;
@@ -332,14 +338,10 @@ impl Comparison {
         if let Some(outcome) = self.rounded(a, b) {
             return outcome;
         }
-        let size = (a.size() + b.size()) as u64;
-        if self.exact.pay(100 + 8 * size).is_err() {
-            return Outcome::Budget;
-        }
-        match probe::compare(a, b) {
+        match probe::compare(a, b, &self.exact.budget) {
             Probe::Equal => Outcome::Equal("probe"),
             Probe::Different => Outcome::Different,
-            Probe::Unknown if budget => Outcome::Budget,
+            Probe::Unknown if budget || self.exact.budget.is_spent() => Outcome::Budget,
             Probe::Unknown => Outcome::Unknown,
         }
     }
@@ -354,7 +356,7 @@ impl Comparison {
             }));
         }
         let minus = self.exact.times(&y, &super::exact::Form::integer(-1))?;
-        let gap = self.exact.add(&x, &minus)?;
+        let gap = self.exact.add(x, minus)?;
         Ok(if gap.is_zero() {
             Outcome::Equal("exact")
         } else if self.exact.certain(&gap) {
@@ -374,27 +376,25 @@ impl Comparison {
             (other, Expr::Decimal(value, places)) => (value, *places, other),
             _ => return None,
         };
-        let digits = (value.numer().abs()
-            * num_bigint::BigInt::from(10).pow(places.clamp(0, 400) as u32)
-            / value.denom())
-        .to_string()
-        .len();
-        if digits < 6 || value.numer().to_f64().is_none_or(|v| v == 0.0) || places <= 0 {
+        let unit = num_bigint::BigInt::from(10).pow(u32::try_from(places.min(400)).unwrap_or(0));
+        let six = value.numer().abs() * &unit >= value.denom() * 100_000;
+        if !six || value.numer().to_f64().is_none_or(|v| v == 0.0) || places <= 0 {
             return None;
         }
-        let half = BigRational::new(1.into(), 2.into())
-            / BigRational::from_integer(num_bigint::BigInt::from(10).pow(places.min(400) as u32));
+        let half = BigRational::new_raw(1.into(), unit * 2);
         if let Some(exact) = form(&mut self.exact, other).ok().and_then(|form| form.value()) {
+            self.exact.pay(3 * cost_of(&exact, value)).ok()?;
             let close = (&exact - value).abs() <= half;
             return Some(if close { Outcome::Equal("rounded") } else { Outcome::Different });
         }
-        let exact = probe::constant(other)?;
+        let exact = self.constant(other)?;
         let (value, half) = (value.to_f64()?, half.to_f64()?);
         let gap = (exact.re - value).abs();
         let slack = exact.error + value.abs() * 2e-16;
-        (exact.is_real() && slack < half / 10.0).then_some({
-            if gap <= half + slack { Outcome::Equal("rounded") } else { Outcome::Different }
-        })
+        if !exact.is_real() || slack >= half / 10.0 {
+            return None;
+        }
+        Some(if gap <= half + slack { Outcome::Equal("rounded") } else { Outcome::Different })
     }
 }
 

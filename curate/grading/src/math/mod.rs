@@ -3,8 +3,9 @@
 //! In reading order: `expression` (the tree), `lexer` with `names` and `glyphs`, `parser` with
 //! `operand`, `numeral`, `command` and `units`; `compare` (collections and scalars), `relation`,
 //! `sets`; `exact` with `monomial` and `form` (canonical forms), `probe` with `complex` (numbers at
-//! many points).
+//! many points); `budget` (what all of it may cost).
 
+mod budget;
 mod command;
 mod compare;
 mod complex;
@@ -23,7 +24,7 @@ mod relation;
 mod sets;
 mod units;
 
-pub use compare::{Outcome, compare};
+pub use compare::{Comparison, Outcome};
 pub use expression::Expr;
 pub use lexer::Comma;
 pub use names::modifies;

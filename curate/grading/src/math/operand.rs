@@ -6,6 +6,8 @@ use super::lexer::{Kind, Token};
 use super::names;
 use super::numeral::number;
 use super::parser::{Parser, times};
+use super::units;
+use crate::text::lower;
 
 impl Parser<'_> {
     /// A primary with its powers and what else stands behind it: `x^2`, `n!`, `90^\circ`, `5\%`.
@@ -46,12 +48,17 @@ impl Parser<'_> {
                 }
                 Some('$') => {
                     self.at += 1;
-                    Expr::Quantity(Box::new(base), "$".into())
+                    Expr::Quantity(Box::new(base), self.currency())
                 }
                 _ => return Some(base),
             };
         }
         None
+    }
+
+    /// The unit of the currency sign that was just read.
+    fn currency(&self) -> String {
+        units::name(self.tokens[self.at - 1].text.trim_start_matches('\\'))
     }
 
     /// Degrees of angle, or of temperature when a scale follows.
@@ -126,7 +133,7 @@ impl Parser<'_> {
     fn word(&mut self, token: Token) -> Option<Expr> {
         let alone = self.tokens.len() == 1 || self.at < self.tokens.len();
         let plain = token.text.chars().all(|c| c.is_alphanumeric() || " -'".contains(c));
-        (alone && plain).then(|| Expr::Text(token.text.to_lowercase()))
+        (alone && plain).then(|| Expr::Text(lower(token.text)))
     }
 
     /// A name with its index, primes and, for functions, arguments.
@@ -373,8 +380,8 @@ impl Parser<'_> {
                 Some(Expr::call(if sign == '⌊' { "floor" } else { "ceil" }, vec![inner]))
             }
             '$' => {
-                let value = self.factor()?;
-                Some(Expr::Quantity(Box::new(value), "$".into()))
+                let unit = self.currency();
+                Some(Expr::Quantity(Box::new(self.factor()?), unit))
             }
             '…' => Some(Expr::Symbol("…".into())),
             _ => None,

@@ -93,7 +93,7 @@ pub fn sorted_by_name(items: &[Expr]) -> Vec<Expr> {
 /// A relation against an answer that is none.
 pub fn with_value(comparison: &mut Comparison, relation: &Expr, other: &Expr) -> Outcome {
     if let Some((_, value)) = named_value(relation) {
-        return comparison.whole(value, other).by("equation");
+        return comparison.solutions(value, other).by("equation");
     }
     if is_collection(other) {
         return match sets::compare(comparison, relation, other) {
@@ -138,7 +138,7 @@ pub fn relations(comparison: &mut Comparison, a: &Expr, b: &Expr) -> Outcome {
     if let (Some((name, value)), Some((other, other_value))) = (named_value(a), named_value(b))
         && let Some(renamed) = same_name(name, other, other_value)
     {
-        let outcome = comparison.whole(value, &renamed).by("equation");
+        let outcome = comparison.solutions(value, &renamed).by("equation");
         if outcome.is_equal() || by.len() > 1 || other_by.len() > 1 {
             return outcome;
         }
@@ -220,7 +220,7 @@ fn equations(comparison: &mut Comparison, x: &[Expr], y: &[Expr]) -> Outcome {
             }
         }
     }
-    match probe::proportional(&f, &g) {
+    match probe::proportional(&f, &g, &comparison.exact.budget) {
         Probe::Equal => Outcome::Equal("equation"),
         Probe::Different => Outcome::Different,
         Probe::Unknown => Outcome::Unknown,

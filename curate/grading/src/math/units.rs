@@ -9,7 +9,7 @@ use super::parser::{Parser, times};
 use super::{names, numeral};
 
 /// Names, the dimension, and the factor to its first unit as a fraction.
-const TABLE: [(&[&str], &str, i64, i64); 40] = [
+const TABLE: [(&[&str], &str, i64, i64); 43] = [
     (&["mm", "millimeter", "millimetre"], "length", 1, 1),
     (&["cm", "centimeter", "centimetre"], "length", 10, 1),
     (&["dm", "decimeter", "decimetre"], "length", 100, 1),
@@ -35,6 +35,9 @@ const TABLE: [(&[&str], &str, i64, i64); 40] = [
     (&["L", "l", "liter", "litre"], "volume", 1_000, 1),
     (&["cent", "¢"], "money", 1, 1),
     (&["$", "dollar", "USD", "usd"], "money", 100, 1),
+    (&["€", "euro", "EUR"], "euro", 1, 1),
+    (&["£", "pounds"], "sterling", 1, 1),
+    (&["¥", "yen"], "yen", 1, 1),
     (&["%", "percent", "pct", "percentage"], "%", 1, 1),
     (&["°", "deg", "degree"], "angle", 1, 1),
     (&["mi/h", "mph"], "mph", 1, 1),
@@ -90,7 +93,8 @@ fn singular(word: &str) -> String {
     let bare = word.trim_end_matches(|c: char| c.is_ascii_digit());
     let (stem, power) = (bare, &word[bare.len()..]);
     let known = |stem: &str| TABLE.iter().find(|row| row.0.contains(&stem)).map(|row| row.0[0]);
-    let lower = stem.to_lowercase();
+    // `mW` and `MW` are two units, `Meters` and `meters` one.
+    let lower = if stem.chars().count() > 3 { stem.to_lowercase() } else { stem.to_owned() };
     let single = lower.strip_suffix('s').filter(|single| single.len() > 2).unwrap_or(&lower);
     let name = known(stem).or_else(|| known(&lower)).or_else(|| known(single)).unwrap_or(single);
     format!("{name}{power}")
