@@ -181,7 +181,7 @@ fn nesting(expr: &Expr) -> usize {
 }
 
 /// With another name for a bound variable: that of `\sum_{i=1}^n i` is no matter, and no √-1.
-fn renamed(expr: &Expr, from: &Expr, to: &Expr) -> Expr {
+pub fn renamed(expr: &Expr, from: &Expr, to: &Expr) -> Expr {
     if expr == from { to.clone() } else { expr.map(&mut |part| renamed(part, from, to)) }
 }
 

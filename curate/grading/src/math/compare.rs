@@ -9,6 +9,7 @@ use super::expression::{Expr, Joint};
 use super::form::form;
 use super::monomial::cost_of;
 use super::operand::SUCH_THAT;
+use super::parser::MODULO;
 use super::probe::{self, Probe};
 use super::{relation, sets, units};
 
@@ -75,7 +76,8 @@ impl Comparison {
 
     /// Two whole answers.
     pub fn whole(&mut self, a: &Expr, b: &Expr) -> Outcome {
-        let outcome = self.solutions(&both_signs(a), &both_signs(b));
+        let plain = |side| both_signs(&relation::with_parameters(side));
+        let outcome = self.solutions(&plain(a), &plain(b));
         // A doubt on the way there may have been taken for a difference.
         if self.exact.budget.is_spent() { outcome.or(|| Outcome::Budget) } else { outcome }
     }
@@ -125,9 +127,12 @@ impl Comparison {
                 self.unit_against_none(b, value, unit, other)
             }
             _ if is_collection(a) || is_collection(b) => self.collections(a, b),
-            (Expr::Call(f, x), Expr::Call(g, y)) if f == SUCH_THAT && f == g => {
+            (Expr::Call(f, x), Expr::Call(g, y))
+                if f == g && [SUCH_THAT, MODULO].contains(&&**f) =>
+            {
                 match self.in_order(x, y) {
-                    Outcome::Different => Outcome::Unknown, // x may have another name
+                    // x may have another name, and 1 and 4 are the same modulo 3.
+                    Outcome::Different => Outcome::Unknown,
                     outcome => outcome,
                 }
             }

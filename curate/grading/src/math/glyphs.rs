@@ -4,7 +4,7 @@ use super::lexer::Kind::{self, Command, Function, Number, Sign};
 
 /// The sign that a character stands for; see [`super::lexer::lex`].
 pub fn sign(c: char) -> Option<char> {
-    const THEMSELVES: &str = "+*/^_()[]{}|,;:=<>!%&-±∓≤≥≠≈∈∪∩∖°…⌊⌋⌈⌉⟨⟩′";
+    const THEMSELVES: &str = "+*/^_()[]{}|,;:=<>!%&-±∓≤≥≠≈≡∈∪∩∖°…⌊⌋⌈⌉⟨⟩′";
     Some(match c {
         '−' | '–' => '-',
         '×' | '·' | '⋅' | '∙' => '*',

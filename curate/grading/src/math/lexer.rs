@@ -46,8 +46,8 @@ pub const MOST_TOKENS: usize = 2_000;
 
 /// The tokens of a text, or `None` when it holds what mathematics does not or is too long.
 ///
-/// Signs are `+ - ± ∓ * / ^ _ ( ) [ ] { } | ⌊ ⌋ ⌈ ⌉ ⟨ ⟩ , ; : = < > ≤ ≥ ≠ ≈ ∈ ∪ ∩ ∖ ! % ° $ & …`
-/// and `∥`, `⦃ ⦄` for the braces of a set, `⏎` for the end of a matrix row, `∧ ∨` for the words
+/// Signs are `+ - ± ∓ * / ^ _ ( ) [ ] { } | ⌊ ⌋ ⌈ ⌉ ⟨ ⟩ , ; : = < > ≤ ≥ ≠ ≈ ≡ ∈ ∪ ∩ ∖ ! % ° $ &`,
+/// `…` and `∥`, `⦃ ⦄` for the braces of a set, `⏎` for the end of a matrix row, `∧ ∨` for the words
 /// `and` and `or`, `′` for a prime, `∣` for the bar in a set. An even number of bare `$` delimits
 /// formulas, an odd one is money.
 pub fn lex(text: &str, comma: Comma) -> Option<Vec<Token<'_>>> {

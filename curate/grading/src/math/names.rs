@@ -127,6 +127,7 @@ pub fn sign(name: &str) -> Option<char> {
         "ne" | "neq" => '≠',
         "approx" | "simeq" | "thickapprox" => '≈',
         "in" => '∈',
+        "equiv" => '≡',
         "cup" => '∪',
         "cap" => '∩',
         "setminus" | "backslash" => '∖',

@@ -153,7 +153,7 @@ impl Parser<'_> {
             terms.sort_unstable(); // F_{1+n} is F_{n+1}
             name = format!("{name}_{}", terms.join("+"));
         }
-        while self.eat('′') {
+        while self.prime() {
             name.push('′');
         }
         let call = self.sign() == Some('(') && !self.peek()?.spaced;
@@ -184,6 +184,18 @@ impl Parser<'_> {
             "vartheta" => Expr::Symbol("theta".into()),
             _ => Expr::Symbol(name),
         })
+    }
+
+    /// Takes `′`, `^\prime` or `^{\prime}` if it stands here.
+    fn prime(&mut self) -> bool {
+        const WAYS: [&[char]; 3] = [&['′'], &['^', '′'], &['^', '{', '′', '}']];
+        let rest = &self.tokens[self.at..];
+        let way = WAYS.iter().find(|way| {
+            rest.len() >= way.len()
+                && way.iter().zip(rest).all(|(sign, token)| token.kind == Kind::Sign(*sign))
+        });
+        self.at += way.map_or(0, |way| way.len());
+        way.is_some()
     }
 
     /// The text behind `_`, however it is set: `B`, `{B}` and `{\mathrm{B}}` are one index.

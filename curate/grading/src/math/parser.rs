@@ -6,6 +6,9 @@ use super::expression::{Expr, Joint, Relation};
 use super::lexer::{Comma, Kind, Token, lex};
 use super::numeral::mixed;
 
+/// `x ≡ 1 (mod 3)` as a call of the relation and the modulus.
+pub const MODULO: &str = "mod";
+
 /// Deeper nesting is not an answer that anyone wrote; it would only use up the stack.
 const DEEPEST: usize = 48;
 
@@ -137,8 +140,27 @@ impl<'a> Parser<'a> {
             if items.len() == 1 {
                 return items.pop();
             }
-            Some(Expr::Relation(items, relations))
+            let congruent = relations.contains(&Relation::Congruent);
+            let relation = Expr::Relation(items, relations);
+            if !congruent || !parser.modulus_follows() {
+                return Some(relation);
+            }
+            let bracket = parser.eat('(');
+            parser.at += 1;
+            let modulus = if bracket { parser.sum()? } else { parser.factor()? };
+            if bracket {
+                parser.expect(')')?;
+            }
+            Some(Expr::call(MODULO, vec![relation, modulus]))
         })
+    }
+
+    /// Does `\pmod 3` or `(mod 3)` stand here?
+    fn modulus_follows(&self) -> bool {
+        let at = self.at + usize::from(self.sign() == Some('('));
+        self.tokens
+            .get(at)
+            .is_some_and(|token| matches!(token.text.trim(), "mod" | "pmod" | "bmod"))
     }
 
     fn relation_sign(&self) -> Option<Relation> {
@@ -151,13 +173,14 @@ impl<'a> Parser<'a> {
             '≥' => Relation::GreaterEqual,
             '≈' => Relation::About,
             '∈' => Relation::In,
+            '≡' => Relation::Congruent,
             _ => return None,
         })
     }
 
     /// `A ∪ B ∩ C ∖ D`, from left to right.
     fn set(&mut self) -> Option<Expr> {
-        let mut left = self.ratio()?;
+        let mut left = without(self.ratio()?);
         while let Some(sign) = self.sign() {
             let name = match sign {
                 '∪' => "union",
@@ -231,6 +254,9 @@ impl<'a> Parser<'a> {
     pub fn product(&mut self) -> Option<Expr> {
         let mut left = self.factor()?;
         loop {
+            if self.modulus_follows() {
+                return Some(left);
+            }
             left = match self.sign() {
                 Some('*') => {
                     let cross = self.crosses(&left);
@@ -324,6 +350,18 @@ impl<'a> Parser<'a> {
             },
         }
     }
+}
+
+/// `ℝ - {0}` as `ℝ ∖ {0}`.
+fn without(expr: Expr) -> Expr {
+    if let Expr::Sum(items) = &expr
+        && let [all, Expr::Product(taken)] = &items[..]
+        && let [minus, set @ Expr::Set(_)] = &taken[..]
+        && *minus == Expr::integer(-1)
+    {
+        return Expr::call("without", vec![all.clone(), set.clone()]);
+    }
+    expr
 }
 
 /// A word, or dots.

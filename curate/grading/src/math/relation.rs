@@ -2,6 +2,7 @@
 
 use num_traits::Signed;
 
+use super::command;
 use super::compare::{Comparison, Outcome, is_collection};
 use super::exact::Form;
 use super::expression::{Expr, Relation};
@@ -67,13 +68,35 @@ fn is_name(expr: &Expr) -> bool {
     }
 }
 
-/// Are the items values, or values of one name, so that `and` between them says no more than `or`?
+/// Are the items values, or values of one name (`x` and `x`, or `x_1` and `x_2`), so that `and`
+/// between them says no more than `or`?
 pub fn are_alternatives(items: &[Expr]) -> bool {
-    let mut name = None;
+    let stem = |name: &Expr| match name {
+        Expr::Symbol(name) => name.split('_').next().unwrap_or_default().to_owned(),
+        name => name.to_string(),
+    };
+    let mut known = None;
     items.iter().all(|item| match (item, named_value(item)) {
         (Expr::Relation(..), None) => false,
-        (Expr::Relation(..), Some((Some(here), _))) => *name.get_or_insert(here) == here,
+        (Expr::Relation(..), Some((Some(name), _))) => {
+            *known.get_or_insert(stem(name)) == stem(name)
+        }
         _ => true,
+    })
+}
+
+/// With names of our own for the parameters of a family, as `k` in `π/4 + kπ, k ∈ ℤ`.
+pub fn with_parameters(expr: &Expr) -> Expr {
+    let Expr::List(items, _) = expr else { return expr.clone() };
+    let parameters = items.iter().filter_map(|item| match item {
+        Expr::Relation(items, relations) if relations[..] == [Relation::In] => match &items[..] {
+            [name @ Expr::Symbol(_), Expr::Symbol(set)] if set != "ℝ" => Some(name),
+            _ => None,
+        },
+        _ => None,
+    });
+    parameters.enumerate().fold(expr.clone(), |expr, (at, name)| {
+        command::renamed(&expr, name, &Expr::Symbol(format!("parameter {at}")))
     })
 }
 
