@@ -1,6 +1,7 @@
 //! LaTeX, plain text and typographic symbols as one stream of tokens.
 
 use super::names::{self, COMMANDS, FUNCTIONS, SHORT_WORDS, UNITS};
+use crate::text::{LOOKS, TEXTS};
 
 /// How a comma between digits is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -363,38 +364,14 @@ impl<'a> Lexer<'a> {
     }
 
     fn named(&mut self, name: &'a str) -> Option<()> {
-        const TEXTS: [&str; 9] =
-            ["text", "textrm", "textbf", "textit", "textnormal", "mbox", "hbox", "mathrm", "rm"];
-        const NOTHING: [&str; 20] = [
-            "left",
-            "right",
-            "big",
-            "Big",
-            "bigg",
-            "Bigg",
-            "bigl",
-            "bigr",
-            "Bigl",
-            "Bigr",
-            "quad",
-            "qquad",
-            "displaystyle",
-            "limits",
-            "nolimits",
-            "middle",
-            "textstyle",
-            "hspace",
-            "boxed",
-            "fbox",
-        ];
-        if NOTHING.contains(&name) {
+        if LOOKS.contains(&name) || matches!(name, "boxed" | "fbox") {
             if matches!(name, "left" | "right") && self.rest.starts_with('.') {
                 self.take(1);
             }
             self.spaced = true;
             return Some(());
         }
-        if TEXTS.contains(&name) {
+        if TEXTS.contains(&name) || name == "rm" {
             return self.words();
         }
         if COMMANDS.contains(&name) {
