@@ -65,15 +65,16 @@ pub fn exact(given: &str, expected: &str) -> Verdict {
 ///
 /// Equal by
 /// - `identical`: the same string.
-/// - `normalised`: the same text once LaTeX's many ways of writing one thing are one; words in any
-///   case, `yes` as `true`.
+/// - `normalised`: the same text once LaTeX's many ways of writing one thing are one; words of three
+///   letters and more in any case (`Co` is not `CO`), `yes` as `true`.
 /// - `choice`: the same letter of a multiple choice, `(C)` and `(C) Plane`.
 /// - `time`: the same time of day, `3:30 pm` and `15:30`.
 /// - `integer`, `number`: the same integer or rational number: `1,234`, `0.5`, `\frac12`,
 ///   `1\frac12`, `1.5 \times 10^3`, `12_8`.
 /// - `rounded`: a decimal of at least six significant digits that is the other side correctly
 ///   rounded; two decimals never.
-/// - `exact`: the same canonical form of rationals, roots, powers, symbols and functions.
+/// - `exact`: the same canonical form of rationals, roots, powers, symbols and functions. Letters
+///   side by side are a product, capitals a name: `mgh` is `hgm`, `HTH` is not `THH`.
 /// - `probe`: the same value at every one of many seeded points, within bounds of the error.
 /// - `equation`: multiples of one another, `2x = 4` and `x = 2`; or a named value, `x = 5` and `5`.
 /// - `relation`: the same inequality or the same set described by one.
@@ -86,7 +87,8 @@ pub fn exact(given: &str, expected: &str) -> Verdict {
 /// - `different`: both sides were understood and differ.
 /// - `unparsed`: a side was understood only as text, or no rule could tell; nobody should take this
 ///   for a sure verdict.
-/// - `budget`: to find out would have taken too long.
+/// - `budget`: to find out would have taken too long: more than the steps, some milliseconds, that
+///   one call may take for all ways to read both sides.
 pub fn equivalent(given: &str, expected: &str) -> Verdict {
     if given == expected {
         return Verdict::equal("identical");
@@ -246,7 +248,7 @@ fn judge(a: &Side, b: &Side) -> Verdict {
     let mut comparison = Comparison::new();
     for (at, x) in a.readings.iter().enumerate() {
         for (other, y) in b.readings.iter().enumerate() {
-            match comparison.whole(x, y) {
+            match comparison.compare(x, y) {
                 Outcome::Equal(rule) => return Verdict::equal(rule),
                 Outcome::Different if at + other == 0 => verdict = Verdict::different("different"),
                 Outcome::Budget => verdict = Verdict::different("budget"),

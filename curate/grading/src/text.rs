@@ -65,7 +65,7 @@ fn command<'a>(tail: &'a str, out: &mut Canonical, braces: &mut Vec<bool>) -> &'
             }
             &rest[symbol.len_utf8()..]
         }
-        "left" | "right" | "displaystyle" | "quad" | "qquad" => {
+        _ if LOOKS.contains(&name) => {
             out.space();
             rest
         }
@@ -73,7 +73,7 @@ fn command<'a>(tail: &'a str, out: &mut Canonical, braces: &mut Vec<bool>) -> &'
             out.command("frac");
             rest
         }
-        _ if TEXTS.contains(&name) && rest.trim_start().starts_with('{') => {
+        _ if sets_text(name) && rest.trim_start().starts_with('{') => {
             braces.push(false);
             out.space();
             &rest.trim_start()[1..]
@@ -85,17 +85,35 @@ fn command<'a>(tail: &'a str, out: &mut Canonical, braces: &mut Vec<bool>) -> &'
     }
 }
 
-const TEXTS: [&str; 9] = [
-    "text",
-    "mathrm",
-    "textrm",
-    "textbf",
-    "mathbf",
-    "textit",
-    "mbox",
-    "textnormal",
-    "operatorname",
+/// Commands that set words; `\mathbf` and `\operatorname` may also set a part of a formula.
+pub const TEXTS: [&str; 8] =
+    ["text", "textrm", "textbf", "textit", "textnormal", "mbox", "hbox", "mathrm"];
+
+/// Commands that only say how something looks.
+pub const LOOKS: [&str; 18] = [
+    "left",
+    "right",
+    "big",
+    "Big",
+    "bigg",
+    "Bigg",
+    "bigl",
+    "bigr",
+    "Bigl",
+    "Bigr",
+    "quad",
+    "qquad",
+    "displaystyle",
+    "textstyle",
+    "limits",
+    "nolimits",
+    "middle",
+    "hspace",
 ];
+
+fn sets_text(name: &str) -> bool {
+    TEXTS.contains(&name) || matches!(name, "mathbf" | "operatorname")
+}
 
 /// Text in which white space stays only where it keeps two words or two numbers apart.
 #[derive(Default)]
@@ -153,7 +171,7 @@ pub fn in_text(text: &str) -> Option<&str> {
     let rest = text.strip_prefix('\\')?;
     let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
     let inner = rest[letters..].trim_start().strip_prefix('{')?.strip_suffix('}')?;
-    (TEXTS.contains(&&rest[..letters]) && !inner.contains(['{', '}'])).then_some(inner)
+    (sets_text(&rest[..letters]) && !inner.contains(['{', '}'])).then_some(inner)
 }
 
 /// For answers in words: without punctuation at the ends, in lower case, `yes` and `no` as `true`

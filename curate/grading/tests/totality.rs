@@ -380,10 +380,10 @@ fn no_answer_is_expensive() {
     }
 }
 
-/// What the budget does not reach is said to be so, and exponents at the ends of the machine's
-/// numbers are numbers like others.
+/// What the budget does not reach is said to be so; exponents at the ends of the machine's
+/// numbers, and what has no value, are read or not, but stop nothing.
 #[test]
-fn the_budget_is_named() {
+fn the_ends_are_named() {
     let sums = r"\sum_{k=1}^{200}\sum_{j=1}^{200}\sum_{m=1}^{200}\sum_{n=1}^{200} kjm";
     for (a, b, rule) in [
         (sums, "1", "budget"),
@@ -392,6 +392,8 @@ fn the_budget_is_named() {
         ("1.5e-9223372036854775807", "1", "unparsed"),
         ("1e9223372036854775807", "1", "unparsed"),
         ("2.50e-400", "0.25e-399", "number"),
+        (r"3\frac{-1}{0}", "1", "unparsed"),
+        (r"3\frac{-1}{2}", "-1.5", "number"),
     ] {
         assert_eq!(equivalent(a, b).rule, rule, "{a} against {b}");
     }

@@ -75,7 +75,7 @@ impl Comparison {
     }
 
     /// Two whole answers.
-    pub fn whole(&mut self, a: &Expr, b: &Expr) -> Outcome {
+    pub fn compare(&mut self, a: &Expr, b: &Expr) -> Outcome {
         let plain = |side| both_signs(&relation::with_parameters(side));
         let outcome = self.solutions(&plain(a), &plain(b));
         // A doubt on the way there may have been taken for a difference.
@@ -159,7 +159,9 @@ impl Comparison {
         }
     }
 
-    /// Minutes after midnight: a bare hour below 13 takes the other side's half of the day.
+    /// Minutes after midnight. A bare hour below 13 takes the other side's half of the day, since who
+    /// answers `3:30` to a question about an afternoon leaves that out; from 13 on there is one
+    /// reading.
     fn minutes(minutes: u32, half: Option<bool>, other: Option<bool>) -> u32 {
         match half.or(other.filter(|_| minutes < 13 * 60)) {
             Some(pm) => minutes % 720 + if pm { 720 } else { 0 },

@@ -44,6 +44,7 @@ impl Value {
         if gap > bound {
             return Some(false);
         }
+        // Values that agree to fewer than nine digits may be neighbours, as at a wide bound all are.
         // Zero has no relative precision: there the bound itself has to be small.
         (bound <= 1e-9 * size || (size <= bound && bound <= 1e-12)).then_some(true)
     }

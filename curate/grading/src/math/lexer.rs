@@ -2,6 +2,7 @@
 
 use super::glyphs;
 use super::names::{self, COMMANDS, FUNCTIONS, GREEK, SHORT_WORDS, SYMBOLS, UNITS};
+use crate::text::{LOOKS, TEXTS};
 
 /// How a comma between digits is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,6 +275,11 @@ impl<'a> Lexer<'a> {
             self.push(Kind::Sign('∨'), &run[..2]);
             return self.push(Kind::Symbol, rest);
         }
+        self.other_letters(run)
+    }
+
+    /// A run that is no name itself: glued to one, a product of single letters, or a word.
+    fn other_letters(&mut self, run: &'a str) {
         let glued = FUNCTIONS.iter().copied().chain(["pi"]).find(|name| {
             run.strip_prefix(name).is_some_and(|rest| (1..=2).contains(&rest.len()))
                 && (run.len() > 3 || name.len() == 2)
@@ -356,38 +362,14 @@ impl<'a> Lexer<'a> {
     }
 
     fn named(&mut self, name: &'a str) -> Option<()> {
-        const TEXTS: [&str; 9] =
-            ["text", "textrm", "textbf", "textit", "textnormal", "mbox", "hbox", "mathrm", "rm"];
-        const NOTHING: [&str; 20] = [
-            "left",
-            "right",
-            "big",
-            "Big",
-            "bigg",
-            "Bigg",
-            "bigl",
-            "bigr",
-            "Bigl",
-            "Bigr",
-            "quad",
-            "qquad",
-            "displaystyle",
-            "limits",
-            "nolimits",
-            "middle",
-            "textstyle",
-            "hspace",
-            "boxed",
-            "fbox",
-        ];
-        if NOTHING.contains(&name) {
+        if LOOKS.contains(&name) || matches!(name, "boxed" | "fbox") {
             if matches!(name, "left" | "right") && self.rest.starts_with('.') {
                 self.take(1);
             }
             self.spaced = true;
             return Some(());
         }
-        if TEXTS.contains(&name) {
+        if TEXTS.contains(&name) || name == "rm" {
             return self.words();
         }
         if COMMANDS.contains(&name) {

@@ -2,7 +2,7 @@
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use num_traits::{Pow, ToPrimitive, Zero};
+use num_traits::{Pow, Signed, ToPrimitive, Zero};
 
 use super::expression::Expr;
 use super::lexer::{Comma, Kind, Token};
@@ -55,7 +55,8 @@ pub fn mixed(whole: &Expr, fraction: &Expr) -> Option<Expr> {
     let Expr::Number(whole) = whole else { return None };
     let Expr::Quotient(a, b) = fraction else { return None };
     let (Expr::Number(a), Expr::Number(b)) = (&**a, &**b) else { return None };
-    let proper = whole.is_integer() && a.is_integer() && b.is_integer() && a < b;
+    let proper =
+        [whole, a, b].into_iter().all(BigRational::is_integer) && !a.is_negative() && a < b;
     proper.then(|| Expr::Number(whole + a / b))
 }
 

@@ -100,7 +100,7 @@ pub fn with_parameters(expr: &Expr) -> Expr {
     })
 }
 
-/// Items in the order of the symbols that they give a value to, if all do: `y = 2, x = 1` is (1, 2).
+/// Items in the order of the symbols that they give a value to: `y = 2, x = 1` is (1, 2).
 pub fn sorted_by_name(items: &[Expr]) -> Vec<Expr> {
     let symbol = |item: &Expr| match named_value(item) {
         Some((Some(Expr::Symbol(name)), _)) => Some(name.clone()),
