@@ -3,7 +3,7 @@
 use std::fmt::{Display, Formatter};
 
 use crate::letters::{names_apart, same_choice};
-use crate::math::{Comma, Comparison, Expr, Outcome, Reading, in_words, parse};
+use crate::math::{Comma, Comparison, Expr, Outcome, Reading, in_words, modifies, parse};
 use crate::text::{folded, is_words, normalise, strip_outside, time};
 use crate::{Mode, extract};
 
@@ -129,8 +129,10 @@ impl Side {
             }
         }
         match extract(text, Mode::Strict) {
-            Some(answer) => Side::of_answer(&answer.text),
-            None => Side::of_answer(text),
+            Some(answer) if boxed || stands_alone(&answer.text, text) => {
+                Side::of_answer(&answer.text)
+            }
+            _ => Side::of_answer(text),
         }
     }
 
@@ -181,8 +183,27 @@ impl Display for Side {
     }
 }
 
+/// Is what was found in a sentence its answer, not a part of what it says, as in `more than 5`,
+/// `the square root of 5` and `5 is wrong`?
+fn stands_alone(found: &str, sentence: &str) -> bool {
+    let Some((before, behind)) = sentence.rsplit_once(found) else { return true };
+    let last = before.trim_end_matches(|c: char| !c.is_alphabetic());
+    let last = last.rsplit(|c: char| !c.is_alphabetic()).next().unwrap_or("");
+    !modifies(last) && !matches!(last, "of" | "times") && !modifies(behind)
+}
+
+/// Is it a date as `2021-01-02`, no difference?
+fn is_date(text: &str) -> bool {
+    let parts: Vec<_> = text.split('-').collect();
+    let digits = text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    digits && matches!(parts[..], [y, m, d] if y.len() == 4 && m.len() < 3 && d.len() < 3)
+}
+
 /// The trees of a text: one for each way to read its commas and its logarithms.
 fn readings_of(text: &str) -> Vec<Expr> {
+    if is_date(text) {
+        return Vec::new();
+    }
     let comma = text
         .as_bytes()
         .windows(3)
@@ -192,9 +213,11 @@ fn readings_of(text: &str) -> Vec<Expr> {
         0 => {}
         1 if !text.contains(['(', '[']) => {
             commas.push(Comma::Separator);
+            // `2,5` are two numbers, `2,50` may be one; `x = 2,50` would be two again.
             let (whole, rest) = text.split_once(',').unwrap_or((text, ""));
             let places = rest.bytes().take_while(u8::is_ascii_digit).count();
-            if places != 3 || whole.trim_start_matches('-') == "0" {
+            let decimal = places > 3 || places == 2 || whole.trim_start_matches('-') == "0";
+            if decimal && places > 1 && !text.contains(['=', '{']) {
                 commas.push(Comma::Decimal);
             }
         }
@@ -225,7 +248,7 @@ fn judge(a: &Side, b: &Side) -> Verdict {
     let mut comparison = Comparison::new();
     for (at, x) in a.readings.iter().enumerate() {
         for (other, y) in b.readings.iter().enumerate() {
-            match comparison.compare(x, y) {
+            match comparison.whole(x, y) {
                 Outcome::Equal(rule) => return Verdict::equal(rule),
                 Outcome::Different if at + other == 0 => verdict = Verdict::different("different"),
                 Outcome::Budget => verdict = Verdict::different("budget"),

@@ -8,6 +8,8 @@ use super::exact::{Exact, Stop};
 use super::expression::{Expr, Joint};
 use super::form::form;
 use super::monomial::cost_of;
+use super::operand::SUCH_THAT;
+use super::parser::MODULO;
 use super::probe::{self, Probe};
 use super::{relation, sets, units};
 
@@ -73,8 +75,9 @@ impl Comparison {
     }
 
     /// Two whole answers.
-    pub fn compare(&mut self, a: &Expr, b: &Expr) -> Outcome {
-        let outcome = self.answers(&both_signs(a), &both_signs(b));
+    pub fn whole(&mut self, a: &Expr, b: &Expr) -> Outcome {
+        let plain = |side| both_signs(&relation::with_parameters(side));
+        let outcome = self.solutions(&plain(a), &plain(b));
         // A doubt on the way there may have been taken for a difference.
         if self.exact.budget.is_spent() { outcome.or(|| Outcome::Budget) } else { outcome }
     }
@@ -82,6 +85,18 @@ impl Comparison {
     /// The value of a constant.
     pub fn constant(&self, expr: &Expr) -> Option<Value> {
         probe::constant(expr, &self.exact.budget)
+    }
+
+    /// Two whole answers: the solution set {5} and the solution 5 are the same, but no parts are.
+    pub fn solutions(&mut self, a: &Expr, b: &Expr) -> Outcome {
+        match (a, b) {
+            (Expr::Set(items), other) | (other, Expr::Set(items))
+                if items.len() == 1 && !is_collection(other) && !is_collection(&items[0]) =>
+            {
+                self.answers(&items[0], other).by("collection")
+            }
+            _ => self.answers(a, b),
+        }
     }
 
     /// Two answers or parts of answers.
@@ -112,6 +127,15 @@ impl Comparison {
                 self.unit_against_none(b, value, unit, other)
             }
             _ if is_collection(a) || is_collection(b) => self.collections(a, b),
+            (Expr::Call(f, x), Expr::Call(g, y))
+                if f == g && [SUCH_THAT, MODULO].contains(&&**f) =>
+            {
+                match self.in_order(x, y) {
+                    // x may have another name, and 1 and 4 are the same modulo 3.
+                    Outcome::Different => Outcome::Unknown,
+                    outcome => outcome,
+                }
+            }
             _ => self.scalars(a, b),
         }
     }
@@ -179,6 +203,10 @@ impl Comparison {
     }
 
     fn collections(&mut self, a: &Expr, b: &Expr) -> Outcome {
+        let (x, y) = (multiplied(a), multiplied(b));
+        if x.is_some() || y.is_some() {
+            return self.answers(x.as_ref().unwrap_or(a), y.as_ref().unwrap_or(b));
+        }
         let outcome = match (a, b) {
             (Expr::Matrix(x), Expr::Matrix(y)) => {
                 let shape = |rows: &[Vec<Expr>]| (rows.len(), rows[0].len());
@@ -205,17 +233,27 @@ impl Comparison {
                 if x.iter().chain(y).any(is_collection) {
                     return self.in_any_order(x, y).by("collection");
                 }
-                self.in_order(x, y)
+                let (x, y) = (relation::sorted_by_name(x), relation::sorted_by_name(y));
+                self.in_order(&x, &y)
             }
-            (Expr::List(x, _), Expr::List(y, _)) => self.in_any_order(x, y),
-            // The solution set {5} and the solution 5 are the same answer.
-            (Expr::Set(items), other) | (other, Expr::Set(items))
-                if items.len() == 1 && !is_collection(other) =>
-            {
-                self.answers(&items[0], other)
+            (Expr::List(x, joint), Expr::List(y, other)) => {
+                match (relation::are_alternatives(x), relation::are_alternatives(y)) {
+                    (true, true) => self.in_any_order(x, y),
+                    _ if joint != other => Outcome::Different,
+                    (false, false) => self.in_any_order(x, y),
+                    // `x = 1, y = 2` against `1, 2`
+                    _ => self.in_order(&relation::sorted_by_name(x), &relation::sorted_by_name(y)),
+                }
             }
-            (Expr::Set(x), Expr::Set(y) | Expr::List(y, _)) | (Expr::List(x, _), Expr::Set(y)) => {
-                self.as_sets(x, y)
+            (Expr::Set(x), Expr::Set(y)) => self.as_sets(x, y),
+            // Who lists something twice in so many words means it.
+            (Expr::Set(set), Expr::List(list, _)) | (Expr::List(list, _), Expr::Set(set)) => {
+                if list.len() > set.len() { Outcome::Different } else { self.as_sets(set, list) }
+            }
+            (Expr::Call(f, x), Expr::Call(g, y)) if f == g => {
+                let outcome =
+                    if f == "without" { self.in_order(x, y) } else { self.in_any_order(x, y) };
+                if outcome == Outcome::Different { Outcome::Unknown } else { outcome }
             }
             _ => Outcome::Unknown,
         };
@@ -224,7 +262,9 @@ impl Comparison {
             return outcome;
         }
         match sets::compare(self, a, b) {
-            Outcome::Unknown if outcome == Outcome::Unknown => Outcome::Different,
+            Outcome::Unknown if outcome == Outcome::Unknown && !computes(a) && !computes(b) => {
+                Outcome::Different
+            }
             Outcome::Unknown => outcome,
             decided => decided,
         }
@@ -385,6 +425,25 @@ fn whole(expr: &Expr) -> bool {
 /// Units that say nothing.
 fn is_generic(unit: &str) -> bool {
     unit.is_empty() || unit.trim_end_matches(|c: char| c.is_ascii_digit()) == "unit"
+}
+
+/// Is it to be computed from collections, as `A ∪ B` and `(1, 2) + (3, 4)` are?
+fn computes(expr: &Expr) -> bool {
+    let plain = matches!(expr, Expr::Group(..) | Expr::List(..) | Expr::Set(_) | Expr::Matrix(_));
+    !plain
+        && expr.children().into_iter().any(|part| part.any(&is_collection) || is_collection(expr))
+}
+
+/// A number times a matrix as one matrix.
+fn multiplied(expr: &Expr) -> Option<Expr> {
+    const LONGEST: usize = 50;
+    let Expr::Product(items) = expr else { return None };
+    let at = items.iter().position(|item| matches!(item, Expr::Matrix(_)))?;
+    let mut others = items.clone();
+    let matrix = others.remove(at);
+    let number = Expr::Product(others);
+    let plain = number.size() < LONGEST && !number.any(&is_collection);
+    plain.then(|| matrix.map(&mut |entry| Expr::Product(vec![number.clone(), entry.clone()])))
 }
 
 pub fn is_collection(expr: &Expr) -> bool {

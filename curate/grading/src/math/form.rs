@@ -107,7 +107,7 @@ fn call(exact: &mut Exact, name: &str, arguments: &[Expr]) -> Result<Form, Stop>
         if let Some(value) = function(exact, name, x)? {
             return Ok(value);
         }
-        if is_factor(name) {
+        if is_factor(name, arguments) {
             let front = exact.symbol(name);
             return exact.times(&front, x);
         }

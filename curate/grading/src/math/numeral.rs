@@ -28,13 +28,23 @@ impl Parser<'_> {
             self.at += 1;
             return endless(token.text);
         }
-        if decimal && next.is_some_and(|n| n.kind == Kind::Command && n.text == "overline") {
-            let repeated = self.tokens.get(self.at + 2).filter(|n| n.kind == Kind::Number)?.text;
-            let braces = [self.at + 1, self.at + 3].map(|at| self.tokens.get(at).map(|t| t.kind));
-            if braces == [Some(Kind::Sign('{')), Some(Kind::Sign('}'))] {
-                self.at += 4;
-                return repeating(token.text, repeated);
+        let mark =
+            next.filter(|n| n.kind == Kind::Command && ["overline", "dot"].contains(&n.text));
+        if let Some(mark) = mark.filter(|_| decimal) {
+            self.at += 1;
+            let braced = self.eat('{');
+            let repeated = self.peek().filter(|n| n.kind == Kind::Number)?.text;
+            self.at += 1;
+            if braced {
+                self.expect('}')?;
             }
+            // `0.\dot{1}\dot{8}` has a period of two.
+            let dots = self.peek().is_some_and(|next| next.text == "dot");
+            return if dots || mark.text == "dot" && repeated.len() > 1 {
+                None
+            } else {
+                repeating(token.text, repeated)
+            };
         }
         Some(value)
     }

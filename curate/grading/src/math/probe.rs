@@ -42,7 +42,7 @@ fn symbols(expr: &Expr, into: &mut BTreeMap<String, Value>) {
         Expr::Symbol(name) | Expr::Text(name) => {
             into.insert(name.clone(), Value::ZERO);
         }
-        Expr::Call(name, arguments) if arguments.len() == 1 && is_factor(name) => {
+        Expr::Call(name, arguments) if is_factor(name, arguments) => {
             into.insert(name.clone(), Value::ZERO);
         }
         _ => {}
@@ -309,11 +309,11 @@ fn call(name: &str, arguments: &[Expr], at: &mut Point) -> Option<Value> {
                 |a: Value, b: &Value| if (b.re > a.re) == (name == "max") { *b } else { a };
             values.iter().all(Value::is_real).then(|| values.iter().fold(x, better))?
         }
-        (_, 1) if is_factor(name) => at.symbols.get(name)?.times(&x),
+        (_, 1) if is_factor(name, arguments) => at.symbols.get(name)?.times(&x),
         (_, 1) if !UNPROBED.contains(&name) => {
             // Some smooth function of its own for each name.
-            let (a, b) = (1.0 + noise(name, 1), 0.2 + noise(name, 2));
-            x.times(&Value::exact(a, 0.0)).sine().plus(&x.times(&x).times(&Value::exact(b, 0.0)))
+            let [a, b, c] = [1, 2, 3].map(|index| Value::exact(0.2 + noise(name, index), 0.0));
+            x.times(&a).sine().plus(&x.times(&x).times(&b)).plus(&c)
         }
         _ => return None,
     })

@@ -125,7 +125,10 @@ fn pieces(comparison: &mut Comparison, expr: &Expr) -> Option<Vec<Piece>> {
         }
         Expr::List(items, joint) => {
             let mut result = None::<Vec<Piece>>;
-            for item in items.iter().take(MOST_PIECES) {
+            if items.len() > MOST_PIECES {
+                return None;
+            }
+            for item in items {
                 if !matches!(item, Expr::Relation(..)) && *joint == Joint::And {
                     return None;
                 }
