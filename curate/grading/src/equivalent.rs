@@ -249,7 +249,7 @@ fn judge(a: &Side, b: &Side) -> Verdict {
     let mut comparison = Comparison::new();
     for (at, x) in a.readings.iter().enumerate() {
         for (other, y) in b.readings.iter().enumerate() {
-            match comparison.compare(x, y) {
+            match comparison.whole(x, y) {
                 Outcome::Equal(rule) => return Verdict::equal(rule),
                 Outcome::Different if at + other == 0 => verdict = Verdict::different("different"),
                 Outcome::Budget => verdict = Verdict::different("budget"),

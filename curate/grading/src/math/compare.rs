@@ -75,7 +75,7 @@ impl Comparison {
     }
 
     /// Two whole answers.
-    pub fn compare(&mut self, a: &Expr, b: &Expr) -> Outcome {
+    pub fn whole(&mut self, a: &Expr, b: &Expr) -> Outcome {
         let plain = |side| both_signs(&relation::with_parameters(side));
         let outcome = self.solutions(&plain(a), &plain(b));
         // A doubt on the way there may have been taken for a difference.
