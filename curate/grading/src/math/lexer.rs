@@ -275,6 +275,11 @@ impl<'a> Lexer<'a> {
             self.push(Kind::Sign('∨'), &run[..2]);
             return self.push(Kind::Symbol, rest);
         }
+        self.other_letters(run)
+    }
+
+    /// A run that is no name itself: glued to one, a product of single letters, or a word.
+    fn other_letters(&mut self, run: &'a str) {
         let glued = FUNCTIONS.iter().copied().chain(["pi"]).find(|name| {
             run.strip_prefix(name).is_some_and(|rest| (1..=2).contains(&rest.len()))
                 && (run.len() > 3 || name.len() == 2)

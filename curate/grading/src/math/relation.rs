@@ -100,7 +100,7 @@ pub fn with_parameters(expr: &Expr) -> Expr {
     })
 }
 
-/// Items in the order of the symbols that they give a value to, if all do: `y = 2, x = 1` is (1, 2).
+/// Items in the order of the symbols that they give a value to: `y = 2, x = 1` is (1, 2).
 pub fn sorted_by_name(items: &[Expr]) -> Vec<Expr> {
     let symbol = |item: &Expr| match named_value(item) {
         Some((Some(Expr::Symbol(name)), _)) => Some(name.clone()),
@@ -129,16 +129,22 @@ pub fn with_value(comparison: &mut Comparison, relation: &Expr, other: &Expr) ->
 
 /// `a < x < b` against the interval `(a, b)` when the ends are no numbers.
 fn between(comparison: &mut Comparison, relation: &Expr, other: &Expr) -> Outcome {
+    // An inequality that no rule here solves may well have these solutions.
+    let order = |part: &Expr| match part {
+        Expr::Relation(_, relations) => relations.iter().any(|relation| relation.is_order()),
+        _ => false,
+    };
+    let unsolved = if relation.any(&order) { Outcome::Unknown } else { Outcome::Different };
     let (Expr::Relation(items, relations), Expr::Group(open, ends, close)) = (relation, other)
     else {
-        return Outcome::Unknown;
+        return unsolved;
     };
     let brackets = match relations[..] {
         [Relation::Less, Relation::Less] => ('(', ')'),
         [Relation::Less, Relation::LessEqual] => ('(', ']'),
         [Relation::LessEqual, Relation::Less] => ('[', ')'),
         [Relation::LessEqual, Relation::LessEqual] => ('[', ']'),
-        _ => return Outcome::Unknown,
+        _ => return unsolved,
     };
     if brackets != (*open, *close) {
         return Outcome::Different;
