@@ -292,6 +292,13 @@ fn costly_alone() -> Vec<String> {
     vec![
         sums(4),
         sums(4).replace("kx", "k"),
+        sums(2) + &format!("0.{}", "37".repeat(1800)),
+        sums(2) + &"7".repeat(3800),
+        sums(2) + &format!(r"\frac{{{}1}}{{x}}", "3".repeat(3000)),
+        sums(3).replace("kx", "k^{63}"),
+        sums(3).replace(r"\sqrt", r"\sin"),
+        sums(3).replace("kx", &format!("x_{{{}}}", "abcdefgh".repeat(400))),
+        format!(r"\max({})", joined(150, ",", |_| sums(1).replace("x", "+j"))),
         sums(3).replace("sum", "prod"),
         joined(60, ",", |_| sums(2)),
         format!(r"x<{}", sums(4).replace("kx", "k")),
@@ -392,6 +399,8 @@ fn the_ends_are_named() {
         ("1.5e-9223372036854775807", "1", "unparsed"),
         ("1e9223372036854775807", "1", "unparsed"),
         ("2.50e-400", "0.25e-399", "number"),
+        ("(a+b+c+d+f)^{30}", "(f+d+c+b+a)^{30}", "probe"),
+        ("(a+b+c+d+f)^{30}", "(f+d+c+b+a)^{29}", "different"),
         (r"3\frac{-1}{0}", "1", "unparsed"),
         (r"3\frac{-1}{2}", "-1.5", "number"),
     ] {

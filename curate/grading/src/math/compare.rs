@@ -105,7 +105,7 @@ impl Comparison {
             return Outcome::Equal(self.rule_of(a));
         }
         // To walk through both and to copy parts of them.
-        if self.exact.pay(1 + (a.size() + b.size()) as u64 / 4).is_err() {
+        if self.exact.budget.pay(16 + 4 * (a.size() + b.size()) as u64).is_err() {
             return Outcome::Budget;
         }
         match (a, b) {

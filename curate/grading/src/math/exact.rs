@@ -92,7 +92,7 @@ impl Exact {
 
     /// Pays for some work.
     pub fn pay(&self, work: u64) -> Result<(), Stop> {
-        self.budget.pay(work.saturating_mul(STEP))
+        self.budget.pay_from_half(work.saturating_mul(STEP))
     }
 
     fn atom(&mut self, atom: Atom) -> Form {
@@ -265,7 +265,7 @@ impl Exact {
                     let bits = root.bits() * whole.unsigned_abs();
                     if bits <= MOST_BITS {
                         let power = power_of(&BigRational::from_integer(root.clone()), whole);
-                        self.budget.pay(STEP * (bits / 64 + cost_of(&value, &power)))?;
+                        self.budget.pay_from_half(STEP * (bits / 64 + cost_of(&value, &power)))?;
                         value = product_of(&value, &power);
                         *exponent -= whole;
                     }

@@ -173,11 +173,16 @@ fn value(expr: &Expr, at: &mut Point) -> Option<Value> {
     at.budget.pay(1).ok()?;
     let result = match expr {
         Expr::Number(number) | Expr::Decimal(number, _) => {
+            let bits = number.numer().bits() + number.denom().bits();
+            at.budget.pay(2 + bits / 100).ok()?;
             let float = number.to_f64()?;
             let whole = number.is_integer() && float.abs() < 9e15;
             Value { re: float, im: 0.0, error: if whole { 0.0 } else { float.abs() * 1.2e-16 } }
         }
-        Expr::Symbol(name) | Expr::Text(name) => *at.symbols.get(name)?,
+        Expr::Symbol(name) | Expr::Text(name) => {
+            at.budget.pay(name.len() as u64 / 32).ok()?;
+            *at.symbols.get(name)?
+        }
         Expr::Pi => Value::rounded(std::f64::consts::PI),
         Expr::E => Value::rounded(std::f64::consts::E),
         Expr::I => Value::exact(0.0, 1.0),
