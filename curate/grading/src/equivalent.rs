@@ -2,9 +2,10 @@
 
 use std::fmt::{Display, Formatter};
 
-use crate::math::{Comma, Expr, Outcome, Reading, compare, in_words, parse};
+use crate::letters::{names_apart, same_choice};
+use crate::math::{Comma, Comparison, Expr, Outcome, Reading, in_words, modifies, parse};
 use crate::text::{folded, is_words, normalise, strip_outside, time};
-use crate::{Mode, choice, extract};
+use crate::{Mode, extract};
 
 /// What was decided, and by which rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,20 +65,22 @@ pub fn exact(given: &str, expected: &str) -> Verdict {
 ///
 /// Equal by
 /// - `identical`: the same string.
-/// - `normalised`: the same text once LaTeX's many ways of writing one thing are one; words in any
-///   case, `yes` as `true`.
+/// - `normalised`: the same text once LaTeX's many ways of writing one thing are one; words of three
+///   letters and more in any case (`Co` is not `CO`), `yes` as `true`.
 /// - `choice`: the same letter of a multiple choice, `(C)` and `(C) Plane`.
 /// - `time`: the same time of day, `3:30 pm` and `15:30`.
 /// - `integer`, `number`: the same integer or rational number: `1,234`, `0.5`, `\frac12`,
 ///   `1\frac12`, `1.5 \times 10^3`, `12_8`.
 /// - `rounded`: a decimal of at least six significant digits that is the other side correctly
 ///   rounded; two decimals never.
-/// - `exact`: the same canonical form of rationals, roots, powers, symbols and functions.
+/// - `exact`: the same canonical form of rationals, roots, powers, symbols and functions. Letters
+///   side by side are a product, capitals a name: `mgh` is `hgm`, `HTH` is not `THH`.
 /// - `probe`: the same value at every one of many seeded points, within bounds of the error.
 /// - `equation`: multiples of one another, `2x = 4` and `x = 2`; or a named value, `x = 5` and `5`.
 /// - `relation`: the same inequality or the same set described by one.
 /// - `collection`: tuples, vectors, matrices and intervals part by part in order; lists without
-///   brackets in any order; sets as sets; unions of intervals as sets of numbers.
+///   brackets in any order, those of named values by name; sets as sets; unions of intervals as
+///   sets of numbers.
 /// - `units`: values whose unit is the same, can be converted, or is missing on one side; `50%` is
 ///   50% or 50 or 0.5, `90^\circ` is 90 or π/2.
 ///
@@ -85,7 +88,8 @@ pub fn exact(given: &str, expected: &str) -> Verdict {
 /// - `different`: both sides were understood and differ.
 /// - `unparsed`: a side was understood only as text, or no rule could tell; nobody should take this
 ///   for a sure verdict.
-/// - `budget`: to find out would have taken too long.
+/// - `budget`: to find out would have taken too long: more than the steps, some milliseconds, that
+///   one call may take for all ways to read both sides.
 pub fn equivalent(given: &str, expected: &str) -> Verdict {
     if given == expected {
         return Verdict::equal("identical");
@@ -108,21 +112,10 @@ pub fn explain(given: &str, expected: &str) -> Explanation {
 /// Longer texts are compared as text only; they are no answers.
 const LONGEST: usize = 4_000;
 
-/// Words for the empty set.
-const NOTHING: [&str; 6] = [
-    "no solution",
-    "no solutions",
-    "no real solution",
-    "no real solutions",
-    "empty set",
-    "the empty set",
-];
-
-/// Words for what has no value.
-const UNDEFINED: [&str; 4] = ["undefined", "not defined", "does not exist", "dne"];
-
 /// One side of a comparison, as text and in all the ways it may be read.
 struct Side {
+    /// As it stands, without dollars around it.
+    text: String,
     normal: String,
     readings: Vec<Expr>,
 }
@@ -137,8 +130,10 @@ impl Side {
             }
         }
         match extract(text, Mode::Strict) {
-            Some(answer) => Side::of_answer(&answer.text),
-            None => Side::of_answer(text),
+            Some(answer) if boxed || stands_alone(&answer.text, text) => {
+                Side::of_answer(&answer.text)
+            }
+            _ => Side::of_answer(text),
         }
     }
 
@@ -153,19 +148,28 @@ impl Side {
                 if half.is_some() { readings = vec![time] } else { readings.push(time) }
             }
         }
-        if is_words(&normal) {
-            let words = folded(&normal);
-            let nothing = NOTHING.contains(&words.as_str()).then(|| Expr::Set(Vec::new()));
-            let all = ["all real numbers", "all reals"].contains(&words.as_str());
-            let nothing = nothing.or_else(|| all.then(|| Expr::Symbol("ℝ".into())));
-            let undefined = UNDEFINED.contains(&words.as_str());
-            let meaning = nothing.or_else(|| undefined.then(|| Expr::Text(UNDEFINED[0].into())));
-            if let Some(meaning) = meaning.or_else(|| in_words(&words)) {
-                readings = vec![meaning];
-            }
+        if is_words(&normal)
+            && let Some(meaning) = meaning(&folded(&normal))
+        {
+            readings = vec![meaning];
         }
-        Side { normal, readings }
+        Side { text: text.trim_matches([' ', '$']).to_owned(), normal, readings }
     }
+
+    fn is_number(&self) -> bool {
+        matches!(self.readings.first(), Some(Expr::Number(_) | Expr::Decimal(..)))
+    }
+}
+
+/// What an answer in words means.
+fn meaning(words: &str) -> Option<Expr> {
+    Some(match words {
+        "no solution" | "no solutions" | "no real solution" | "no real solutions" | "empty set"
+        | "the empty set" => Expr::Set(Vec::new()),
+        "all real numbers" | "all reals" => Expr::Symbol("ℝ".into()),
+        "undefined" | "not defined" | "does not exist" | "dne" => Expr::Text("undefined".into()),
+        number => return in_words(number),
+    })
 }
 
 impl Display for Side {
@@ -180,8 +184,27 @@ impl Display for Side {
     }
 }
 
+/// Is what was found in a sentence its answer, not a part of what it says, as in `more than 5`,
+/// `the square root of 5` and `5 is wrong`?
+fn stands_alone(found: &str, sentence: &str) -> bool {
+    let Some((before, behind)) = sentence.rsplit_once(found) else { return true };
+    let last = before.trim_end_matches(|c: char| !c.is_alphabetic());
+    let last = last.rsplit(|c: char| !c.is_alphabetic()).next().unwrap_or("");
+    !modifies(last) && !matches!(last, "of" | "times") && !modifies(behind)
+}
+
+/// Is it a date as `2021-01-02`, no difference?
+fn is_date(text: &str) -> bool {
+    let parts: Vec<_> = text.split('-').collect();
+    let digits = text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    digits && matches!(parts[..], [y, m, d] if y.len() == 4 && m.len() < 3 && d.len() < 3)
+}
+
 /// The trees of a text: one for each way to read its commas and its logarithms.
 fn readings_of(text: &str) -> Vec<Expr> {
+    if is_date(text) {
+        return Vec::new();
+    }
     let comma = text
         .as_bytes()
         .windows(3)
@@ -191,9 +214,11 @@ fn readings_of(text: &str) -> Vec<Expr> {
         0 => {}
         1 if !text.contains(['(', '[']) => {
             commas.push(Comma::Separator);
+            // `2,5` are two numbers, `2,50` may be one; `x = 2,50` would be two again.
             let (whole, rest) = text.split_once(',').unwrap_or((text, ""));
             let places = rest.bytes().take_while(u8::is_ascii_digit).count();
-            if places != 3 || whole.trim_start_matches('-') == "0" {
+            let decimal = places > 3 || places == 2 || whole.trim_start_matches('-') == "0";
+            if decimal && places > 1 && !text.contains(['=', '{']) {
                 commas.push(Comma::Decimal);
             }
         }
@@ -217,13 +242,14 @@ fn judge(a: &Side, b: &Side) -> Verdict {
     if let Some(rule) = as_text(a, b) {
         return Verdict::equal(rule);
     }
-    if names_apart(&a.normal, &b.normal) {
+    if !a.is_number() && !b.is_number() && names_apart((&a.text, &a.normal), (&b.text, &b.normal)) {
         return Verdict::different("different");
     }
     let mut verdict = Verdict::different("unparsed");
+    let mut comparison = Comparison::new();
     for (at, x) in a.readings.iter().enumerate() {
         for (other, y) in b.readings.iter().enumerate() {
-            match compare(x, y) {
+            match comparison.whole(x, y) {
                 Outcome::Equal(rule) => return Verdict::equal(rule),
                 Outcome::Different if at + other == 0 => verdict = Verdict::different("different"),
                 Outcome::Budget => verdict = Verdict::different("budget"),
@@ -237,49 +263,14 @@ fn judge(a: &Side, b: &Side) -> Verdict {
     verdict
 }
 
-/// Letters side by side are a product (`mgh`), but not where their order says something: an angle
-/// turns at its middle letter, and of `CAB` and `BAC` neither is a set of choices in order, as
-/// `ABD` is.
-fn names_apart(a: &str, b: &str) -> bool {
-    let angle = |text: &str| text.strip_prefix("\\angle").map(|name| name.trim().to_string());
-    if let (Some(a), Some(b)) = (angle(a), angle(b)) {
-        let letters = a.len() == 3 && a.bytes().all(|b| b.is_ascii_uppercase());
-        return letters && b.len() == 3 && a != b && !a.bytes().eq(b.bytes().rev());
-    }
-    let choices = |text: &str| text.len() > 1 && text.bytes().all(|b| (b'A'..=b'F').contains(&b));
-    choices(a) && choices(b) && a != b && !a.bytes().is_sorted() && !b.bytes().is_sorted()
-}
-
 /// The rules that need no mathematics. Numbers are left to those that say more.
 fn as_text(a: &Side, b: &Side) -> Option<&'static str> {
-    let number =
-        |side: &Side| matches!(side.readings.first(), Some(Expr::Number(_) | Expr::Decimal(..)));
-    if !a.normal.is_empty() && a.normal == b.normal && !number(a) {
+    if !a.normal.is_empty() && a.normal == b.normal && !a.is_number() {
         return Some("normalised");
     }
     let words = |side: &Side| is_words(&side.normal);
     if (words(a) || words(b)) && folded(&a.normal) == folded(&b.normal) {
         return Some("normalised");
     }
-    let letter = |side: &Side| -> Option<char> {
-        let bare = side.normal.trim_matches(['(', ')', '.', ' ']);
-        let mut letters = bare.chars();
-        let letter = letters.next().filter(char::is_ascii_uppercase)?;
-        letters.next().is_none().then_some(letter)
-    };
-    let labelled = |side: &Side, letter: char| {
-        let rest = side.normal.strip_prefix('(').unwrap_or(&side.normal);
-        let rest = rest.strip_prefix(letter).unwrap_or("");
-        let said = ["option", "choice", "answer"]
-            .iter()
-            .any(|word| side.normal.len() < 12 && side.normal.to_lowercase().starts_with(word));
-        (said || rest.starts_with([')', '.', ':']))
-            && choice(&side.normal, Mode::Strict) == Some(letter)
-    };
-    match (letter(a), letter(b)) {
-        (Some(x), Some(y)) => (x == y).then_some("choice"),
-        (Some(x), None) => labelled(b, x).then_some("choice"),
-        (None, Some(y)) => labelled(a, y).then_some("choice"),
-        (None, None) => None,
-    }
+    same_choice((&a.text, &a.normal), (&b.text, &b.normal)).then_some("choice")
 }

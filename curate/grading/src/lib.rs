@@ -11,6 +11,7 @@
 //! - [`extract()`], [`choice()`]: the final answer of a completion, as s1 finds it or strictly
 //! - [`equivalent()`], [`explain()`]: are two answers the same, and which rule decided
 //! - `text`: answers as text, one way of writing for each of LaTeX's synonyms
+//! - `letters`: the letter of a multiple choice, names whose letters have an order
 //! - `math`: a parser to small trees, and their comparison by kind
 //!
 //! The program `grade` (`src/bin/grade.rs`) does the same for rows of JSON; README.md has the rules
@@ -25,6 +26,7 @@
 
 mod equivalent;
 mod extract;
+mod letters;
 mod math;
 mod text;
 

@@ -65,7 +65,7 @@ fn command<'a>(tail: &'a str, out: &mut Canonical, braces: &mut Vec<bool>) -> &'
             }
             &rest[symbol.len_utf8()..]
         }
-        "left" | "right" | "displaystyle" | "quad" | "qquad" => {
+        _ if LOOKS.contains(&name) => {
             out.space();
             rest
         }
@@ -73,7 +73,7 @@ fn command<'a>(tail: &'a str, out: &mut Canonical, braces: &mut Vec<bool>) -> &'
             out.command("frac");
             rest
         }
-        _ if TEXTS.contains(&name) && rest.trim_start().starts_with('{') => {
+        _ if sets_text(name) && rest.trim_start().starts_with('{') => {
             braces.push(false);
             out.space();
             &rest.trim_start()[1..]
@@ -85,17 +85,35 @@ fn command<'a>(tail: &'a str, out: &mut Canonical, braces: &mut Vec<bool>) -> &'
     }
 }
 
-const TEXTS: [&str; 9] = [
-    "text",
-    "mathrm",
-    "textrm",
-    "textbf",
-    "mathbf",
-    "textit",
-    "mbox",
-    "textnormal",
-    "operatorname",
+/// Commands that set words; `\mathbf` and `\operatorname` may also set a part of a formula.
+pub const TEXTS: [&str; 8] =
+    ["text", "textrm", "textbf", "textit", "textnormal", "mbox", "hbox", "mathrm"];
+
+/// Commands that only say how something looks.
+pub const LOOKS: [&str; 18] = [
+    "left",
+    "right",
+    "big",
+    "Big",
+    "bigg",
+    "Bigg",
+    "bigl",
+    "bigr",
+    "Bigl",
+    "Bigr",
+    "quad",
+    "qquad",
+    "displaystyle",
+    "textstyle",
+    "limits",
+    "nolimits",
+    "middle",
+    "hspace",
 ];
+
+fn sets_text(name: &str) -> bool {
+    TEXTS.contains(&name) || matches!(name, "mathbf" | "operatorname")
+}
 
 /// Text in which white space stays only where it keeps two words or two numbers apart.
 #[derive(Default)]
@@ -149,24 +167,31 @@ pub fn strip_outside(text: &str) -> &str {
 }
 
 /// The content of a `\text{…}` that is all there is.
-fn in_text(text: &str) -> Option<&str> {
+pub fn in_text(text: &str) -> Option<&str> {
     let rest = text.strip_prefix('\\')?;
     let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
     let inner = rest[letters..].trim_start().strip_prefix('{')?.strip_suffix('}')?;
-    (TEXTS.contains(&&rest[..letters]) && !inner.contains(['{', '}'])).then_some(inner)
+    (sets_text(&rest[..letters]) && !inner.contains(['{', '}'])).then_some(inner)
 }
 
-/// For answers in words: lower case, without punctuation at the ends, `yes` and `no` as `true` and
-/// `false`.
+/// For answers in words: without punctuation at the ends, in lower case, `yes` and `no` as `true`
+/// and `false`. Up to three letters may be a formula, in which `!` and `'` say something; and `NO`
+/// is a gas.
 pub fn folded(normal: &str) -> String {
-    let lower = normal.to_lowercase();
-    let bare =
-        lower.trim_matches(|c: char| c.is_ascii_punctuation() && !"()[]{}|\\$%+-".contains(c));
-    match bare {
-        "yes" => "true".to_owned(),
-        "no" => "false".to_owned(),
-        bare => bare.to_owned(),
+    let mark = |c: char| c.is_ascii_punctuation() && !"()[]{}|\\$%+-".contains(c);
+    let short = normal.chars().filter(|c| c.is_alphabetic()).count() <= 3;
+    match normal.trim_matches(mark) {
+        "yes" | "Yes" | "YES" => "true".to_owned(),
+        "no" | "No" => "false".to_owned(),
+        _ => lower(normal.trim_matches(|c| mark(c) && !(short && "!'".contains(c)))),
     }
+}
+
+/// In lower case, if there is a word of three letters; the case of shorter ones says something, as
+/// in `Co` and `CO`.
+pub fn lower(text: &str) -> String {
+    let word = text.split(|c: char| !c.is_alphabetic()).any(|word| word.chars().count() > 2);
+    if word { text.to_lowercase() } else { text.to_owned() }
 }
 
 /// Words only: at least two letters, nothing that mathematics uses.

@@ -1,4 +1,4 @@
-//! Equivalence: what is the same answer and what is not, topic by topic, and hostile text.
+//! Equivalence: what is the same answer and what is not, topic by topic.
 
 /// The verdict both ways round; `equal` is also checked against the rule that decided.
 #[track_caller]
@@ -372,59 +372,5 @@ fn exact_is_s1_without_its_judge() {
     let rows = [("042", "42", true), ("x", "x", true), ("$42$", "42", false), ("0", "000", true)];
     for (given, expected, equal) in rows {
         assert_eq!(grading::exact(given, expected).equal, equal, "{given:?} {expected:?}");
-    }
-}
-
-/// A megabyte of one nasty piece after another, and short texts that would cost much: no panic,
-/// and soon done.
-#[test]
-fn total_on_hostile_text() {
-    let pieces = [
-        "{",
-        "}",
-        "\\text{",
-        "\\boxed{",
-        "$",
-        "\\",
-        "\\left",
-        "1,",
-        "/",
-        "\u{1F600}",
-        ".",
-        "(",
-        "x^",
-        "\\frac",
-        "\\sqrt{",
-        "|",
-        "-",
-        "!",
-        "\\begin{pmatrix}1&",
-        "1=",
-        "±",
-        "\\boxed{1},",
-    ];
-    let costly = [
-        "9^{9^{9^{9}}}",
-        "(a+b+c+d+e)^{30}",
-        "(x+1)^{1000}",
-        "1000!",
-        "10^{-2000}",
-        "((((1+x)^9)^9)^9)^9",
-        "\\sqrt{\\sqrt{\\sqrt{1+\\sqrt{2+x}}}}",
-        "\\sum_{k=1}^{200}\\sum_{j=1}^{200} kj",
-        "1e99999",
-        "\\binom{1000}{500}^{1000}",
-    ];
-    let long = pieces.map(|piece| piece.repeat(1_000_000 / piece.len()));
-    let wide = pieces.map(|piece| piece.repeat(300));
-    let all = long.iter().chain(&wide).map(String::as_str).chain(costly);
-    for text in all {
-        let start = std::time::Instant::now();
-        let other = format!("{text}1");
-        assert!(grading::equivalent(text, text).equal);
-        grading::equivalent(text, &other);
-        grading::equivalent(text, "x+1");
-        let shown: String = text.chars().take(40).collect();
-        assert!(start.elapsed().as_secs() < 5, "{shown:?} … took {:?}", start.elapsed());
     }
 }

@@ -38,28 +38,48 @@ fn check(arguments: &[&str], row: Value, expected: Value) {
 
 #[test]
 fn rows() {
-    let identical = |answer: &str| json!({"equal": true, "rule": "identical", "extracted": answer});
+    let verdict = |equal: bool, rule: &str, extracted: Value| json!({"equal": equal, "rule": rule, "extracted": extracted, "ambiguous": false});
+    let identical = |answer: &str| verdict(true, "identical", json!(answer));
     check(&[], json!({"pred": "x+1", "gold": "x+1", "more": [1]}), identical("x+1"));
     check(&[], json!({"pred": 7, "gold": 7}), identical("7"));
     check(&[], json!({"output": "so \\boxed{7}", "gold": "7"}), identical("7"));
     check(&[], json!({"output": "The answer is (B) 12.", "gold": "B"}), identical("B"));
-    check(
-        &[],
-        json!({"pred": "023", "gold": "23"}),
-        json!({"equal": true, "rule": "integer", "extracted": "023"}),
-    );
-    let nothing = json!({"equal": false, "rule": "no_answer", "extracted": null});
+    check(&[], json!({"pred": "023", "gold": "23"}), verdict(true, "integer", json!("023")));
+    let nothing = verdict(false, "no_answer", Value::Null);
     check(&[], json!({"output": "it is \\boxed{7", "gold": "7"}), nothing.clone());
     check(&[], json!({"output": "", "gold": "7"}), nothing.clone());
     check(&[], json!({"pred": null, "gold": "7"}), nothing);
+    let two = json!({"output": "\\boxed{1}. Or rather \\boxed{5}", "gold": "5"});
+    let mut doubtful = identical("5");
+    doubtful["ambiguous"] = json!(true);
+    check(&[], two, doubtful);
 }
 
 #[test]
 fn s1_mode_is_s1() {
     let row = json!({"output": "Answer: 1 or\n2", "gold": "1 or\n2"});
-    let identical = json!({"equal": true, "rule": "identical", "extracted": "1 or\n2"});
+    let identical =
+        json!({"equal": true, "rule": "identical", "extracted": "1 or\n2", "ambiguous": false});
     check(&["--extract", "s1"], row.clone(), identical.clone());
     check(&["--extract=s1"], row, identical);
+}
+
+/// Half of a surrogate pair, as a completion that was cut inside a character leaves it behind, is
+/// no reason to stop.
+#[test]
+fn half_a_character_is_read() {
+    let rows = [
+        r#"{"output": "\\boxed{7} \ud83d", "gold": "7"}"#,
+        r#"{"pred": "\udE00x", "gold": "\udfffx"}"#,
+        r#"{"pred": "\ud83d\ude00", "gold": "😀"}"#,
+        r#"{"pred": "\\ud83d", "gold": "\\ud83d"}"#,
+    ];
+    let output = run(&[], &rows.join("\n"));
+    assert_eq!(text(&output.stderr), "");
+    for line in text(&output.stdout).lines() {
+        assert!(line.contains("\"rule\":\"identical\""), "{line}");
+    }
+    assert_eq!(text(&output.stdout).lines().count(), rows.len());
 }
 
 #[test]
@@ -159,6 +179,9 @@ fn errors_name_the_line_and_the_cure() {
     fails(&[], "{\"pred\": [], \"gold\": \"1\"}\n", 1, &["\"pred\"", "write it as a string"]);
     fails(&["--table", "no such file"], "", 1, &["no such file", "--table needs a file"]);
     fails(&["--extract", "loose"], "", 2, &["strict or s1", "loose", "grade --help"]);
+    fails(&["--table", "x", "--explain"], "", 2, &["--table and --explain", "leave one out"]);
+    fails(&["--explain", "--table=x"], "", 2, &["--table and --explain", "leave one out"]);
+    fails(&[], &format!("{good}{{\"pred\": \"1\",\n"), 1, &["line 2", "column 13"]);
     fails(&["--table"], "", 2, &["--table needs a file"]);
     fails(&["--tabel", "x"], "", 2, &["--tabel", "grade --help"]);
     // What came before the wrong row was graded.
@@ -169,7 +192,17 @@ fn errors_name_the_line_and_the_cure() {
 fn help_is_kind() {
     let output = run(&["--help"], "");
     assert!(output.status.success());
-    for word in ["Usage", "--extract", "--table", "--explain", "no_answer", "\\\\boxed"] {
+    for word in [
+        "Usage",
+        "--extract",
+        "--table",
+        "--explain",
+        "no_answer",
+        "\\\\boxed",
+        "unparsed",
+        "budget",
+        "probe",
+    ] {
         assert!(text(&output.stdout).contains(word), "{word}");
     }
 }

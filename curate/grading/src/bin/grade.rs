@@ -19,9 +19,27 @@ ignored:
   {\"pred\": \"1/2\", \"gold\": \"0.5\"}
   {\"output\": \"It is \\\\boxed{1/2}.\", \"gold\": \"0.5\"}
 
-A verdict names the rule that decided, and the text that was graded; without one, extracted is null
-and the rule is no_answer:
-  {\"equal\": true, \"rule\": \"number\", \"extracted\": \"1/2\"}
+A verdict names the rule that decided, the text that was graded, and whether the output gave several
+different answers, of which the last one counts:
+  {\"equal\": true, \"rule\": \"number\", \"extracted\": \"1/2\", \"ambiguous\": false}
+
+Rules of equal answers, the cheapest first:
+  identical   the same string
+  normalised  the same text, or words in any case
+  choice      the same letter of a multiple choice
+  time        the same time of day
+  integer, number
+              the same integer or rational number
+  rounded     a decimal of six digits or more, correctly rounded
+  exact       the same canonical form
+  probe       the same value at each of many points
+  equation, relation, collection, units
+              likewise for these, part by part
+Rules of answers that are not:
+  different   both sides were understood and differ
+  unparsed    a side was understood only as text, or no rule could tell: no sure verdict
+  budget      to find out would have taken too long: no sure verdict
+  no_answer   the output gives no answer; extracted is null
 
 Options:
       --extract MODE  how the answer of an output is found [default: strict]
@@ -79,6 +97,7 @@ fn main() -> ExitCode {
 
 fn options(arguments: &[String]) -> Result<Options, Stop> {
     let mut options = Options { mode: Mode::Strict, show: Show::Rows };
+    let mut shown = Vec::new();
     let mut left = arguments.iter();
     while let Some(argument) = left.next() {
         let (name, inline) = match argument.split_once('=') {
@@ -101,11 +120,17 @@ fn options(arguments: &[String]) -> Result<Options, Stop> {
                     }
                 };
             }
-            "--table" => options.show = Show::Table(value("a file")?),
-            "--explain" => options.show = Show::Explanations,
+            "--table" => shown.push(Show::Table(value("a file")?)),
+            "--explain" => shown.push(Show::Explanations),
             other => return Err(Stop::Usage(format!("unknown argument {other:?}"))),
         }
     }
+    if shown.len() > 1 && shown.iter().any(|show| *show != shown[0]) {
+        return Err(Stop::Usage(
+            "--table and --explain print different things; leave one out".into(),
+        ));
+    }
+    options.show = shown.pop().unwrap_or(Show::Rows);
     Ok(options)
 }
 
@@ -128,7 +153,8 @@ fn run(options: &Options) -> Result<(), Stop> {
         match options.show {
             Show::Rows => {
                 let Verdict { equal, rule } = graded.verdict;
-                let line = json!({"equal": equal, "rule": rule, "extracted": graded.extracted});
+                let Graded { extracted, ambiguous, .. } = graded;
+                let line = json!({"equal": equal, "rule": rule, "extracted": extracted, "ambiguous": ambiguous});
                 writeln!(out, "{line}").map_err(written)?;
             }
             Show::Table(_) => summary.add(&mut out, rows.line, &row, &graded).map_err(written)?,
@@ -198,8 +224,14 @@ impl Rows<'_> {
 /// What is wrong with a line, and how a right one looks, as the error.
 fn parse(line: &[u8]) -> Result<Row, String> {
     const LIKE: &str = r#"{"pred": "…", "gold": "…"} or {"output": "…", "gold": "…"}"#;
+    let line = line.trim_ascii();
     let value: Value = serde_json::from_slice(line)
-        .map_err(|error| format!("not JSON ({error}); each line is one object, {LIKE}"))?;
+        .or_else(|error| serde_json::from_slice(&whole_characters(line)).map_err(|_| error))
+        .map_err(|error| {
+            let (what, column) = (error.to_string(), error.column());
+            let what = what.split(" at line ").next().unwrap_or("");
+            format!("not JSON ({what}, column {column}); each line is one object, {LIKE}")
+        })?;
     if !value.is_object() {
         return Err(format!("not an object; each line is one, {LIKE}"));
     }
@@ -221,6 +253,31 @@ fn parse(line: &[u8]) -> Result<Row, String> {
         (false, false) => return Err(format!("neither \"pred\" nor \"output\"; a row is {LIKE}")),
     };
     Ok(Row { given, gold, equal: value.get("equal").and_then(Value::as_bool) })
+}
+
+/// The line with U+FFFD in place of every half of a surrogate pair, which is what an output that was
+/// cut inside a character ends with, and which no text can hold.
+fn whole_characters(line: &[u8]) -> Vec<u8> {
+    let unit = |at: usize| {
+        let digits = line.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let (mut out, mut at) = (Vec::with_capacity(line.len()), 0);
+    while at < line.len() {
+        let length = match (line[at], unit(at), unit(at + 6)) {
+            (b'\\', Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (b'\\', Some(0xd800..=0xdfff), _) => {
+                out.extend(b"\\ufffd");
+                at += 6;
+                continue;
+            }
+            (b'\\', ..) => 2.min(line.len() - at),
+            _ => 1,
+        };
+        out.extend(&line[at..at + length]);
+        at += length;
+    }
+    out
 }
 
 /// A verdict and the text that it is about.

@@ -75,9 +75,10 @@ fn letter(text: &str) -> Option<char> {
     if !('A'..='J').contains(&upper) || next.len() == behind.len() && !next.is_empty() {
         return None;
     }
-    // `A, C` and `(a, b)` are no single choice, `(A) is wrong` none at all.
-    let another = next.starts_with(|c: char| ('A'..='J').contains(&c.to_ascii_uppercase()))
-        && !next[1..].starts_with(char::is_alphanumeric)
+    // `A, C`, `(A)(C)` and `(a, b)` are no single choice, `(A) is wrong` none at all.
+    let second = next.trim_start_matches(['(', '[']);
+    let another = second.starts_with(|c: char| ('A'..='J').contains(&c.to_ascii_uppercase()))
+        && !second[1..].starts_with(char::is_alphanumeric)
         || ["is ", "and ", "or "].iter().any(|word| next.starts_with(word));
     let marked = next.is_empty()
         || behind.trim_start_matches('*').starts_with([')', ']', '}', '.', ':', ',']);
@@ -113,6 +114,10 @@ fn chosen(sentence: &str) -> Option<char> {
             ["correct", "right", "best"].iter().any(|adjective| word.starts_with(adjective))
         });
         let is = words.get(at + 1) == Some(&"is");
+        let joined = ["and", "or", "and/or", "&"].contains(words.get(at + 1).unwrap_or(&""));
+        if words.get(at + 1 + usize::from(joined)).is_some_and(|word| capital(word).is_some()) {
+            return None; // `(A) and (C)` choose no single one
+        }
         // `is A` may go on with a noun; `is (A)` and `is A.` may not.
         let article = before_is(&words, *at) && words[*at] == "A" && at + 1 < words.len();
         ((name && !article) || (is && verdict)).then_some(letter)

@@ -235,17 +235,12 @@ fn last_formula<'a>(text: &'a str, parts: &[Span<'a>]) -> Option<&'a str> {
     let says = |part: &Span| matches!(part, Span::Formula(_, inside) if !is_name(inside));
     let last = parts.iter().rposition(says)?;
     let mut first = last;
-    while first >= 2 && says(&parts[first - 2]) && joins(parts[first - 1].text()) {
+    while first >= 2 && says(&parts[first - 2]) && joins_formulas(parts[first - 1].text()) {
         first -= 2;
     }
     let offset = |upto: usize| parts[..upto].iter().map(|part| part.text().len()).sum::<usize>();
     let mut end = offset(last + 1);
-    let behind = text[end..].trim_start();
-    if let Some(percent) =
-        ["%", "\\%", "percent", "pct"].iter().find(|sign| behind.starts_with(**sign))
-    {
-        end = text.len() - behind.len() + percent.len();
-    }
+    end += percent(&text[end..]);
     match parts[last] {
         Span::Formula(all, inside) if first == last && end == offset(last) + all.len() => {
             Some(inside.trim())
@@ -254,8 +249,16 @@ fn last_formula<'a>(text: &'a str, parts: &[Span<'a>]) -> Option<&'a str> {
     }
 }
 
-fn joins(prose: &str) -> bool {
+fn joins_formulas(prose: &str) -> bool {
     matches!(prose.trim(), "," | ";" | "and" | "or" | ", and" | ", or")
+}
+
+/// How long a percent sign or word is that stands here, with the space before it; else 0.
+pub fn percent(behind: &str) -> usize {
+    let sign = behind.trim_start();
+    let rest = ["%", "\\%", "percent", "pct"].iter().find_map(|word| sign.strip_prefix(word));
+    let rest = rest.filter(|rest| !rest.starts_with(char::is_alphanumeric));
+    rest.map_or(0, |rest| behind.len() - rest.len())
 }
 
 /// A formula that only names something: `x`, `ABC`, `(x, y)`, `f(x)`.
@@ -278,8 +281,5 @@ fn last_number(text: &str) -> Option<&str> {
             start -= sign.len_utf8();
         }
     }
-    let behind = &text[digit..];
-    let percent =
-        ["%", "\\%", " %", " percent", " pct"].iter().find(|sign| behind.starts_with(**sign));
-    Some(&text[start..digit + percent.map_or(0, |sign| sign.len())])
+    Some(&text[start..digit + percent(&text[digit..])])
 }

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use super::Extracted;
 use super::boxes::{Boxed, Boxes, boxes};
-use super::sentence::{first_sentence, has_digit, reduce, sentences, trim, without_reason};
+use super::sentence::{
+    first_sentence, has_digit, percent, reduce, sentences, trim, without_reason,
+};
 use super::spans::words;
+use crate::text::normalise;
 
 /// The rules in order; see [`super::extract()`].
 pub fn extract(completion: &str) -> Option<Extracted> {
@@ -18,7 +21,7 @@ pub fn extract(completion: &str) -> Option<Extracted> {
         else {
             return Some(boxed);
         };
-        if !has_digit(text) || squeezed(text) == squeezed(&boxed.text) {
+        if !has_digit(text) || normalise(text) == normalise(&boxed.text) {
             return Some(boxed);
         }
         return Some(Extracted { text: text.to_string(), rule: "statement", ambiguous: true });
@@ -80,41 +83,31 @@ pub fn answer_part(completion: &str) -> &str {
 
 /// The last box, with those that its sentence joins to it.
 fn from_boxes(part: &str, finished: &[Boxed]) -> Extracted {
-    let joined = |pair: &[Boxed]| joins(&part[pair[0].end..pair[1].start]);
+    let joined = |pair: &[Boxed]| joins_boxes(&part[pair[0].end..pair[1].start]);
     let count = 1 + finished.windows(2).rev().take_while(|pair| joined(pair)).count();
     let (others, last) = finished.split_at(finished.len() - count);
     // Two boxes with one content are one answer said twice; long lists are no answers.
     let mut said = BTreeSet::new();
     let mut answers = Vec::new();
-    for found in last.iter().take(64).filter(|found| said.insert(squeezed(found.content))) {
+    for found in last.iter().take(64).filter(|found| said.insert(normalise(found.content))) {
         answers.push(found.content);
     }
     let mut text = answers.join(", ");
-    if let Some(sign) = percent(&part[finished[finished.len() - 1].end..])
-        && !text.contains('%')
-    {
-        text.push_str(sign);
+    // A percent sign or word right behind the box belongs to its content.
+    let behind = part[finished[finished.len() - 1].end..].trim_start_matches([' ', '$']);
+    if percent(behind.strip_prefix("\\)").unwrap_or(behind)) > 0 && !text.contains('%') {
+        text.push_str("\\%");
     }
     Extracted {
         text,
         rule: if answers.len() > 1 { "boxes" } else { "box" },
-        ambiguous: others.iter().any(|found| !said.contains(&squeezed(found.content))),
+        ambiguous: others.iter().any(|found| !said.contains(&normalise(found.content))),
     }
-}
-
-/// A percent sign or word right behind the box belongs to its content.
-fn percent(behind: &str) -> Option<&'static str> {
-    let behind = behind.trim_start_matches([' ', '$']);
-    let behind = behind.strip_prefix("\\)").unwrap_or(behind).trim_start();
-    let signs = ["%", "\\%", "percent", "pct"];
-    let rest = signs.iter().find_map(|sign| behind.strip_prefix(sign));
-    let found = rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
-    found.then_some("\\%")
 }
 
 /// Does what stands between two boxes make them one list? `, `, ` and `, `\text{ or }`, nothing but
 /// spacing, or ` papers and `; not a sentence's end and not a sign.
-fn joins(between: &str) -> bool {
+fn joins_boxes(between: &str) -> bool {
     const MARKUP: [&str; 13] = [
         "$", "\\(", "\\)", "\\[", "\\]", "\\quad", "\\qquad", "\\text", "\\textbf", "\\,", "\\;",
         "{", "}",
@@ -140,12 +133,6 @@ fn noun(word: &str) -> bool {
     const NOT: [&str; 10] =
         ["so", "thus", "hence", "therefore", "not", "which", "then", "but", "because", "no"];
     word.chars().all(char::is_alphabetic) && !NOT.contains(&word)
-}
-
-/// A box's content for comparing: without white space and `\left`, `\right`, `\dfrac`'s size.
-fn squeezed(content: &str) -> String {
-    let plain = content.replace("\\left", "").replace("\\right", "").replace("\\dfrac", "\\frac");
-    plain.replace("\\!", "").split_whitespace().collect()
 }
 
 /// A sentence that says what the answer is.

@@ -3,9 +3,13 @@
 use num_rational::BigRational;
 use num_traits::{Signed, ToPrimitive};
 
+use super::complex::Value;
 use super::exact::{Exact, Stop};
 use super::expression::{Expr, Joint};
 use super::form::form;
+use super::monomial::cost_of;
+use super::operand::SUCH_THAT;
+use super::parser::MODULO;
 use super::probe::{self, Probe};
 use super::{relation, sets, units};
 
@@ -36,21 +40,9 @@ impl Outcome {
     }
 }
 
-/// Work for one pair of readings: some milliseconds at most.
-const WORK: u64 = 8_000;
-/// Comparisons of scalars in one pair of readings.
-const COMPARISONS: usize = 3_000;
-
-/// One comparison and what it may still cost.
+/// The comparisons of one judgement, which share what they may cost.
 pub struct Comparison {
     pub exact: Exact,
-    left: usize,
-}
-
-/// Compares two whole answers.
-pub fn compare(a: &Expr, b: &Expr) -> Outcome {
-    let mut comparison = Comparison { exact: Exact::new(WORK), left: COMPARISONS };
-    comparison.answers(&both_signs(a), &both_signs(b))
 }
 
 /// `±` as what it stands for: an answer with each sign.
@@ -78,15 +70,44 @@ fn both_signs(expr: &Expr) -> Expr {
 }
 
 impl Comparison {
+    pub fn new() -> Self {
+        Comparison { exact: Exact::new() }
+    }
+
+    /// Two whole answers.
+    pub fn whole(&mut self, a: &Expr, b: &Expr) -> Outcome {
+        let plain = |side| both_signs(&relation::with_parameters(side));
+        let outcome = self.solutions(&plain(a), &plain(b));
+        // A doubt on the way there may have been taken for a difference.
+        if self.exact.budget.is_spent() { outcome.or(|| Outcome::Budget) } else { outcome }
+    }
+
+    /// The value of a constant.
+    pub fn constant(&self, expr: &Expr) -> Option<Value> {
+        probe::constant(expr, &self.exact.budget)
+    }
+
+    /// Two whole answers: the solution set {5} and the solution 5 are the same, but no parts are.
+    pub fn solutions(&mut self, a: &Expr, b: &Expr) -> Outcome {
+        match (a, b) {
+            (Expr::Set(items), other) | (other, Expr::Set(items))
+                if items.len() == 1 && !is_collection(other) && !is_collection(&items[0]) =>
+            {
+                self.answers(&items[0], other).by("collection")
+            }
+            _ => self.answers(a, b),
+        }
+    }
+
     /// Two answers or parts of answers.
     pub fn answers(&mut self, a: &Expr, b: &Expr) -> Outcome {
         if a == b {
             return Outcome::Equal(self.rule_of(a));
         }
-        if self.left == 0 {
+        // To walk through both and to copy parts of them.
+        if self.exact.budget.pay(16 + 4 * (a.size() + b.size()) as u64).is_err() {
             return Outcome::Budget;
         }
-        self.left -= 1;
         match (a, b) {
             (Expr::Time(x, half), Expr::Time(y, other)) => {
                 let halves = half.is_none() || other.is_none() || half == other;
@@ -106,6 +127,15 @@ impl Comparison {
                 self.unit_against_none(b, value, unit, other)
             }
             _ if is_collection(a) || is_collection(b) => self.collections(a, b),
+            (Expr::Call(f, x), Expr::Call(g, y))
+                if f == g && [SUCH_THAT, MODULO].contains(&&**f) =>
+            {
+                match self.in_order(x, y) {
+                    // x may have another name, and 1 and 4 are the same modulo 3.
+                    Outcome::Different => Outcome::Unknown,
+                    outcome => outcome,
+                }
+            }
             _ => self.scalars(a, b),
         }
     }
@@ -129,7 +159,9 @@ impl Comparison {
         }
     }
 
-    /// Minutes after midnight: a bare hour below 13 takes the other side's half of the day.
+    /// Minutes after midnight. A bare hour below 13 takes the other side's half of the day, since who
+    /// answers `3:30` to a question about an afternoon leaves that out; from 13 on there is one
+    /// reading.
     fn minutes(minutes: u32, half: Option<bool>, other: Option<bool>) -> u32 {
         match half.or(other.filter(|_| minutes < 13 * 60)) {
             Some(pm) => minutes % 720 + if pm { 720 } else { 0 },
@@ -171,6 +203,10 @@ impl Comparison {
     }
 
     fn collections(&mut self, a: &Expr, b: &Expr) -> Outcome {
+        let (x, y) = (multiplied(a), multiplied(b));
+        if x.is_some() || y.is_some() {
+            return self.answers(x.as_ref().unwrap_or(a), y.as_ref().unwrap_or(b));
+        }
         let outcome = match (a, b) {
             (Expr::Matrix(x), Expr::Matrix(y)) => {
                 let shape = |rows: &[Vec<Expr>]| (rows.len(), rows[0].len());
@@ -197,17 +233,27 @@ impl Comparison {
                 if x.iter().chain(y).any(is_collection) {
                     return self.in_any_order(x, y).by("collection");
                 }
-                self.in_order(x, y)
+                let (x, y) = (relation::sorted_by_name(x), relation::sorted_by_name(y));
+                self.in_order(&x, &y)
             }
-            (Expr::List(x, _), Expr::List(y, _)) => self.in_any_order(x, y),
-            // The solution set {5} and the solution 5 are the same answer.
-            (Expr::Set(items), other) | (other, Expr::Set(items))
-                if items.len() == 1 && !is_collection(other) =>
-            {
-                self.answers(&items[0], other)
+            (Expr::List(x, joint), Expr::List(y, other)) => {
+                match (relation::are_alternatives(x), relation::are_alternatives(y)) {
+                    (true, true) => self.in_any_order(x, y),
+                    _ if joint != other => Outcome::Different,
+                    (false, false) => self.in_any_order(x, y),
+                    // `x = 1, y = 2` against `1, 2`
+                    _ => self.in_order(&relation::sorted_by_name(x), &relation::sorted_by_name(y)),
+                }
             }
-            (Expr::Set(x), Expr::Set(y) | Expr::List(y, _)) | (Expr::List(x, _), Expr::Set(y)) => {
-                self.as_sets(x, y)
+            (Expr::Set(x), Expr::Set(y)) => self.as_sets(x, y),
+            // Who lists something twice in so many words means it.
+            (Expr::Set(set), Expr::List(list, _)) | (Expr::List(list, _), Expr::Set(set)) => {
+                if list.len() > set.len() { Outcome::Different } else { self.as_sets(set, list) }
+            }
+            (Expr::Call(f, x), Expr::Call(g, y)) if f == g => {
+                let outcome =
+                    if f == "without" { self.in_order(x, y) } else { self.in_any_order(x, y) };
+                if outcome == Outcome::Different { Outcome::Unknown } else { outcome }
             }
             _ => Outcome::Unknown,
         };
@@ -216,7 +262,9 @@ impl Comparison {
             return outcome;
         }
         match sets::compare(self, a, b) {
-            Outcome::Unknown if outcome == Outcome::Unknown => Outcome::Different,
+            Outcome::Unknown if outcome == Outcome::Unknown && !computes(a) && !computes(b) => {
+                Outcome::Different
+            }
             Outcome::Unknown => outcome,
             decided => decided,
         }
@@ -297,14 +345,10 @@ impl Comparison {
         if let Some(outcome) = self.rounded(a, b) {
             return outcome;
         }
-        let size = (a.size() + b.size()) as u64;
-        if self.exact.pay(100 + 8 * size).is_err() {
-            return Outcome::Budget;
-        }
-        match probe::compare(a, b) {
+        match probe::compare(a, b, &self.exact.budget) {
             Probe::Equal => Outcome::Equal("probe"),
             Probe::Different => Outcome::Different,
-            Probe::Unknown if budget => Outcome::Budget,
+            Probe::Unknown if budget || self.exact.budget.is_spent() => Outcome::Budget,
             Probe::Unknown => Outcome::Unknown,
         }
     }
@@ -319,7 +363,7 @@ impl Comparison {
             }));
         }
         let minus = self.exact.times(&y, &super::exact::Form::integer(-1))?;
-        let gap = self.exact.add(&x, &minus)?;
+        let gap = self.exact.add(x, minus)?;
         Ok(if gap.is_zero() {
             Outcome::Equal("exact")
         } else if self.exact.certain(&gap) {
@@ -339,27 +383,25 @@ impl Comparison {
             (other, Expr::Decimal(value, places)) => (value, *places, other),
             _ => return None,
         };
-        let digits = (value.numer().abs()
-            * num_bigint::BigInt::from(10).pow(places.clamp(0, 400) as u32)
-            / value.denom())
-        .to_string()
-        .len();
-        if digits < 6 || value.numer().to_f64().is_none_or(|v| v == 0.0) || places <= 0 {
+        let unit = num_bigint::BigInt::from(10).pow(u32::try_from(places.min(400)).unwrap_or(0));
+        let six = value.numer().abs() * &unit >= value.denom() * 100_000;
+        if !six || value.numer().to_f64().is_none_or(|v| v == 0.0) || places <= 0 {
             return None;
         }
-        let half = BigRational::new(1.into(), 2.into())
-            / BigRational::from_integer(num_bigint::BigInt::from(10).pow(places.min(400) as u32));
+        let half = BigRational::new_raw(1.into(), unit * 2);
         if let Some(exact) = form(&mut self.exact, other).ok().and_then(|form| form.value()) {
+            self.exact.pay(3 * cost_of(&exact, value)).ok()?;
             let close = (&exact - value).abs() <= half;
             return Some(if close { Outcome::Equal("rounded") } else { Outcome::Different });
         }
-        let exact = probe::constant(other)?;
+        let exact = self.constant(other)?;
         let (value, half) = (value.to_f64()?, half.to_f64()?);
         let gap = (exact.re - value).abs();
         let slack = exact.error + value.abs() * 2e-16;
-        (exact.is_real() && slack < half / 10.0).then_some({
-            if gap <= half + slack { Outcome::Equal("rounded") } else { Outcome::Different }
-        })
+        if !exact.is_real() || slack >= half / 10.0 {
+            return None;
+        }
+        Some(if gap <= half + slack { Outcome::Equal("rounded") } else { Outcome::Different })
     }
 }
 
@@ -383,6 +425,25 @@ fn whole(expr: &Expr) -> bool {
 /// Units that say nothing.
 fn is_generic(unit: &str) -> bool {
     unit.is_empty() || unit.trim_end_matches(|c: char| c.is_ascii_digit()) == "unit"
+}
+
+/// Is it to be computed from collections, as `A ∪ B` and `(1, 2) + (3, 4)` are?
+fn computes(expr: &Expr) -> bool {
+    let plain = matches!(expr, Expr::Group(..) | Expr::List(..) | Expr::Set(_) | Expr::Matrix(_));
+    !plain
+        && expr.children().into_iter().any(|part| part.any(&is_collection) || is_collection(expr))
+}
+
+/// A number times a matrix as one matrix.
+fn multiplied(expr: &Expr) -> Option<Expr> {
+    const LONGEST: usize = 50;
+    let Expr::Product(items) = expr else { return None };
+    let at = items.iter().position(|item| matches!(item, Expr::Matrix(_)))?;
+    let mut others = items.clone();
+    let matrix = others.remove(at);
+    let number = Expr::Product(others);
+    let plain = number.size() < LONGEST && !number.any(&is_collection);
+    plain.then(|| matrix.map(&mut |entry| Expr::Product(vec![number.clone(), entry.clone()])))
 }
 
 pub fn is_collection(expr: &Expr) -> bool {

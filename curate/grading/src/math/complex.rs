@@ -44,6 +44,7 @@ impl Value {
         if gap > bound {
             return Some(false);
         }
+        // Values that agree to fewer than nine digits may be neighbours, as at a wide bound all are.
         // Zero has no relative precision: there the bound itself has to be small.
         (bound <= 1e-9 * size || (size <= bound && bound <= 1e-12)).then_some(true)
     }
@@ -105,9 +106,14 @@ impl Value {
     pub fn power(&self, exponent: &Value) -> Option<Value> {
         let whole = exponent.error == 0.0 && exponent.im == 0.0 && exponent.re.fract() == 0.0;
         if whole && exponent.re.abs() <= 64.0 {
-            let mut result = Value::exact(1.0, 0.0);
-            for _ in 0..exponent.re.abs() as u32 {
-                result = result.times(self);
+            let (mut result, mut square) = (Value::exact(1.0, 0.0), *self);
+            let mut left = exponent.re.abs() as u32;
+            while left > 0 {
+                if left % 2 == 1 {
+                    result = result.times(&square);
+                }
+                square = square.times(&square);
+                left /= 2;
             }
             return if exponent.re < 0.0 {
                 Value::exact(1.0, 0.0).divided(&result)

@@ -9,8 +9,9 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
-pub use super::monomial::Stop;
-use super::monomial::{Exponent, Monomial, checked, merged, power_of, product_of};
+use super::budget::Budget;
+pub use super::budget::Stop;
+use super::monomial::{Exponent, Monomial, checked, cost_of, merged, power_of, product_of, sum_of};
 
 /// What a monomial is made of. All but the prime numbers are taken for independent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,11 +41,14 @@ pub struct Form {
 /// Longer numbers stay powers.
 const MOST_BITS: u64 = 20_000;
 
+/// What a step of exact arithmetic costs in steps of the budget.
+const STEP: u64 = 16;
+
 /// The atoms met so far, shared by both sides of a comparison, and the work left.
 pub struct Exact {
     atoms: Vec<Atom>,
     numbers: BTreeMap<Atom, usize>,
-    work: u64,
+    pub budget: Budget,
 }
 
 fn constant(value: BigRational) -> Poly {
@@ -82,14 +86,13 @@ impl Form {
 }
 
 impl Exact {
-    pub fn new(work: u64) -> Self {
-        Exact { atoms: Vec::new(), numbers: BTreeMap::new(), work }
+    pub fn new() -> Self {
+        Exact { atoms: Vec::new(), numbers: BTreeMap::new(), budget: Budget::new() }
     }
 
     /// Pays for some work.
-    pub fn pay(&mut self, work: u64) -> Result<(), Stop> {
-        self.work = self.work.checked_sub(work).ok_or(Stop::Budget)?;
-        Ok(())
+    pub fn pay(&self, work: u64) -> Result<(), Stop> {
+        self.budget.pay_from_half(work.saturating_mul(STEP))
     }
 
     fn atom(&mut self, atom: Atom) -> Form {
@@ -134,8 +137,12 @@ impl Exact {
     }
 
     /// A canonical text: the same for two forms only if they are the same.
-    pub fn key(&self, form: &Form) -> String {
-        format!("{:?}/{:?}", Self::spelled(&form.over), Self::spelled(&form.under))
+    pub fn key(&self, form: &Form) -> Result<String, Stop> {
+        for (monomial, value) in form.over.iter().chain(&form.under) {
+            let bits = value.numer().bits() + value.denom().bits();
+            self.pay(1 + monomial.len() as u64 + bits * bits / 65_536)?;
+        }
+        Ok(format!("{:?}/{:?}", Self::spelled(&form.over), Self::spelled(&form.under)))
     }
 
     fn spelled(poly: &Poly) -> Vec<(String, &Monomial)> {
@@ -164,17 +171,16 @@ impl Exact {
         Ok(self.multiply(&a.over, &b.under)? == self.multiply(&b.over, &a.under)?)
     }
 
-    pub fn add(&mut self, a: &Form, b: &Form) -> Result<Form, Stop> {
-        let (left, right, under) = if a.under == b.under {
-            (a.over.clone(), b.over.clone(), a.under.clone())
+    pub fn add(&mut self, a: Form, b: Form) -> Result<Form, Stop> {
+        let (mut over, right, under) = if a.under == b.under {
+            (a.over, b.over, a.under)
         } else {
             let left = self.multiply(&a.over, &b.under)?;
             let right = self.multiply(&b.over, &a.under)?;
             (left, right, self.multiply(&a.under, &b.under)?)
         };
-        let mut over = left;
         for (monomial, value) in right {
-            Self::add_term(&mut over, monomial, value);
+            self.add_term(&mut over, monomial, value)?;
         }
         Ok(Form { over, under })
     }
@@ -206,17 +212,25 @@ impl Exact {
         self.simplified(Form { over: form.under.clone(), under: form.over.clone() })
     }
 
-    fn add_term(poly: &mut Poly, monomial: Monomial, value: BigRational) {
+    fn add_term(
+        &self,
+        poly: &mut Poly,
+        monomial: Monomial,
+        value: BigRational,
+    ) -> Result<(), Stop> {
         use std::collections::btree_map::Entry;
+        self.pay(1)?;
         match poly.entry(monomial) {
             Entry::Vacant(entry) => drop(entry.insert(value)),
             Entry::Occupied(mut entry) => {
-                *entry.get_mut() += value;
+                self.pay(cost_of(entry.get(), &value))?;
+                *entry.get_mut() = sum_of(entry.get(), &value);
                 if entry.get().is_zero() {
                     entry.remove();
                 }
             }
         }
+        Ok(())
     }
 
     fn multiply(&mut self, a: &Poly, b: &Poly) -> Result<Poly, Stop> {
@@ -230,11 +244,9 @@ impl Exact {
         let mut product = Poly::new();
         for (left, x) in a {
             for (right, y) in b {
-                let bits =
-                    x.numer().bits() + x.denom().bits() + y.numer().bits() + y.denom().bits();
-                self.pay(1 + (left.len() + right.len()) as u64 / 4 + bits * bits / 4_096)?;
+                self.pay((left.len() + right.len()) as u64 / 4 + cost_of(x, y))?;
                 let (monomial, value) = self.normal(merged(left, right)?, product_of(x, y))?;
-                Self::add_term(&mut product, monomial, value);
+                self.add_term(&mut product, monomial, value)?;
             }
         }
         Ok(product)
@@ -252,8 +264,9 @@ impl Exact {
                 Atom::Root(root) if whole != 0 => {
                     let bits = root.bits() * whole.unsigned_abs();
                     if bits <= MOST_BITS {
-                        self.work = self.work.checked_sub(bits / 64).ok_or(Stop::Budget)?;
-                        value *= power_of(&BigRational::from_integer(root.clone()), whole);
+                        let power = power_of(&BigRational::from_integer(root.clone()), whole);
+                        self.budget.pay_from_half(STEP * (bits / 64 + cost_of(&value, &power)))?;
+                        value = product_of(&value, &power);
                         *exponent -= whole;
                     }
                 }
@@ -295,7 +308,7 @@ impl Exact {
         // √(4a+4b) is 2√(a+b): a positive number in front of all terms comes out.
         let content = base.over.first_key_value().map(|(_, v)| v.abs()).ok_or(Stop::Budget)?;
         let plain = self.times(base, &Form::rational(content.recip()))?;
-        let key = format!("({})^(1/{under})", self.key(&plain));
+        let key = format!("({})^(1/{under})", self.key(&plain)?);
         let root = self.atom_power(Atom::Opaque(key), Exponent::from_integer(over));
         let front = self.power_of_number(&content, exponent)?;
         self.times(&root, &front)
@@ -443,7 +456,7 @@ impl Exact {
                 atom => self.opaque(format!("ln {atom:?}")),
             };
             let term = self.times(&term, &Form::rational(factor))?;
-            sum = self.add(&sum, &term)?;
+            sum = self.add(sum, term)?;
         }
         Ok(Some(sum))
     }
@@ -462,6 +475,9 @@ impl Exact {
         let whole = self.multiply(&form.over, &Poly::from([(up, BigRational::one())]))?;
         let Some(first) = whole.values().next().cloned() else { return Ok((whole, true)) };
         let positive = first.is_positive();
+        for value in whole.values() {
+            self.pay(cost_of(value, &first))?;
+        }
         Ok((whole.into_iter().map(|(m, value)| (m, value / &first)).collect(), positive))
     }
 }

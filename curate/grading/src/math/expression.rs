@@ -16,6 +16,8 @@ pub enum Relation {
     GreaterEqual,
     About,
     In,
+    /// `≡`
+    Congruent,
 }
 
 impl Relation {
@@ -43,6 +45,7 @@ impl Relation {
             Relation::GreaterEqual => "≥",
             Relation::About => "≈",
             Relation::In => "∈",
+            Relation::Congruent => "≡",
         }
     }
 }

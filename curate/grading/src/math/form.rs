@@ -1,7 +1,7 @@
 //! Expressions to their exact forms: which functions are known, and what is exact about them.
 
 use num_bigint::BigInt;
-use num_integer::{Integer, binomial};
+use num_integer::Integer;
 use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
@@ -23,7 +23,7 @@ pub fn form(exact: &mut Exact, expr: &Expr) -> Result<Form, Stop> {
             let mut sum = Form::integer(0);
             for item in items {
                 let item = form(exact, item)?;
-                sum = exact.add(&sum, &item)?;
+                sum = exact.add(sum, item)?;
             }
             Ok(sum)
         }
@@ -64,7 +64,7 @@ fn power(exact: &mut Exact, base: &Expr, exponent: &Expr) -> Result<Form, Stop> 
         return exact.power(&base, &value);
     }
     if exponent.under.len() != 1 {
-        let key = format!("{}^{}", exact.key(&base), exact.key(&exponent));
+        let key = format!("{}^{}", exact.key(&base)?, exact.key(&exponent)?);
         return Ok(exact.opaque(key));
     }
     // a^(2k+1) is (a^k)^2·a; the part of a term that is a whole number may always come outside.
@@ -79,7 +79,7 @@ fn power(exact: &mut Exact, base: &Expr, exponent: &Expr) -> Result<Form, Stop> 
         let part = match inside.value() {
             Some(_) => exact.power(&base, &factor)?,
             None => {
-                let key = format!("{}^{}", exact.key(&base), exact.key(&inside));
+                let key = format!("{}^{}", exact.key(&base)?, exact.key(&inside)?);
                 let atom = exact.opaque(key);
                 exact.power(&atom, &outside)?
             }
@@ -107,18 +107,23 @@ fn call(exact: &mut Exact, name: &str, arguments: &[Expr]) -> Result<Form, Stop>
         if let Some(value) = function(exact, name, x)? {
             return Ok(value);
         }
-        if is_factor(name) {
+        if is_factor(name, arguments) {
             let front = exact.symbol(name);
             return exact.times(&front, x);
         }
     }
     let values: Option<Vec<BigRational>> = forms.iter().map(Form::value).collect();
-    if let Some(value) = values.and_then(|values| of_numbers(name, &values)) {
-        let (_, value) = (exact.pay(value.numer().bits() / 16)?, value);
-        return Ok(Form::rational(value));
+    if let Some(values) = values {
+        // Common divisors and multiples are found bit by bit.
+        let bits: u64 = values.iter().map(|v| v.numer().bits() + v.denom().bits()).sum();
+        exact.pay(bits * bits / if values.len() > 1 { 512 } else { 1 << 22 })?;
+        if let Some(value) = of_numbers(name, &values) {
+            exact.pay(value.numer().bits() / 16)?;
+            return Ok(Form::rational(value));
+        }
     }
     let name = if name == "C" && forms.len() == 2 { "binomial" } else { name };
-    let keys: Vec<_> = forms.iter().map(|form| exact.key(form)).collect();
+    let keys = forms.iter().map(|form| exact.key(form)).collect::<Result<Vec<_>, _>>()?;
     Ok(exact.opaque(format!("{name}({})", keys.join(","))))
 }
 
@@ -142,7 +147,7 @@ fn function(exact: &mut Exact, name: &str, x: &Form) -> Result<Option<Form>, Sto
             // Even and odd functions: the first term of the argument has a positive sign.
             let negative = x.over.values().next().is_some_and(Signed::is_negative);
             let turned = if negative { exact.times(x, &Form::integer(-1))? } else { x.clone() };
-            let key = format!("{name}({})", exact.key(&turned));
+            let key = format!("{name}({})", exact.key(&turned)?);
             let number = turned.value().is_some() && name != "abs";
             let value = if number { exact.transcendental(key) } else { exact.opaque(key) };
             let odd = negative && name == "sin";
@@ -178,7 +183,8 @@ fn of_numbers(name: &str, values: &[BigRational]) -> Option<BigRational> {
             if k > n {
                 Zero::zero()
             } else {
-                BigRational::from_integer(binomial(n.into(), k.into()))
+                let k = k.min(n - k);
+                (falling(n, 1, n - k).numer() / falling(k, 1, 0).numer()).into()
             }
         }
         ("permutations" | "P", 2) => {

@@ -1,6 +1,8 @@
 //! LaTeX, plain text and typographic symbols as one stream of tokens.
 
-use super::names::{self, COMMANDS, FUNCTIONS, SHORT_WORDS, UNITS};
+use super::glyphs;
+use super::names::{self, COMMANDS, FUNCTIONS, GREEK, SHORT_WORDS, SYMBOLS, UNITS};
+use crate::text::{LOOKS, TEXTS};
 
 /// How a comma between digits is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,9 @@ pub enum Kind {
     Number,
     /// A letter or the name of a symbol.
     Symbol,
+    /// A command that is not known: the name of something where it stands alone, else perhaps an
+    /// operator whose sides must not change places.
+    Unknown,
     /// The name of a function or operator that takes what follows.
     Function,
     /// Punctuation, brackets and operators, one character each; see [`lex`].
@@ -42,8 +47,8 @@ pub const MOST_TOKENS: usize = 2_000;
 
 /// The tokens of a text, or `None` when it holds what mathematics does not or is too long.
 ///
-/// Signs are `+ - ± ∓ * / ^ _ ( ) [ ] { } | ⌊ ⌋ ⌈ ⌉ ⟨ ⟩ , ; : = < > ≤ ≥ ≠ ≈ ∈ ∪ ∩ ∖ ! % ° $ & …`
-/// and `∥`, `⦃ ⦄` for the braces of a set, `⏎` for the end of a matrix row, `∧ ∨` for the words
+/// Signs are `+ - ± ∓ * / ^ _ ( ) [ ] { } | ⌊ ⌋ ⌈ ⌉ ⟨ ⟩ , ; : = < > ≤ ≥ ≠ ≈ ≡ ∈ ∪ ∩ ∖ ! % ° $ &`,
+/// `…` and `∥`, `⦃ ⦄` for the braces of a set, `⏎` for the end of a matrix row, `∧ ∨` for the words
 /// `and` and `or`, `′` for a prime, `∣` for the bar in a set. An even number of bare `$` delimits
 /// formulas, an odd one is money.
 pub fn lex(text: &str, comma: Comma) -> Option<Vec<Token<'_>>> {
@@ -133,35 +138,11 @@ impl<'a> Lexer<'a> {
                 return Some(());
             }
         }
-        let sign = match c {
-            '+' | '*' | '/' | '^' | '_' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | ',' | ';' => c,
-            ':' | '=' | '<' | '>' | '!' | '%' | '&' | '-' => c,
-            '±' | '∓' | '≤' | '≥' | '≠' | '≈' | '∈' | '∪' | '∩' | '°' | '…' | '⌊' | '⌋' => {
-                c
-            }
-            '⌈' | '⌉' | '⟨' | '⟩' | '′' => c,
-            '−' | '–' => '-',
-            '×' | '·' | '⋅' | '∙' => '*',
-            '÷' => '/',
-            '\'' | '’' => '′',
-            '⩽' => '≤',
-            '⩾' => '≥',
-            '∖' => '∖',
-            '，' | '、' => ',',
-            '（' => '(',
-            '）' => ')',
-            '$' | '€' | '£' | '¥' => '$',
-            '√' => {
-                let text = self.take(c.len_utf8());
-                self.push(Kind::Function, text);
-                return Some(());
-            }
-            '²' | '³' => {
-                let digits = if c == '²' { "2" } else { "3" };
-                self.sign('^', c.len_utf8());
-                self.push(Kind::Number, digits);
-                return Some(());
-            }
+        if let Some(sign) = glyphs::sign(c) {
+            self.sign(sign, c.len_utf8());
+            return Some(());
+        }
+        match c {
             '.' => {
                 // A full stop at the end of the text or of a row; elsewhere it is no mathematics.
                 self.take(1);
@@ -172,11 +153,13 @@ impl<'a> Lexer<'a> {
             c if c.is_alphabetic() || matches!(c, '∞' | '∅' | '∠' | '△') => {
                 let text = self.take(c.len_utf8());
                 self.push(Kind::Symbol, text);
-                return Some(());
             }
-            _ => return None,
-        };
-        self.sign(sign, c.len_utf8());
+            _ => {
+                let (tokens, bytes) = glyphs::tokens(self.rest)?;
+                self.take(bytes);
+                tokens.into_iter().for_each(|(kind, text)| self.push(kind, text));
+            }
+        }
         Some(())
     }
 
@@ -248,8 +231,12 @@ impl<'a> Lexer<'a> {
         }
         // `1.5 x 10^3`
         let tail = self.rest.trim_start();
-        let times = before.is_some_and(|last| last.kind == Kind::Number) && spaced;
-        if matches!(run, "x" | "X") && times && tail.starts_with("10") && tail[2..].starts_with('^')
+        let metres_a_second = after_number_spaced && tail == "/s";
+        if matches!(run, "x" | "X")
+            && after_number_spaced
+            && spaced
+            && tail.starts_with("10")
+            && tail[2..].starts_with('^')
         {
             return self.push(Kind::Sign('*'), run);
         }
@@ -260,7 +247,7 @@ impl<'a> Lexer<'a> {
         };
         match run {
             "th" | "st" | "nd" | "rd" if raised => return self.push(Kind::Word, run),
-            "m" if after_number && self.rest.starts_with(['²', '³']) => {
+            "m" if after_number && self.rest.starts_with(['²', '³']) || metres_a_second => {
                 return self.push(Kind::Word, run);
             }
             "and" => return self.push(Kind::Sign('∧'), run),
@@ -288,6 +275,11 @@ impl<'a> Lexer<'a> {
             self.push(Kind::Sign('∨'), &run[..2]);
             return self.push(Kind::Symbol, rest);
         }
+        self.other_letters(run)
+    }
+
+    /// A run that is no name itself: glued to one, a product of single letters, or a word.
+    fn other_letters(&mut self, run: &'a str) {
         let glued = FUNCTIONS.iter().copied().chain(["pi"]).find(|name| {
             run.strip_prefix(name).is_some_and(|rest| (1..=2).contains(&rest.len()))
                 && (run.len() > 3 || name.len() == 2)
@@ -318,6 +310,10 @@ impl<'a> Lexer<'a> {
         self.take(1);
         let name = self.take(name_len);
         let Some(sign) = names::sign(name) else { return self.named(name) };
+        // `45\circ` are degrees, but `f\circ g` is a composition.
+        if name == "circ" && self.out.last().is_some_and(|last| last.kind == Kind::Symbol) {
+            return None;
+        }
         self.push(Kind::Sign(sign), name);
         Some(())
     }
@@ -331,9 +327,12 @@ impl<'a> Lexer<'a> {
                 // JSON escaped twice: `\\frac` is `\frac`; else a row of a matrix ends.
                 let after = &tail[1..];
                 let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
-                let known = COMMANDS.contains(&&after[..letters])
+                let name = &after[..letters];
+                let known = COMMANDS.contains(&name)
                     || ["pi", "text", "left", "right", "boxed", "circ", "cdot", "times", "mathrm"]
-                        .contains(&&after[..letters]);
+                        .contains(&name)
+                    || !self.in_matrix()
+                        && (SYMBOLS.contains(&name) || names::sign(name).is_some());
                 if known || after.starts_with(['(', ')', '[', ']']) && !self.in_matrix() {
                     self.take(1);
                 } else {
@@ -363,38 +362,14 @@ impl<'a> Lexer<'a> {
     }
 
     fn named(&mut self, name: &'a str) -> Option<()> {
-        const TEXTS: [&str; 9] =
-            ["text", "textrm", "textbf", "textit", "textnormal", "mbox", "hbox", "mathrm", "rm"];
-        const NOTHING: [&str; 20] = [
-            "left",
-            "right",
-            "big",
-            "Big",
-            "bigg",
-            "Bigg",
-            "bigl",
-            "bigr",
-            "Bigl",
-            "Bigr",
-            "quad",
-            "qquad",
-            "displaystyle",
-            "limits",
-            "nolimits",
-            "middle",
-            "textstyle",
-            "hspace",
-            "boxed",
-            "fbox",
-        ];
-        if NOTHING.contains(&name) {
+        if LOOKS.contains(&name) || matches!(name, "boxed" | "fbox") {
             if matches!(name, "left" | "right") && self.rest.starts_with('.') {
                 self.take(1);
             }
             self.spaced = true;
             return Some(());
         }
-        if TEXTS.contains(&name) {
+        if TEXTS.contains(&name) || name == "rm" {
             return self.words();
         }
         if COMMANDS.contains(&name) {
@@ -403,7 +378,7 @@ impl<'a> Lexer<'a> {
             self.push(Kind::Function, name);
         } else {
             // `\cotx` lost its space on the way; `\mboxcm` and the like are handled as words.
-            let glued = FUNCTIONS.iter().chain(&["pi", "mbox", "text"]).find(|known| {
+            let glued = FUNCTIONS.iter().chain(&["pi", "mbox", "text", "quad"]).find(|known| {
                 name.strip_prefix(**known).is_some_and(|rest| !rest.is_empty() && known.len() > 1)
             });
             match glued.map(|known| name.split_at(known.len())) {
@@ -415,8 +390,15 @@ impl<'a> Lexer<'a> {
                     self.push(Kind::Symbol, "pi");
                     self.letters(rest);
                 }
+                Some(("quad", rest)) if rest.len() == 1 => {
+                    self.spaced = true;
+                    self.letters(rest);
+                }
                 Some(("mbox" | "text", rest)) => self.push(Kind::Word, rest),
-                _ => self.push(Kind::Symbol, name),
+                _ if GREEK.contains(&name) || SYMBOLS.contains(&name) => {
+                    self.push(Kind::Symbol, name);
+                }
+                _ => self.push(Kind::Unknown, name),
             }
         }
         Some(())

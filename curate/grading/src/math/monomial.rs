@@ -4,14 +4,7 @@ use num_integer::Integer;
 use num_rational::{BigRational, Ratio};
 use num_traits::Pow;
 
-/// Why there is no form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// It would be too large.
-    Budget,
-    /// It is no scalar, or has no value, as 1/0.
-    Meaningless,
-}
+use super::budget::Stop;
 
 pub type Exponent = Ratio<i64>;
 /// Atoms by number with their exponents, sorted, none zero.
@@ -58,4 +51,22 @@ pub fn product_of(a: &BigRational, b: &BigRational) -> BigRational {
         return BigRational::from_integer(a.numer() * b.numer());
     }
     a * b
+}
+
+/// The sum, likewise.
+pub fn sum_of(a: &BigRational, b: &BigRational) -> BigRational {
+    if a.is_integer() && b.is_integer() {
+        return BigRational::from_integer(a.numer() + b.numer());
+    }
+    a + b
+}
+
+/// What arithmetic with two numbers costs, in steps of exact arithmetic; what fractions have in
+/// common is found bit by bit.
+pub fn cost_of(a: &BigRational, b: &BigRational) -> u64 {
+    let bits = a.numer().bits() + a.denom().bits() + b.numer().bits() + b.denom().bits();
+    if a.is_integer() && b.is_integer() {
+        return bits * bits / (1 << 22) + bits / 4_096;
+    }
+    bits * bits / 32_768 + bits / 32
 }

@@ -8,7 +8,7 @@ pub const FUNCTIONS: [&str; 42] = [
     "det", "arg", "floor", "ceil", "sgn", "cis", "Re", "Im",
 ];
 /// LaTeX's commands that take arguments, and environments.
-pub const COMMANDS: [&str; 41] = [
+pub const COMMANDS: [&str; 42] = [
     "frac",
     "dfrac",
     "tfrac",
@@ -50,6 +50,7 @@ pub const COMMANDS: [&str; 41] = [
     "bmod",
     "mod",
     "cbrt",
+    "Bbb",
 ];
 /// Units of two or more letters that may stand behind a number without `\text`.
 pub const UNITS: [&str; 36] = [
@@ -62,6 +63,54 @@ pub const SHORT_WORDS: [&str; 34] = [
     "is", "the", "not", "are", "so", "an", "of", "to", "by", "we", "it", "on", "at", "no", "yes",
     "for", "all", "any", "has", "can", "but", "if", "then", "was", "its", "let", "with", "from",
     "new", "per", "how", "who", "her", "his",
+];
+
+/// Greek letters that may stand for a number.
+pub const GREEK: [&str; 28] = [
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda", "mu",
+    "nu", "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Omega", "Delta", "Phi",
+    "Psi", "Lambda", "Sigma", "Theta", "iota",
+];
+/// LaTeX's other letters and signs that stand for something of their own.
+pub const SYMBOLS: [&str; 38] = [
+    "pi",
+    "Gamma",
+    "Pi",
+    "Upsilon",
+    "Xi",
+    "varphi",
+    "varepsilon",
+    "vartheta",
+    "varrho",
+    "varsigma",
+    "varpi",
+    "varkappa",
+    "upsilon",
+    "ell",
+    "hbar",
+    "hslash",
+    "imath",
+    "jmath",
+    "aleph",
+    "beth",
+    "wp",
+    "infty",
+    "emptyset",
+    "varnothing",
+    "angle",
+    "triangle",
+    "partial",
+    "nabla",
+    "square",
+    "Box",
+    "dagger",
+    "bot",
+    "top",
+    "heartsuit",
+    "spadesuit",
+    "clubsuit",
+    "diamondsuit",
+    "eth",
 ];
 
 /// The sign that a command of LaTeX stands for.
@@ -78,6 +127,7 @@ pub fn sign(name: &str) -> Option<char> {
         "ne" | "neq" => '≠',
         "approx" | "simeq" | "thickapprox" => '≈',
         "in" => '∈',
+        "equiv" => '≡',
         "cup" => '∪',
         "cap" => '∩',
         "setminus" | "backslash" => '∖',
@@ -107,4 +157,108 @@ pub fn sign(name: &str) -> Option<char> {
         "newline" | "cr" => '⏎',
         _ => return None,
     })
+}
+
+/// Words of sentences, which are no units.
+const SENTENCE: [&str; 18] = [
+    "is",
+    "are",
+    "was",
+    "so",
+    "we",
+    "it",
+    "if",
+    "then",
+    "not",
+    "which",
+    "that",
+    "therefore",
+    "answer",
+    "because",
+    "since",
+    "hence",
+    "thus",
+    "where",
+];
+/// Words that make another number of the one beside them, or say that it is not the one.
+const MODIFIERS: [&str; 64] = [
+    "dozen",
+    "score",
+    "half",
+    "halves",
+    "third",
+    "quarter",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+    "hundredth",
+    "thousandth",
+    "millionth",
+    "billionth",
+    "lakh",
+    "crore",
+    "googol",
+    "factorial",
+    "twice",
+    "thrice",
+    "double",
+    "triple",
+    "plus",
+    "minus",
+    "negative",
+    "over",
+    "divided",
+    "multiplied",
+    "raised",
+    "power",
+    "root",
+    "log",
+    "modulo",
+    "multiple",
+    "divisible",
+    "base",
+    "binary",
+    "hex",
+    "less",
+    "more",
+    "fewer",
+    "greater",
+    "least",
+    "most",
+    "below",
+    "above",
+    "under",
+    "exceeds",
+    "than",
+    "except",
+    "rather",
+    "instead",
+    "no",
+    "not",
+    "neither",
+    "never",
+    "false",
+    "wrong",
+    "impossible",
+    "undefined",
+    "imaginary",
+];
+
+/// Does one of the words make another number of the one beside them?
+pub fn modifies(words: &str) -> bool {
+    words.split(|c: char| !c.is_alphabetic()).any(|word| {
+        let lower = word.to_lowercase();
+        let single = lower.strip_suffix('s').unwrap_or(&lower);
+        MODIFIERS.contains(&lower.as_str()) || MODIFIERS.contains(&single)
+    })
+}
+
+/// May the words be a unit, or the next word of one? `5 m squared` is 5 m², but not `5 squared`.
+pub fn may_be_unit(words: &str, first: bool) -> bool {
+    let power = first && matches!(words.trim(), "squared" | "cubed");
+    !power && !SENTENCE.contains(&words) && !modifies(words)
 }

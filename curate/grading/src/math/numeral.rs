@@ -2,7 +2,7 @@
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use num_traits::{Pow, ToPrimitive};
+use num_traits::{Pow, Signed, ToPrimitive, Zero};
 
 use super::expression::Expr;
 use super::lexer::{Comma, Kind, Token};
@@ -28,13 +28,23 @@ impl Parser<'_> {
             self.at += 1;
             return endless(token.text);
         }
-        if decimal && next.is_some_and(|n| n.kind == Kind::Command && n.text == "overline") {
-            let repeated = self.tokens.get(self.at + 2).filter(|n| n.kind == Kind::Number)?.text;
-            let braces = [self.at + 1, self.at + 3].map(|at| self.tokens.get(at).map(|t| t.kind));
-            if braces == [Some(Kind::Sign('{')), Some(Kind::Sign('}'))] {
-                self.at += 4;
-                return repeating(token.text, repeated);
+        let mark =
+            next.filter(|n| n.kind == Kind::Command && ["overline", "dot"].contains(&n.text));
+        if let Some(mark) = mark.filter(|_| decimal) {
+            self.at += 1;
+            let braced = self.eat('{');
+            let repeated = self.peek().filter(|n| n.kind == Kind::Number)?.text;
+            self.at += 1;
+            if braced {
+                self.expect('}')?;
             }
+            // `0.\dot{1}\dot{8}` has a period of two.
+            let dots = self.peek().is_some_and(|next| next.text == "dot");
+            return if dots || mark.text == "dot" && repeated.len() > 1 {
+                None
+            } else {
+                repeating(token.text, repeated)
+            };
         }
         Some(value)
     }
@@ -45,7 +55,8 @@ pub fn mixed(whole: &Expr, fraction: &Expr) -> Option<Expr> {
     let Expr::Number(whole) = whole else { return None };
     let Expr::Quotient(a, b) = fraction else { return None };
     let (Expr::Number(a), Expr::Number(b)) = (&**a, &**b) else { return None };
-    let proper = whole.is_integer() && a.is_integer() && b.is_integer() && a < b;
+    let proper =
+        [whole, a, b].into_iter().all(BigRational::is_integer) && !a.is_negative() && a < b;
     proper.then(|| Expr::Number(whole + a / b))
 }
 
@@ -53,6 +64,10 @@ pub fn mixed(whole: &Expr, fraction: &Expr) -> Option<Expr> {
 pub fn number(text: &str, comma: Comma) -> Option<Expr> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let exponent: i64 = exponent.trim_start_matches('+').parse().ok()?;
+    // Nobody writes larger ones, and there is no float of that size.
+    if exponent.unsigned_abs() > 400 {
+        return None;
+    }
     let mark = |c: char| c == '.' || (c == ',' && comma == Comma::Decimal);
     let mut digits = String::with_capacity(mantissa.len());
     let mut places = None;
@@ -64,17 +79,34 @@ pub fn number(text: &str, comma: Comma) -> Option<Expr> {
             places = Some(0);
         }
     }
-    let value = BigRational::from_integer(digits.parse::<BigInt>().ok()?);
+    let value = digits.parse::<BigInt>().ok()?;
     let shift = exponent - places.unwrap_or(0);
-    if shift.abs() > 2_000 {
-        return None;
-    }
-    let scale = BigRational::from_integer(Pow::pow(BigInt::from(10), shift.unsigned_abs()));
-    let value = if shift < 0 { value / scale } else { value * scale };
+    let value = shifted(value, shift);
     Some(match places {
         Some(places) if places > 0 || shift < 0 => Expr::Decimal(value, places - exponent),
         _ => Expr::Number(value),
     })
+}
+
+/// `value·10^shift`. What a negative power has in common with the value are twos and fives: to look
+/// for these alone is cheaper than for any common divisor.
+fn shifted(mut value: BigInt, shift: i64) -> BigRational {
+    let power = |base: u8, size: u64| Pow::pow(BigInt::from(base), size);
+    if shift >= 0 || value.is_zero() {
+        return BigRational::from_integer(value * power(10, shift.unsigned_abs()));
+    }
+    let mut fives = shift.unsigned_abs();
+    let twos = value.trailing_zeros().unwrap_or(0).min(fives);
+    let under_twos = fives - twos;
+    value >>= twos;
+    for step in [27, 1] {
+        let factor = power(5, step);
+        while fives >= step && (&value % &factor).is_zero() {
+            value /= &factor;
+            fives -= step;
+        }
+    }
+    BigRational::new_raw(value, power(5, fives) << under_twos)
 }
 
 /// Digits in a base up to ten.
@@ -163,6 +195,9 @@ pub fn in_words(text: &str) -> Option<Expr> {
 /// `0.1` and the period `6` are 1/6.
 fn repeating(start: &str, period: &str) -> Option<Expr> {
     let (whole, fixed) = start.split_once('.')?;
+    if start.len() + period.len() > 200 {
+        return None; // the fraction would take long, and nobody writes such a period
+    }
     let all: BigInt = format!("{whole}{fixed}{period}").parse().ok()?;
     let head: BigInt = format!("0{whole}{fixed}").parse().ok()?;
     let ten = BigInt::from(10);

@@ -1,10 +1,13 @@
 //! The factors of a product: numbers, names, functions, brackets, LaTeX's commands, units.
 
-use super::expression::Expr;
+use super::command::{DIFFERENTIALS, determinant};
+use super::expression::{Expr, Relation};
 use super::lexer::{Kind, Token};
-use super::numeral::{self, number};
+use super::names;
+use super::numeral::number;
 use super::parser::{Parser, times};
 use super::units;
+use crate::text::lower;
 
 impl Parser<'_> {
     /// A primary with its powers and what else stands behind it: `x^2`, `n!`, `90^\circ`, `5\%`.
@@ -12,8 +15,7 @@ impl Parser<'_> {
         let mut base = self.deeper(Self::primary)?;
         if let Expr::Call(name, arguments) = &mut base {
             // `k(n-k)!` and `x(x+1)^2` are products: what follows belongs to the bracket.
-            let product = arguments.len() == 1 && is_factor(name);
-            if product && matches!(self.sign(), Some('^' | '!')) {
+            if is_factor(name, arguments) && matches!(self.sign(), Some('^' | '!')) {
                 let front = Expr::Symbol(std::mem::take(name));
                 let bracket = arguments.remove(0);
                 return Some(times(front, self.raised(bracket)?));
@@ -46,12 +48,17 @@ impl Parser<'_> {
                 }
                 Some('$') => {
                     self.at += 1;
-                    Expr::Quantity(Box::new(base), "$".into())
+                    Expr::Quantity(Box::new(base), self.currency())
                 }
                 _ => return Some(base),
             };
         }
         None
+    }
+
+    /// The unit of the currency sign that was just read.
+    fn currency(&self) -> String {
+        units::name(self.tokens[self.at - 1].text.trim_start_matches('\\'))
     }
 
     /// Degrees of angle, or of temperature when a scale follows.
@@ -114,6 +121,7 @@ impl Parser<'_> {
         match token.kind {
             Kind::Number => self.numeral(token),
             Kind::Symbol => self.symbol(token.text),
+            Kind::Unknown => Some(Expr::Symbol(token.text.to_owned())),
             Kind::Function => self.function(token.text),
             Kind::Command => self.command(token.text),
             Kind::Word => self.word(token),
@@ -125,7 +133,7 @@ impl Parser<'_> {
     fn word(&mut self, token: Token) -> Option<Expr> {
         let alone = self.tokens.len() == 1 || self.at < self.tokens.len();
         let plain = token.text.chars().all(|c| c.is_alphanumeric() || " -'".contains(c));
-        (alone && plain).then(|| Expr::Text(token.text.to_lowercase()))
+        (alone && plain).then(|| Expr::Text(lower(token.text)))
     }
 
     /// A name with its index, primes and, for functions, arguments.
@@ -134,10 +142,18 @@ impl Parser<'_> {
             "π" => "pi".to_owned(),
             text => text.to_owned(),
         };
-        if self.eat('_') {
-            name = format!("{name}_{}", self.index()?);
+        if self.differentials && DIFFERENTIALS.contains(&text) {
+            let variable = self.peek().filter(|next| next.kind == Kind::Symbol);
+            name.push_str(variable.map_or("", |variable| variable.text));
+            self.at += usize::from(variable.is_some());
         }
-        while self.eat('′') {
+        if self.eat('_') {
+            let index = self.index()?;
+            let mut terms: Vec<_> = index.split('+').collect();
+            terms.sort_unstable(); // F_{1+n} is F_{n+1}
+            name = format!("{name}_{}", terms.join("+"));
+        }
+        while self.prime() {
             name.push('′');
         }
         let call = self.sign() == Some('(') && !self.peek()?.spaced;
@@ -168,6 +184,18 @@ impl Parser<'_> {
             "vartheta" => Expr::Symbol("theta".into()),
             _ => Expr::Symbol(name),
         })
+    }
+
+    /// Takes `′`, `^\prime` or `^{\prime}` if it stands here.
+    fn prime(&mut self) -> bool {
+        const WAYS: [&[char]; 3] = [&['′'], &['^', '′'], &['^', '{', '′', '}']];
+        let rest = &self.tokens[self.at..];
+        let way = WAYS.iter().find(|way| {
+            rest.len() >= way.len()
+                && way.iter().zip(rest).all(|(sign, token)| token.kind == Kind::Sign(*sign))
+        });
+        self.at += way.map_or(0, |way| way.len());
+        way.is_some()
     }
 
     /// The text behind `_`, however it is set: `B`, `{B}` and `{\mathrm{B}}` are one index.
@@ -207,7 +235,7 @@ impl Parser<'_> {
                 break;
             }
         }
-        let mut arguments = match self.sign() {
+        let arguments = match self.sign() {
             Some('(' | '[') => {
                 let close = if self.eat('(') {
                     ')'
@@ -229,7 +257,8 @@ impl Parser<'_> {
             "atan" => "arctan",
             name => name,
         };
-        let inverse = power == Some(Expr::integer(-1)) && ["sin", "cos", "tan"].contains(&name);
+        const CIRCULAR: [&str; 6] = ["sin", "cos", "tan", "cot", "sec", "csc"];
+        let inverse = power == Some(Expr::integer(-1)) && CIRCULAR.contains(&name);
         let one = |mut arguments: Vec<Expr>| (arguments.len() == 1).then(|| arguments.remove(0));
         let value = match name {
             "√" | "sqrt" => one(arguments)?.raised_to(Expr::integer(1).over(Expr::integer(2))),
@@ -240,7 +269,12 @@ impl Parser<'_> {
                 let value = Expr::call("ln", vec![one(arguments)?]);
                 base.map_or(value.clone(), |base| value.over(Expr::call("ln", vec![base])))
             }
-            _ if inverse => Expr::Call(format!("arc{name}"), std::mem::take(&mut arguments)),
+            "det" => match &arguments[..] {
+                [Expr::Matrix(rows)] => determinant(rows)?,
+                _ => Expr::call(name, arguments),
+            },
+            _ if inverse => inverse_of(name, one(arguments)?),
+            "arcsec" | "arccsc" => inverse_of(&name[3..], one(arguments)?),
             _ => Expr::Call(name.to_owned(), arguments),
         };
         if base.is_some() {
@@ -308,10 +342,9 @@ impl Parser<'_> {
                     return Some((items, end));
                 }
                 Some(',' | ';' | '∧' | '∨') if !items.is_empty() => self.at += 1,
-                // `{x | x > 1}` and `{x : x > 1}`: the condition says it all.
                 Some('|' | '∣' | ':') if close == '⦄' && items.len() == 1 => {
                     self.at += 1;
-                    items = vec![self.list()?];
+                    items = vec![such_that(items.remove(0), self.list()?)];
                 }
                 _ => items.push(self.relation()?),
             }
@@ -333,8 +366,12 @@ impl Parser<'_> {
             '⟨' => Some(Expr::Group('(', self.items('⟩')?.0, ')')),
             '⦃' => {
                 let (mut items, _) = self.items('⦄')?;
-                let condition = |item: &Expr| matches!(item, Expr::Relation(..) | Expr::List(..));
-                if items.len() == 1 && condition(&items[0]) {
+                let described = |item: &Expr| match item {
+                    Expr::Relation(..) | Expr::List(..) => true,
+                    Expr::Call(name, _) => name == SUCH_THAT,
+                    _ => false,
+                };
+                if items.len() == 1 && described(&items[0]) {
                     return items.pop();
                 }
                 Some(Expr::Set(items))
@@ -355,8 +392,8 @@ impl Parser<'_> {
                 Some(Expr::call(if sign == '⌊' { "floor" } else { "ceil" }, vec![inner]))
             }
             '$' => {
-                let value = self.factor()?;
-                Some(Expr::Quantity(Box::new(value), "$".into()))
+                let unit = self.currency();
+                Some(Expr::Quantity(Box::new(self.factor()?), unit))
             }
             '…' => Some(Expr::Symbol("…".into())),
             _ => None,
@@ -379,86 +416,46 @@ impl Parser<'_> {
         self.expect('}')?;
         Some(inner)
     }
+}
 
-    pub fn unit_follows(&self) -> bool {
-        self.peek().is_some_and(|token| token.kind == Kind::Word)
-    }
-
-    /// The words behind a value: `cm`, `km / h`, `cm^2`, `square units`, `any text`.
-    pub fn quantity(&mut self, value: Expr) -> Option<Expr> {
-        if let Some(scale) = self.peek().and_then(|token| numeral::scale(token.text)) {
-            self.at += 1;
-            return Some(times(value, Expr::Number(scale)));
-        }
-        let mut unit = String::new();
-        while let Some(token) = self.peek() {
-            let next = self.tokens.get(self.at + 1).map(|next| next.kind);
-            match token.kind {
-                Kind::Word if SENTENCE.contains(&token.text) => return None,
-                Kind::Word => {
-                    unit.push_str(if unit.is_empty() || unit.ends_with(['/', '*']) {
-                        ""
-                    } else {
-                        " "
-                    });
-                    unit.push_str(token.text);
-                }
-                Kind::Sign('/' | '*') if matches!(next, Some(Kind::Word | Kind::Symbol)) => {
-                    unit.push_str(token.text);
-                }
-                Kind::Symbol if unit.ends_with(['/', '*']) => unit.push_str(token.text),
-                Kind::Sign('^') => {
-                    self.at += 1;
-                    match self.index() {
-                        Some(power) => unit.push_str(&power),
-                        None => break,
-                    }
-                    continue;
-                }
-                _ => break,
-            }
-            self.at += 1;
-        }
-        Some(Expr::Quantity(Box::new(value), units::name(&unit)))
+/// The inverse of a circular function.
+fn inverse_of(name: &str, value: Expr) -> Expr {
+    match name {
+        "sec" => Expr::call("arccos", vec![Expr::integer(1).over(value)]),
+        "csc" => Expr::call("arcsin", vec![Expr::integer(1).over(value)]),
+        name => Expr::Call(format!("arc{name}"), vec![value]),
     }
 }
 
-/// Words of sentences, which are no units.
-const SENTENCE: [&str; 18] = [
-    "is",
-    "are",
-    "was",
-    "so",
-    "we",
-    "it",
-    "if",
-    "then",
-    "not",
-    "which",
-    "that",
-    "therefore",
-    "answer",
-    "because",
-    "since",
-    "hence",
-    "thus",
-    "where",
-];
+/// `{2k : k ∈ ℤ}` as a call of what stands before and behind the bar.
+pub const SUCH_THAT: &str = "such that";
 
-/// Does the name stand for a number, so that brackets behind it multiply?
-pub fn is_factor(name: &str) -> bool {
+/// In `{x | x > 1}` and `{x ∈ ℝ : x > 1}` the condition says it all.
+fn such_that(head: Expr, condition: Expr) -> Expr {
+    let real = match &head {
+        Expr::Symbol(_) => true,
+        Expr::Relation(items, relations) => {
+            relations[..] == [Relation::In]
+                && matches!(&items[..], [Expr::Symbol(_), Expr::Symbol(set)] if set == "ℝ")
+        }
+        _ => false,
+    };
+    if real { condition } else { Expr::call(SUCH_THAT, vec![head, condition]) }
+}
+
+/// Do the brackets behind the name multiply, as in `k(n-k)`? Around a lone number or letter they
+/// hold an argument: `P(0)`, `y(x)`.
+pub fn is_factor(name: &str, arguments: &[Expr]) -> bool {
+    const FUNCTIONS: [&str; 12] = ["f", "g", "h", "F", "G", "H", "E", "O", "P", "S", "T", "Gamma"];
+    let lone = |argument: &Expr| match argument {
+        Expr::Number(_) | Expr::Decimal(..) | Expr::Symbol(_) | Expr::Text(_) => true,
+        other => matches!(other, Expr::Pi | Expr::E | Expr::I | Expr::Infinity),
+    };
     let letter = name.split(['_', '′']).next().unwrap_or(name);
-    let function =
-        matches!(letter, "f" | "g" | "h" | "F" | "G" | "H" | "Gamma") || name.contains('′');
-    let symbol = letter.chars().count() == 1 || GREEK.contains(&letter);
-    symbol && !function
+    let symbol = letter.chars().count() == 1 || names::GREEK.contains(&letter);
+    let function = FUNCTIONS.contains(&letter) || name.contains('′');
+    symbol && !function && matches!(arguments, [argument] if !lone(argument))
 }
-
-const GREEK: [&str; 28] = [
-    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda", "mu",
-    "nu", "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Omega", "Delta", "Phi",
-    "Psi", "Lambda", "Sigma", "Theta", "iota",
-];
 
 fn is_constant(name: &str) -> bool {
     matches!(name, "pi" | "e" | "i" | "infty" | "∞" | "angle" | "triangle" | "cdot")

@@ -5,7 +5,9 @@
 use super::expression::{Expr, Joint, Relation};
 use super::lexer::{Comma, Kind, Token, lex};
 use super::numeral::mixed;
-use super::units;
+
+/// `x ≡ 1 (mod 3)` as a call of the relation and the modulus.
+pub const MODULO: &str = "mod";
 
 /// Deeper nesting is not an answer that anyone wrote; it would only use up the stack.
 const DEEPEST: usize = 48;
@@ -21,7 +23,8 @@ pub struct Reading {
 /// The tree of a text, or `None` when it is not one piece of mathematics.
 pub fn parse(text: &str, reading: Reading) -> Option<Expr> {
     let tokens = lex(text, reading.comma)?;
-    let mut parser = Parser { tokens, at: 0, depth: 0, bars: 0, colons: true, reading };
+    let mut parser =
+        Parser { tokens, at: 0, depth: 0, bars: 0, colons: true, differentials: false, reading };
     let expr = parser.statement()?;
     (parser.at == parser.tokens.len()).then_some(expr)
 }
@@ -34,6 +37,8 @@ pub struct Parser<'a> {
     pub bars: usize,
     /// Is a colon a ratio here, not the `such that` of a set?
     pub colons: bool,
+    /// Are `d` and the letter behind it one symbol here?
+    pub differentials: bool,
     pub reading: Reading,
 }
 
@@ -73,6 +78,7 @@ impl<'a> Parser<'a> {
 
     /// A whole answer: lists in a list when semicolons part them.
     fn statement(&mut self) -> Option<Expr> {
+        self.eat('≈'); // `\approx 3.14`
         let mut groups = vec![self.list()?];
         while self.eat(';') {
             if self.peek().is_some() {
@@ -92,10 +98,11 @@ impl<'a> Parser<'a> {
     /// Items parted by commas, `and`, `or`; a single one is itself.
     pub fn list(&mut self) -> Option<Expr> {
         let mut items = vec![self.relation()?];
-        let mut joint = Joint::And;
+        let (mut joint, mut logic) = (Joint::And, false);
         loop {
             let mut parted = false;
             while let Some(sign @ (',' | '∧' | '∨')) = self.sign() {
+                logic |= matches!(self.tokens[self.at].text, "land" | "wedge" | "lor" | "vee");
                 self.at += 1;
                 parted = true;
                 if sign == '∨' {
@@ -107,7 +114,17 @@ impl<'a> Parser<'a> {
             }
             items.push(self.relation()?);
         }
-        Some(if items.len() == 1 { items.remove(0) } else { Expr::List(items, joint) })
+        // `x > 1 \lor x < 0` is what `or` says, but `p \lor q` is one value.
+        if logic && !items.iter().all(|item| matches!(item, Expr::Relation(..))) {
+            return None;
+        }
+        Some(match &items[..] {
+            [_] => items.remove(0),
+            [a, b] if joint == Joint::And => {
+                Self::together(a, b).unwrap_or(Expr::List(items, joint))
+            }
+            _ => Expr::List(items, joint),
+        })
     }
 
     /// `a = b < c …`.
@@ -123,8 +140,27 @@ impl<'a> Parser<'a> {
             if items.len() == 1 {
                 return items.pop();
             }
-            Some(Expr::Relation(items, relations))
+            let congruent = relations.contains(&Relation::Congruent);
+            let relation = Expr::Relation(items, relations);
+            if !congruent || !parser.modulus_follows() {
+                return Some(relation);
+            }
+            let bracket = parser.eat('(');
+            parser.at += 1;
+            let modulus = if bracket { parser.sum()? } else { parser.factor()? };
+            if bracket {
+                parser.expect(')')?;
+            }
+            Some(Expr::call(MODULO, vec![relation, modulus]))
         })
+    }
+
+    /// Does `\pmod 3` or `(mod 3)` stand here?
+    fn modulus_follows(&self) -> bool {
+        let at = self.at + usize::from(self.sign() == Some('('));
+        self.tokens
+            .get(at)
+            .is_some_and(|token| matches!(token.text.trim(), "mod" | "pmod" | "bmod"))
     }
 
     fn relation_sign(&self) -> Option<Relation> {
@@ -137,13 +173,14 @@ impl<'a> Parser<'a> {
             '≥' => Relation::GreaterEqual,
             '≈' => Relation::About,
             '∈' => Relation::In,
+            '≡' => Relation::Congruent,
             _ => return None,
         })
     }
 
     /// `A ∪ B ∩ C ∖ D`, from left to right.
     fn set(&mut self) -> Option<Expr> {
-        let mut left = self.ratio()?;
+        let mut left = without(self.ratio()?);
         while let Some(sign) = self.sign() {
             let name = match sign {
                 '∪' => "union",
@@ -217,11 +254,15 @@ impl<'a> Parser<'a> {
     pub fn product(&mut self) -> Option<Expr> {
         let mut left = self.factor()?;
         loop {
+            if self.modulus_follows() {
+                return Some(left);
+            }
             left = match self.sign() {
                 Some('*') => {
+                    let cross = self.crosses(&left);
                     self.at += 1;
                     let right = self.signed_factor()?;
-                    times(left, right)
+                    if cross { Expr::call("cross", vec![left, right]) } else { times(left, right) }
                 }
                 Some('/') => {
                     self.at += 1;
@@ -234,6 +275,17 @@ impl<'a> Parser<'a> {
                 _ => return Some(left),
             };
         }
+    }
+
+    /// Is this `\times` between two vectors, whose order matters?
+    fn crosses(&self, left: &Expr) -> bool {
+        const VECTORS: [&str; 5] = ["vec", "overrightarrow", "mathbf", "boldsymbol", "bm"];
+        let number = matches!(left, Expr::Number(_) | Expr::Decimal(..));
+        let next = self.tokens.get(self.at + 1);
+        let vector =
+            next.is_some_and(|next| next.kind == Kind::Command && VECTORS.contains(&next.text));
+        let cross = self.peek().is_some_and(|token| token.text == "times");
+        cross && !number && vector
     }
 
     /// A factor that may carry a sign: `2 * -3`.
@@ -249,12 +301,13 @@ impl<'a> Parser<'a> {
     fn juxtaposed(&mut self, left: Expr) -> Option<Expr> {
         let before = self.tokens[self.at - 1];
         let here = self.peek()?;
-        if let (Expr::Quantity(value, unit), Kind::Number) = (&left, here.kind) {
+        if before.kind == Kind::Unknown {
+            return None;
+        }
+        if let (Expr::Quantity(..), Kind::Number) = (&left, here.kind) {
             // `3 hours 20 minutes`
             let right = self.factor()?;
-            let Expr::Quantity(rest, smaller) = self.quantity(right)? else { return None };
-            let scaled = times((**value).clone(), Expr::Number(units::factor(unit, &smaller)?));
-            return Some(Expr::Quantity(Box::new(Expr::Sum(vec![scaled, *rest])), smaller));
+            return Self::together(&left, &self.quantity(right)?);
         }
         if here.kind == Kind::Number {
             // `1 2` is no product, but `5 1/2` is a mixed number.
@@ -289,7 +342,7 @@ impl<'a> Parser<'a> {
         match token.kind {
             Kind::Number | Kind::Symbol | Kind::Function => true,
             Kind::Command => !matches!(token.text, "end" | "choose" | "mod" | "bmod" | "pmod"),
-            Kind::Word => false,
+            Kind::Word | Kind::Unknown => false,
             Kind::Sign(sign) => match sign {
                 '(' | '[' | '{' | '⌊' | '⌈' => true,
                 '|' => self.bars == 0 && self.colons,
@@ -297,6 +350,18 @@ impl<'a> Parser<'a> {
             },
         }
     }
+}
+
+/// `ℝ - {0}` as `ℝ ∖ {0}`.
+fn without(expr: Expr) -> Expr {
+    if let Expr::Sum(items) = &expr
+        && let [all, Expr::Product(taken)] = &items[..]
+        && let [minus, set @ Expr::Set(_)] = &taken[..]
+        && *minus == Expr::integer(-1)
+    {
+        return Expr::call("without", vec![all.clone(), set.clone()]);
+    }
+    expr
 }
 
 /// A word, or dots.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use num_traits::{ToPrimitive, Zero};
 
+use super::budget::Budget;
 use super::complex::{Value, gamma};
 use super::expression::{Expr, Relation};
 use super::operand::is_factor;
@@ -18,11 +19,21 @@ pub enum Probe {
 }
 
 /// Where expressions are evaluated.
-#[derive(Clone, PartialEq)]
-struct Point {
+struct Point<'a> {
     symbols: BTreeMap<String, Value>,
     /// Must every part have a real value? Then √x·√y is √(xy), as everybody means it.
     real: bool,
+    /// What every step is paid from: without it nothing has a value.
+    budget: &'a Budget,
+}
+
+impl Point<'_> {
+    /// Gives every symbol a value; unpaid, the point has none for any expression.
+    fn go(&mut self, place: impl Fn(&str) -> Value) {
+        if self.budget.pay(2 * self.symbols.len() as u64).is_ok() {
+            self.symbols.iter_mut().for_each(|(name, value)| *value = place(name));
+        }
+    }
 }
 
 /// The symbols of an expression that stand for any value.
@@ -31,7 +42,7 @@ fn symbols(expr: &Expr, into: &mut BTreeMap<String, Value>) {
         Expr::Symbol(name) | Expr::Text(name) => {
             into.insert(name.clone(), Value::ZERO);
         }
-        Expr::Call(name, arguments) if arguments.len() == 1 && is_factor(name) => {
+        Expr::Call(name, arguments) if is_factor(name, arguments) => {
             into.insert(name.clone(), Value::ZERO);
         }
         _ => {}
@@ -53,34 +64,36 @@ fn noise(name: &str, index: u64) -> f64 {
     (state ^ (state >> 31)) as f64 / u64::MAX as f64
 }
 
+/// Two expressions that differ may meet at a point or two, and where few points have a value (`√x`
+/// has none below zero) those say little; six that agree to nine digits are no accident.
 const FEWEST: usize = 6;
 
-/// Where to look, in this order: kind of point, lowest and highest value.
+/// Where to look, in this order, from a lowest to a highest value: around zero, where signs and
+/// absolute values show; where roots and logarithms have values; where `arcsin` and `artanh` do;
+/// then larger numbers of both signs, where what is small beside 1 shows.
 const DOMAINS: [(f64, f64); 5] = [(-3.0, 3.0), (0.0, 4.0), (0.0, 1.0), (4.0, 60.0), (-40.0, -4.0)];
 const POINTS: u64 = 7;
 
 /// Are two scalars equal at every point where both are real and precise? Complex points are only
 /// asked where the real ones say nothing, since there even equal expressions may take different
 /// branches.
-pub fn compare(a: &Expr, b: &Expr) -> Probe {
+pub fn compare(a: &Expr, b: &Expr, budget: &Budget) -> Probe {
     let mut names = BTreeMap::new();
     symbols(a, &mut names);
     symbols(b, &mut names);
     if names.is_empty() {
-        return constants(a, b);
+        return constants(a, b, budget);
     }
     // Who writes an absolute value on one side only means the numbers below zero: ln x, ln |x|.
     let abs = |side: &Expr| side.any(&|e| matches!(e, Expr::Call(name, _) if name == "abs"));
     let complex = a.any(&|e| *e == Expr::I) || b.any(&|e| *e == Expr::I);
     let real = !complex && abs(a) == abs(b);
-    let (mut at, mut agreed) = (Point { symbols: names, real }, 0);
+    let (mut at, mut agreed) = (Point { symbols: names, real, budget }, 0);
     for (domain, (low, high)) in DOMAINS.into_iter().enumerate() {
         for point in 0..POINTS {
             let index = 100 * domain as u64 + point;
-            for (name, value) in &mut at.symbols {
-                *value = Value::exact(low + (high - low) * noise(name, index), 0.0);
-            }
-            let (Some(x), Some(y)) = (value(a, &at), value(b, &at)) else { continue };
+            at.go(|name| Value::exact(low + (high - low) * noise(name, index), 0.0));
+            let (Some(x), Some(y)) = (value(a, &mut at), value(b, &mut at)) else { continue };
             match x.equals(&y) {
                 Some(true) => agreed += 1,
                 Some(false) => return Probe::Different,
@@ -95,11 +108,11 @@ fn complex_points(a: &Expr, b: &Expr, mut at: Point) -> Probe {
     at.real = false;
     let mut agreed = 0;
     for index in 1_000..1_016 {
-        for (name, value) in &mut at.symbols {
+        at.go(|name| {
             let part = |at: u64| 2.0 * noise(name, 2 * index + at) - 1.0;
-            *value = Value::exact(part(0), part(1));
-        }
-        let (Some(x), Some(y)) = (value(a, &at), value(b, &at)) else { continue };
+            Value::exact(part(0), part(1))
+        });
+        let (Some(x), Some(y)) = (value(a, &mut at), value(b, &mut at)) else { continue };
         match x.equals(&y) {
             Some(true) => agreed += 1,
             Some(false) => return Probe::Different,
@@ -110,8 +123,9 @@ fn complex_points(a: &Expr, b: &Expr, mut at: Point) -> Probe {
 }
 
 /// Two constants: one look, so it must be a sharp one.
-fn constants(a: &Expr, b: &Expr) -> Probe {
-    let Some((x, y)) = constant(a).zip(constant(b)) else { return Probe::Unknown };
+fn constants(a: &Expr, b: &Expr, budget: &Budget) -> Probe {
+    let values = constant(a, budget).zip(constant(b, budget));
+    let Some((x, y)) = values else { return Probe::Unknown };
     match x.equals(&y) {
         Some(false) => Probe::Different,
         // e^(π√163) is 2.6·10^17 and only 10^-12 from a whole number.
@@ -121,13 +135,13 @@ fn constants(a: &Expr, b: &Expr) -> Probe {
 }
 
 /// The value of a constant expression, if it has one.
-pub fn constant(expr: &Expr) -> Option<Value> {
-    value(expr, &Point { symbols: BTreeMap::new(), real: false })
+pub fn constant(expr: &Expr, budget: &Budget) -> Option<Value> {
+    value(expr, &mut Point { symbols: BTreeMap::new(), real: false, budget })
 }
 
 /// Are `a` and `b` multiples of each other by one constant that is not zero? For `a = 0` and
 /// `b = 0` as equations.
-pub fn proportional(a: &Expr, b: &Expr) -> Probe {
+pub fn proportional(a: &Expr, b: &Expr, budget: &Budget) -> Probe {
     let mut names = BTreeMap::new();
     symbols(a, &mut names);
     let mut others = BTreeMap::new();
@@ -136,14 +150,12 @@ pub fn proportional(a: &Expr, b: &Expr) -> Probe {
         return Probe::Different;
     }
     let (mut ratio, mut agreed) = (None::<Value>, 0);
-    let mut at = Point { symbols: names, real: true };
+    let mut at = Point { symbols: names, real: true, budget };
     for (domain, (low, high)) in DOMAINS.into_iter().enumerate().take(4) {
         for point in 0..POINTS {
             let index = 5_000 + 100 * domain as u64 + point;
-            for (name, value) in &mut at.symbols {
-                *value = Value::exact(low + (high - low) * noise(name, index), 0.0);
-            }
-            let (Some(x), Some(y)) = (value(a, &at), value(b, &at)) else { continue };
+            at.go(|name| Value::exact(low + (high - low) * noise(name, index), 0.0));
+            let (Some(x), Some(y)) = (value(a, &mut at), value(b, &mut at)) else { continue };
             let Some(here) = x.divided(&y) else { continue };
             match ratio.get_or_insert(here).equals(&here) {
                 Some(true) => agreed += 1,
@@ -157,14 +169,20 @@ pub fn proportional(a: &Expr, b: &Expr) -> Probe {
 }
 
 /// The value at a point, or `None` where there is none, or none known.
-fn value(expr: &Expr, at: &Point) -> Option<Value> {
+fn value(expr: &Expr, at: &mut Point) -> Option<Value> {
+    at.budget.pay(1).ok()?;
     let result = match expr {
         Expr::Number(number) | Expr::Decimal(number, _) => {
+            let bits = number.numer().bits() + number.denom().bits();
+            at.budget.pay(2 + bits / 100).ok()?;
             let float = number.to_f64()?;
             let whole = number.is_integer() && float.abs() < 9e15;
             Value { re: float, im: 0.0, error: if whole { 0.0 } else { float.abs() * 1.2e-16 } }
         }
-        Expr::Symbol(name) | Expr::Text(name) => *at.symbols.get(name)?,
+        Expr::Symbol(name) | Expr::Text(name) => {
+            at.budget.pay(name.len() as u64 / 32).ok()?;
+            *at.symbols.get(name)?
+        }
         Expr::Pi => Value::rounded(std::f64::consts::PI),
         Expr::E => Value::rounded(std::f64::consts::E),
         Expr::I => Value::exact(0.0, 1.0),
@@ -228,57 +246,28 @@ fn even_power(exponent: &Expr) -> bool {
         if over.is_integer() && (over.to_integer() % 2u8).is_zero())
 }
 
-fn is_known(name: &str) -> bool {
-    const KNOWN: [&str; 44] = [
-        "ln",
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "arccot",
-        "sinh",
-        "cosh",
-        "tanh",
-        "coth",
-        "sech",
-        "csch",
-        "arsinh",
-        "arcosh",
-        "artanh",
-        "abs",
-        "norm",
-        "floor",
-        "ceil",
-        "factorial",
-        "double factorial",
-        "binomial",
-        "permutations",
-        "gcd",
-        "lcm",
-        "max",
-        "min",
-        "sum",
-        "prod",
-        "int",
-        "lim",
-        "Re",
-        "Im",
-        "bar",
-        "overline",
-        "cis",
-        "arg",
-        "sgn",
-        "ratio",
-    ];
-    KNOWN.contains(&name)
-}
+/// What means something of its own that is not known here, or not for one argument.
+const UNPROBED: [&str; 17] = [
+    "arcsec",
+    "arccsc",
+    "arg",
+    "bar",
+    "binomial",
+    "det",
+    "double factorial",
+    "gcd",
+    "int",
+    "lcm",
+    "lim",
+    "overline",
+    "permutations",
+    "prod",
+    "ratio",
+    "sgn",
+    "sum",
+];
 
-fn call(name: &str, arguments: &[Expr], at: &Point) -> Option<Value> {
+fn call(name: &str, arguments: &[Expr], at: &mut Point) -> Option<Value> {
     if matches!(name, "sum" | "prod") {
         return series(name, arguments, at);
     }
@@ -325,23 +314,23 @@ fn call(name: &str, arguments: &[Expr], at: &Point) -> Option<Value> {
                 |a: Value, b: &Value| if (b.re > a.re) == (name == "max") { *b } else { a };
             values.iter().all(Value::is_real).then(|| values.iter().fold(x, better))?
         }
-        (_, 1) if is_factor(name) => at.symbols.get(name)?.times(&x),
-        (_, 1) if !is_known(name) => {
+        (_, 1) if is_factor(name, arguments) => at.symbols.get(name)?.times(&x),
+        (_, 1) if !UNPROBED.contains(&name) => {
             // Some smooth function of its own for each name.
-            let (a, b) = (1.0 + noise(name, 1), 0.2 + noise(name, 2));
-            x.times(&Value::exact(a, 0.0)).sine().plus(&x.times(&x).times(&Value::exact(b, 0.0)))
+            let [a, b, c] = [1, 2, 3].map(|index| Value::exact(0.2 + noise(name, index), 0.0));
+            x.times(&a).sine().plus(&x.times(&x).times(&b)).plus(&c)
         }
         _ => return None,
     })
 }
 
 /// A sum or product whose bounds are small whole numbers.
-fn series(name: &str, arguments: &[Expr], at: &Point) -> Option<Value> {
+fn series(name: &str, arguments: &[Expr], at: &mut Point) -> Option<Value> {
     let [Expr::Relation(index, relation), high, body] = arguments else { return None };
     let ([Expr::Symbol(index), low], [Relation::Equal]) = (&index[..], &relation[..]) else {
         return None;
     };
-    let whole = |bound: &Expr| {
+    let mut whole = |bound: &Expr| {
         let bound = value(bound, at)?;
         (bound.is_real() && bound.re.fract() == 0.0 && bound.re.abs() < 1e4)
             .then_some(bound.re as i64)
@@ -350,12 +339,16 @@ fn series(name: &str, arguments: &[Expr], at: &Point) -> Option<Value> {
     if high - low > 200 {
         return None;
     }
-    let mut at = at.clone();
-    let mut total = Value::exact(if name == "sum" { 0.0 } else { 1.0 }, 0.0);
-    for k in low..=high {
+    let outside = at.symbols.remove(index);
+    let terms = (low..=high).try_fold(Vec::new(), |mut terms, k| {
         at.symbols.insert(index.clone(), Value::exact(k as f64, 0.0));
-        let term = value(body, &at)?;
-        total = if name == "sum" { total.plus(&term) } else { total.times(&term) };
-    }
-    Some(total)
+        terms.push(value(body, at)?);
+        Some(terms)
+    });
+    at.symbols.remove(index);
+    at.symbols.extend(outside.map(|value| (index.clone(), value)));
+    Some(match name {
+        "sum" => terms?.iter().fold(Value::ZERO, |sum, term| sum.plus(term)),
+        _ => terms?.iter().fold(Value::exact(1.0, 0.0), |product, term| product.times(term)),
+    })
 }

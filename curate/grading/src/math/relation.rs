@@ -1,8 +1,13 @@
 //! Equations and inequalities, against each other and against bare values.
 
+use num_traits::Signed;
+
+use super::command;
 use super::compare::{Comparison, Outcome, is_collection};
+use super::exact::Form;
 use super::expression::{Expr, Relation};
 use super::form::form;
+use super::names::FUNCTIONS;
 use super::probe::{self, Probe};
 use super::sets;
 
@@ -24,7 +29,8 @@ fn named_value(relation: &Expr) -> Option<(Option<&Expr>, &Expr)> {
     let name = kept.iter().find(|item| is_name(item));
     let value = kept.iter().rev().find(|item| Some(*item) != name)?;
     let constant = |item: &Expr| !item.any(&|part| matches!(part, Expr::Symbol(_)));
-    (name.is_some() || kept.iter().all(constant)).then_some((name, value))
+    let equal = !relations.contains(&Relation::In) && kept.iter().all(constant); // `1 in 5`
+    (name.is_some() || equal).then_some((name, value))
 }
 
 /// Is it something that an equation gives a value to? A symbol, a function's value, a segment `AB`,
@@ -62,10 +68,57 @@ fn is_name(expr: &Expr) -> bool {
     }
 }
 
+/// Are the items values, or values of one name (`x` and `x`, or `x_1` and `x_2`), so that `and`
+/// between them says no more than `or`?
+pub fn are_alternatives(items: &[Expr]) -> bool {
+    let stem = |name: &Expr| match name {
+        Expr::Symbol(name) => name.split('_').next().unwrap_or_default().to_owned(),
+        name => name.to_string(),
+    };
+    let mut known = None;
+    items.iter().all(|item| match (item, named_value(item)) {
+        (Expr::Relation(..), None) => false,
+        (Expr::Relation(..), Some((Some(name), _))) => {
+            *known.get_or_insert(stem(name)) == stem(name)
+        }
+        _ => true,
+    })
+}
+
+const MOST_PARAMETERS: usize = 8;
+
+/// With names of our own for the parameters of a family, as `k` in `π/4 + kπ, k ∈ ℤ`.
+pub fn with_parameters(expr: &Expr) -> Expr {
+    let Expr::List(items, _) = expr else { return expr.clone() };
+    let parameters = items.iter().filter_map(|item| match item {
+        Expr::Relation(items, relations) if relations[..] == [Relation::In] => match &items[..] {
+            [name @ Expr::Symbol(_), Expr::Symbol(set)] if set != "ℝ" => Some(name),
+            _ => None,
+        },
+        _ => None,
+    });
+    parameters.take(MOST_PARAMETERS).enumerate().fold(expr.clone(), |expr, (at, name)| {
+        command::renamed(&expr, name, &Expr::Symbol(format!("parameter {at}")))
+    })
+}
+
+/// Items in the order of the symbols that they give a value to: `y = 2, x = 1` is (1, 2).
+pub fn sorted_by_name(items: &[Expr]) -> Vec<Expr> {
+    let symbol = |item: &Expr| match named_value(item) {
+        Some((Some(Expr::Symbol(name)), _)) => Some(name.clone()),
+        _ => None,
+    };
+    let mut sorted = items.to_vec();
+    if sorted.iter().all(|item| symbol(item).is_some()) {
+        sorted.sort_by_key(symbol);
+    }
+    sorted
+}
+
 /// A relation against an answer that is none.
 pub fn with_value(comparison: &mut Comparison, relation: &Expr, other: &Expr) -> Outcome {
     if let Some((_, value)) = named_value(relation) {
-        return comparison.answers(value, other).by("equation");
+        return comparison.solutions(value, other).by("equation");
     }
     if is_collection(other) {
         return match sets::compare(comparison, relation, other) {
@@ -78,16 +131,22 @@ pub fn with_value(comparison: &mut Comparison, relation: &Expr, other: &Expr) ->
 
 /// `a < x < b` against the interval `(a, b)` when the ends are no numbers.
 fn between(comparison: &mut Comparison, relation: &Expr, other: &Expr) -> Outcome {
+    // An inequality that no rule here solves may well have these solutions.
+    let order = |part: &Expr| match part {
+        Expr::Relation(_, relations) => relations.iter().any(|relation| relation.is_order()),
+        _ => false,
+    };
+    let unsolved = if relation.any(&order) { Outcome::Unknown } else { Outcome::Different };
     let (Expr::Relation(items, relations), Expr::Group(open, ends, close)) = (relation, other)
     else {
-        return Outcome::Different;
+        return unsolved;
     };
     let brackets = match relations[..] {
         [Relation::Less, Relation::Less] => ('(', ')'),
         [Relation::Less, Relation::LessEqual] => ('(', ']'),
         [Relation::LessEqual, Relation::Less] => ('[', ')'),
         [Relation::LessEqual, Relation::LessEqual] => ('[', ']'),
-        _ => return Outcome::Different,
+        _ => return unsolved,
     };
     if brackets != (*open, *close) {
         return Outcome::Different;
@@ -110,7 +169,7 @@ pub fn relations(comparison: &mut Comparison, a: &Expr, b: &Expr) -> Outcome {
     if let (Some((name, value)), Some((other, other_value))) = (named_value(a), named_value(b))
         && let Some(renamed) = same_name(name, other, other_value)
     {
-        let outcome = comparison.answers(value, &renamed).by("equation");
+        let outcome = comparison.solutions(value, &renamed).by("equation");
         if outcome.is_equal() || by.len() > 1 || other_by.len() > 1 {
             return outcome;
         }
@@ -139,11 +198,17 @@ fn same_name(name: Option<&Expr>, other: Option<&Expr>, value: &Expr) -> Option<
     match (name, other) {
         (None, None) => Some(value.clone()),
         (Some(Expr::Call(f, x)), Some(Expr::Call(g, y))) if f == g && x.len() == y.len() => {
-            let symbols = |items: &[Expr]| items.iter().all(|item| matches!(item, Expr::Symbol(_)));
             if x == y {
                 return Some(value.clone());
             }
-            (symbols(x) && symbols(y)).then(|| renamed(value, y, x))
+            // `f(n) = 2n` and `f(x) = 2x`, but P(A) = 1 and P(B) = 1 speak of two things.
+            let variable = |item: &Expr| match item {
+                Expr::Symbol(name) => !name.starts_with(char::is_uppercase),
+                _ => false,
+            };
+            let defined = |item: &Expr| variable(item) && value.any(&|part| part == item);
+            let free = !FUNCTIONS.contains(&f.as_str());
+            (free && x.iter().all(variable) && y.iter().all(defined)).then(|| renamed(value, y, x))
         }
         (Some(a), Some(b)) => (a == b).then(|| value.clone()),
         _ => None,
@@ -186,7 +251,7 @@ fn equations(comparison: &mut Comparison, x: &[Expr], y: &[Expr]) -> Outcome {
             }
         }
     }
-    match probe::proportional(&f, &g) {
+    match probe::proportional(&f, &g, &comparison.exact.budget) {
         Probe::Equal => Outcome::Equal("equation"),
         Probe::Different => Outcome::Different,
         Probe::Unknown => Outcome::Unknown,
@@ -196,8 +261,15 @@ fn equations(comparison: &mut Comparison, x: &[Expr], y: &[Expr]) -> Outcome {
 /// Are all sides exactly known, so that another form is another relation?
 fn polynomials(comparison: &mut Comparison, x: &[Expr], y: &[Expr]) -> bool {
     let exact = &mut comparison.exact;
-    let mut known = |items| form(exact, &moved(items)).is_ok_and(|form| exact.certain(&form));
+    let mut known = |items| {
+        form(exact, &moved(items)).is_ok_and(|form| exact.certain(&form) && !divides(&form))
+    };
     known(x) && known(y)
+}
+
+/// Is something unknown divided by?
+fn divides(form: &Form) -> bool {
+    form.under.len() > 1 || form.over.keys().flatten().any(|(_, exponent)| exponent.is_negative())
 }
 
 /// `f < 0` and `g < 0` where `f` is a positive multiple of `g`; `None` when that is not seen.
@@ -214,7 +286,7 @@ fn inequalities(
     let ((f, strict), (g, other_strict)) = (below(x, by), below(y, other_by));
     let exact = &mut comparison.exact;
     let (a, b) = (form(exact, &f).ok()?, form(exact, &g).ok()?);
-    if a.under.len() > 1 || b.under.len() > 1 {
+    if divides(&a) || divides(&b) {
         return None; // a denominator's sign is not known
     }
     let (p, q) = (exact.up_to_factor(&a).ok()?, exact.up_to_factor(&b).ok()?);

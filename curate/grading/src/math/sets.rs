@@ -7,7 +7,6 @@ use super::compare::{Comparison, Outcome, infinity, is_collection};
 use super::exact::Form;
 use super::expression::{Expr, Joint, Relation};
 use super::form::form;
-use super::probe;
 
 /// One end of a piece.
 #[derive(Debug, Clone)]
@@ -74,12 +73,12 @@ fn subject(expr: &Expr) -> Option<String> {
     (found.len() == 1).then(|| found.remove(0))
 }
 
-fn end(value: &Expr, closed: bool) -> Option<End> {
+fn end(comparison: &Comparison, value: &Expr, closed: bool) -> Option<End> {
     if let Some(positive) = infinity(value) {
         let at = if positive { f64::INFINITY } else { f64::NEG_INFINITY };
         return Some(End { value: value.clone(), at, closed: false });
     }
-    let at = probe::constant(value).filter(|at| at.is_real())?.re;
+    let at = comparison.constant(value).filter(|at| at.is_real())?.re;
     Some(End { value: value.clone(), at, closed })
 }
 
@@ -94,12 +93,15 @@ fn all() -> Piece {
 fn pieces(comparison: &mut Comparison, expr: &Expr) -> Option<Vec<Piece>> {
     match expr {
         Expr::Group(open, items, close) if items.len() == 2 => {
-            let (low, high) = (end(&items[0], *open == '[')?, end(&items[1], *close == ']')?);
+            let (low, high) = (
+                end(comparison, &items[0], *open == '[')?,
+                end(comparison, &items[1], *close == ']')?,
+            );
             (low.at < high.at).then(|| vec![Piece { low, high }])
         }
-        Expr::Set(items) => {
+        Expr::Set(items) if items.len() <= MOST_PIECES => {
             let point = |item: &Expr| {
-                let end = end(item, true).filter(|end| end.at.is_finite())?;
+                let end = end(comparison, item, true).filter(|end| end.at.is_finite())?;
                 Some(Piece { low: end.clone(), high: end })
             };
             items.iter().map(point).collect()
@@ -123,7 +125,10 @@ fn pieces(comparison: &mut Comparison, expr: &Expr) -> Option<Vec<Piece>> {
         }
         Expr::List(items, joint) => {
             let mut result = None::<Vec<Piece>>;
-            for item in items.iter().take(MOST_PIECES) {
+            if items.len() > MOST_PIECES {
+                return None;
+            }
+            for item in items {
                 if !matches!(item, Expr::Relation(..)) && *joint == Joint::And {
                     return None;
                 }
@@ -150,7 +155,7 @@ fn solved(
     if let ([_, set], [Relation::In]) = (items, relations) {
         return is_collection(set).then(|| pieces(comparison, set))?;
     }
-    let constant = |item: &Expr| infinity(item).is_some() || probe::constant(item).is_some();
+    let constant = |item: &Expr| infinity(item).is_some() || comparison.constant(item).is_some();
     let at = items.iter().position(|item| !constant(item))?;
     if items.len() > 3 || !items.iter().enumerate().all(|(k, item)| k == at || constant(item)) {
         return None;
@@ -163,7 +168,7 @@ fn solved(
             _ => return None,
         };
         let closed = matches!(relation, Relation::LessEqual | Relation::GreaterEqual);
-        let bound = end(other, closed)?;
+        let bound = end(comparison, other, closed)?;
         let next = match relation {
             Relation::Less | Relation::LessEqual => vec![Piece { high: bound, ..all() }],
             Relation::Greater | Relation::GreaterEqual => vec![Piece { low: bound, ..all() }],
@@ -211,10 +216,10 @@ fn unlinear(comparison: &mut Comparison, subject: &Expr, set: Vec<Piece>) -> Opt
         if from.at.is_infinite() {
             let value =
                 if slope.is_negative() { from.value.clone().negated() } else { from.value.clone() };
-            return end(&value, false);
+            return end(comparison, &value, false);
         }
         let value = Expr::Sum(vec![from.value.clone(), Expr::Number(-offset.clone())]);
-        end(&value.over(Expr::Number(slope.clone())), from.closed)
+        end(comparison, &value.over(Expr::Number(slope.clone())), from.closed)
     };
     let moved = set.iter().map(|piece| {
         let (low, high) = (back(&piece.low)?, back(&piece.high)?);

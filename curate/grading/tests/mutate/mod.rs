@@ -16,7 +16,7 @@ The answer is (B).|Final Answer: $\frac{1}{2}$. I hope|<|im_start|>answer
 ";
 
 /// Pieces that are put in: marks that open and never close, huge numbers, text that is no LaTeX.
-pub const PIECES: [&str; 64] = [
+pub const PIECES: [&str; 66] = [
     "{",
     "}",
     "(",
@@ -78,6 +78,8 @@ pub const PIECES: [&str; 64] = [
     "\\cup",
     "\\sin",
     "\\log_",
+    "\\sum_{k=1}^{200}",
+    "1e-400+",
     "answer: ",
     "\u{1F600}",
     "é",
