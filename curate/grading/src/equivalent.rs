@@ -79,8 +79,8 @@ pub fn exact(given: &str, expected: &str) -> Verdict {
 /// - `equation`: multiples of one another, `2x = 4` and `x = 2`; or a named value, `x = 5` and `5`.
 /// - `relation`: the same inequality or the same set described by one.
 /// - `collection`: tuples, vectors, matrices and intervals part by part in order; lists without
-///   brackets in any order, those of named values by name; sets as sets; unions of intervals as sets
-///   of numbers.
+///   brackets in any order, those of named values by name; sets as sets; unions of intervals as
+///   sets of numbers.
 /// - `units`: values whose unit is the same, can be converted, or is missing on one side; `50%` is
 ///   50% or 50 or 0.5, `90^\circ` is 90 or π/2.
 ///

@@ -317,3 +317,17 @@ fn also_understood() {
     ]);
     unparsed(&[("x^2<1", "(-1,1)"), (r"A\setminus B", r"B\setminus A"), ("2(1,2)", "(2,4)")]);
 }
+
+/// Both write parts of the answer more than once, which must not add up.
+#[test]
+fn determinants_and_families_cost_little() {
+    let nested = (0..20).fold("a".to_owned(), |inner, _| {
+        format!(r"\begin{{vmatrix}}1&2&3\\4&5&6\\{inner}&8&9\end{{vmatrix}}")
+    });
+    let family = (0..240).map(|k| format!(r"x_{{{k}}}\in\mathbb Z")).collect::<Vec<_>>().join(",");
+    for text in [nested, family] {
+        let start = std::time::Instant::now();
+        assert!(!grading::equivalent(&text, "1").equal);
+        assert!(start.elapsed().as_millis() < 100, "{:?}", start.elapsed());
+    }
+}

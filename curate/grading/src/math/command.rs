@@ -188,7 +188,10 @@ pub fn renamed(expr: &Expr, from: &Expr, to: &Expr) -> Expr {
 /// The determinant of a small square matrix, by its first row.
 pub fn determinant(rows: &[Vec<Expr>]) -> Option<Expr> {
     const LARGEST: usize = 3;
-    if rows.len() > LARGEST || rows.iter().any(|row| row.len() != rows.len()) {
+    // Every part stands there twice, and in the next determinant around it twice again.
+    const LONGEST: usize = 200;
+    let long = rows.iter().flatten().map(Expr::size).sum::<usize>() > LONGEST;
+    if long || rows.len() > LARGEST || rows.iter().any(|row| row.len() != rows.len()) {
         return None;
     }
     if let [row] = rows {

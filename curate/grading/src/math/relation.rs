@@ -85,6 +85,8 @@ pub fn are_alternatives(items: &[Expr]) -> bool {
     })
 }
 
+const MOST_PARAMETERS: usize = 8;
+
 /// With names of our own for the parameters of a family, as `k` in `π/4 + kπ, k ∈ ℤ`.
 pub fn with_parameters(expr: &Expr) -> Expr {
     let Expr::List(items, _) = expr else { return expr.clone() };
@@ -95,7 +97,7 @@ pub fn with_parameters(expr: &Expr) -> Expr {
         },
         _ => None,
     });
-    parameters.enumerate().fold(expr.clone(), |expr, (at, name)| {
+    parameters.take(MOST_PARAMETERS).enumerate().fold(expr.clone(), |expr, (at, name)| {
         command::renamed(&expr, name, &Expr::Symbol(format!("parameter {at}")))
     })
 }
