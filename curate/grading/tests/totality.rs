@@ -134,7 +134,7 @@ proptest! {
 }
 
 /// What has a first and a second part, on LaTeX of its parts.
-const ORDERED: [(&str, &str, &str); 8] = [
+const ORDERED: [(&str, &str, &str); 11] = [
     ("(", ",", ")"),
     ("[", ",", ")"),
     ("", "-", ""),
@@ -143,6 +143,9 @@ const ORDERED: [(&str, &str, &str); 8] = [
     (r"\begin{pmatrix}0&", "&", r"\end{pmatrix}"),
     ("f(", ",", ")"),
     (r"\lim_{x\to 0}f(", ",", ")"),
+    ("", r"\subseteq ", ""),
+    ("", r"\implies ", ""),
+    (r"\vec{a}\times ", r"\propto ", ""),
 ];
 
 proptest! {
