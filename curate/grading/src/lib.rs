@@ -1,8 +1,9 @@
 //! Is this answer right? Extraction of a completion's final answer, and equivalence of two answers.
 //!
 //! Pure functions of strings: no input or output, no clock, no threads. Every function is total:
-//! any text gives a result within a budget of steps, with bounded recursion and memory, and what a
-//! function cannot prove equal it does not call equal.
+//! any text gives a result within a budget of steps, with bounded recursion and memory. Equal is what
+//! is the same by algebra or, under the rule `probe`, at every one of many points to the precision of
+//! a double; what neither shows is not called equal.
 //!
 //! It deliberately asks no language model, does not know the question (so it cannot tell when 24
 //! hours are as good an answer as one day), and never guesses a choice.
