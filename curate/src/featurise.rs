@@ -12,9 +12,10 @@ mod questions;
 mod report;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use endpoint::{Reply, verdict};
 use rayon::prelude::*;
 use record::publish::{Input, Manifest, OutputFolder, command, input};
@@ -89,7 +90,8 @@ impl Args {
 /// Publishes `output` with `features.parquet` (a row for each different question, in the pool's
 /// order), `attempts.parquet` (every answer that was graded, with both graders' reasons),
 /// `summary.txt` and `manifest.json`, or nothing at all; with a teacher also `pool.parquet`:
-/// the pool's rows with its traces. Refuses an existing `output` unless `overwrite`.
+/// the pool's rows with its traces. Refuses an existing `output` unless `overwrite`, and to publish
+/// while requests have no reply unless the config says `allow_missing`.
 pub fn run(args: &Args) -> Result<String> {
     let (config, effective): (Config, toml::Table) =
         record::config::load(&args.config, &args.sets)?;
@@ -101,11 +103,12 @@ pub fn run(args: &Args) -> Result<String> {
     };
     let models = Models::open(&config, &mode, args.read_batches.as_deref())?;
     let mut inputs = models.inputs(&config)?;
-    inputs.push(input(&config.length.tokenizer, None)?);
     let tokens = Tokens::open(&config.length.tokenizer)?;
+    inputs.push(input(&config.length.tokenizer, None)?);
     let mut questions = read_pool(&config.pool.files, &tokens, &mut inputs)?;
 
     let mut report = Report::new(&questions);
+    questions.iter_mut().for_each(Question::measure);
     teach(&models, &tokens, &mut questions, &mut report)?;
     let mut tried = attempts(&models, &questions, &mut report)?;
     judge(&config, &models, &mut questions, &mut tried, &mut report)?;
@@ -116,6 +119,9 @@ pub fn run(args: &Args) -> Result<String> {
         lines.push("Nothing was sent, and nothing is published.\n");
         return Ok(lines.join("\n"));
     };
+    if !config.allow_missing {
+        report.check_complete()?;
+    }
     let summary = report.summary(&questions);
     let features: Vec<_> = questions.iter().map(|of| of.features.clone()).collect();
     table::write_features(&folder.path().join("features.parquet"), &features)?;
@@ -153,6 +159,9 @@ impl Models {
             let cache = config.cache.as_deref().expect("a config with a model has a cache");
             Asker::open(name, model, cache, mode, results).map(Some)
         };
+        if let Some(folder) = results {
+            check_results(config, folder)?;
+        }
         let mut solvers = Vec::new();
         let sections = [
             (Column::Qwen7b, &config.isqwen7bcorrect),
@@ -171,15 +180,31 @@ impl Models {
 
     /// The prompts, for the manifest.
     fn inputs(&self, config: &Config) -> Result<Vec<Input>> {
-        let models = [
-            &config.teacher,
-            &config.isqwen7bcorrect,
-            &config.isqwen32bcorrect,
-            &config.judge,
-            &config.domain,
-        ];
-        models.into_iter().flatten().map(|model| input(&model.prompt, None)).collect()
+        config.models().map(|(_, model)| input(&model.prompt, None)).collect()
     }
+}
+
+/// A folder of batch results holds nothing but folders of the config's sections: what is misspelt
+/// would be passed over, and paid again.
+fn check_results(config: &Config, folder: &Path) -> Result<()> {
+    let shown = folder.display();
+    let sections: Vec<&str> = config.models().map(|(name, _)| name).collect();
+    let entries = fs::read_dir(folder).with_context(|| {
+        format!("{shown}: --read-batches takes a folder, of FOLDER/SECTION/*.jsonl")
+    })?;
+    let mut found = 0;
+    for entry in entries {
+        let name = entry?.file_name();
+        ensure!(
+            sections.iter().any(|section| name == *section),
+            "{shown}/{} is no section of the config: --read-batches takes FOLDER/SECTION/*.jsonl, \
+             where SECTION is one of {sections:?}",
+            name.display()
+        );
+        found += 1;
+    }
+    ensure!(found > 0, "{shown} is empty: --read-batches takes FOLDER/SECTION/*.jsonl");
+    Ok(())
 }
 
 /// Traces and answers for questions that have none. A reply without both is none: a model that does
@@ -250,8 +275,8 @@ fn attempts(models: &Models, questions: &[Question], report: &mut Report) -> Res
     Ok(tried)
 }
 
-/// Grades every attempt by rules, and by the judge where there is one and the pool has no grade.
-/// The pool's grade stays; else the one who decides gives it.
+/// Grades every attempt by rules, and by the judge, where the pool has no grade, what the rules
+/// cannot tell; all where the judge decides or both are compared. The pool's grade stays.
 fn judge(
     config: &Config,
     models: &Models,
@@ -265,7 +290,9 @@ fn judge(
     let known: Vec<Option<bool>> = tried.iter().map(known).collect();
     let mut by_judge: Vec<Option<bool>> = vec![None; tried.len()];
     if let Some(judge) = &models.judge {
-        let open: Vec<usize> = (0..tried.len()).filter(|&at| known[at].is_none()).collect();
+        let all = config.grading.compare || config.grading.decides == Grader::Judge;
+        let is_open = |at: &usize| known[*at].is_none() && (all || by_rules[*at].right.is_none());
+        let open: Vec<usize> = (0..tried.len()).filter(is_open).collect();
         let asking: Vec<_> = open.iter().map(|&at| tried[at].asking(questions)).collect();
         let (replies, asked) = judge.ask(&asking, DRAWS, verdict::yes_no)?;
         open.into_iter().zip(replies).for_each(|(at, reply)| by_judge[at] = reply);
@@ -274,7 +301,7 @@ fn judge(
     for (at, (of, rules)) in tried.iter_mut().zip(by_rules).enumerate() {
         report.compare(of.column, rules.right, by_judge[at], known[at]);
         let right = match config.grading.decides {
-            Grader::Rules => rules.right,
+            Grader::Rules => rules.right.or(by_judge[at]),
             Grader::Judge => by_judge[at],
         };
         let says = |who: &str, right: Option<bool>| match right {
@@ -306,13 +333,16 @@ fn label(models: &Models, questions: &mut [Question], report: &mut Report) -> Re
         found = replies;
         report.asked.push(asked);
     }
+    let by_others = models.domain.is_some();
+    for (of, words) in questions.iter().zip(&by_words) {
+        report.compare_domains(of.features.domain.as_deref(), words);
+    }
     for (at, title) in open.into_iter().zip(found) {
+        if by_others {
+            report.compare_domains(title, by_words[at]);
+        }
         questions[at].features.domain = title.map(str::to_string);
     }
-    let words_agree =
-        |(of, words): &(&Question, &str)| of.features.domain.as_deref() == Some(*words);
-    let words_agree = questions.iter().zip(by_words).filter(words_agree).count();
-    report.words_agree = words_agree;
     Ok(())
 }
 

@@ -1,19 +1,19 @@
 //! `curate featurise` over a small pool: without models, and with all five behind a local server.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+mod models;
+mod server;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use curate::featurise::{Args, Prompt, Texts, by_rules, run};
 use record::row::{Attempt, Features};
-use record::table::{read_attempts, read_rows, stream_features};
+use record::table::{read_attempts, stream_features};
 use serde_json::{Value, json};
 
 use crate::shared::{lines, shared, text};
 use crate::tokens::byte_letter;
+use server::Server;
 
 /// Four questions: one complete, one without anything, one without a solution, the first again.
 const POOL: &str = r#"{"question": "What is 2+2?", "solution": "\\boxed{4}", "source_type": "a", "thinking_trajectories": ["two and two"], "attempt": "It is \\boxed{4}."}
@@ -107,216 +107,16 @@ fn without_models_features_come_from_the_pool_rules_and_words() {
         summary.contains("isqwen7bcorrect                 1            0            2"),
         "{summary}"
     );
+    assert!(
+        summary.contains("gemini_length                   0            1            2"),
+        "{summary}"
+    );
+    assert!(summary.contains("as the model or the pool says, of 0 of 1 questions"), "{summary}");
     assert!(!work.path("replies.sqlite").exists(), "no model, no cache");
 
     let first = bytes(&work.path("out"));
     run(&work.args(&[])).unwrap();
     assert_eq!(bytes(&work.path("out")), first, "the same input gives the same bytes");
-}
-
-/// A server whose reply depends on the model's name, with a count of calls and the bodies it got.
-struct Server {
-    url: String,
-    calls: Arc<AtomicUsize>,
-    /// So many calls are answered; then the key is refused.
-    limit: Arc<AtomicUsize>,
-    bodies: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Server {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/v1", listener.local_addr().unwrap());
-        let (calls, bodies) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-        let limit = Arc::new(AtomicUsize::new(usize::MAX));
-        let server =
-            Self { url, calls: calls.clone(), limit: limit.clone(), bodies: bodies.clone() };
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let body = request(stream.as_ref().unwrap());
-                let number = calls.fetch_add(1, Ordering::SeqCst);
-                let (status, text) = if number < limit.load(Ordering::SeqCst) {
-                    let choice = json!({"message": reply(&body), "finish_reason": "stop"});
-                    bodies.lock().unwrap().push(body);
-                    let usage = json!({"prompt_tokens": 10, "completion_tokens": 5});
-                    ("200 OK", json!({"choices": [choice], "usage": usage}).to_string())
-                } else {
-                    ("401 Unauthorized", "{}".to_string())
-                };
-                let head = format!(
-                    "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-                     Connection: close\r\n\r\n",
-                    text.len()
-                );
-                stream.unwrap().write_all((head + &text).as_bytes()).unwrap();
-            }
-        });
-        server
-    }
-
-    /// The sections of all five models.
-    fn sections(&self) -> String {
-        let prompts = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/curate/prompts");
-        let section = |name: &str, prompt: &str| {
-            format!(
-                "[{name}]\nprompt = '{prompts}/{prompt}.md'\nmax_tokens = 100\nexpected_tokens = 10\n\
-                 [{name}.endpoint]\nbase_url = '{}'\nmodel = '{name}'\nstream = false\n\
-                 price_in = 1.0\nprice_out = 2.0\n",
-                self.url
-            )
-        };
-        [
-            section("teacher", "question"),
-            section("isqwen7bcorrect", "question"),
-            section("isqwen32bcorrect", "question"),
-            section("judge", "grade"),
-            section("domain", "domain"),
-        ]
-        .concat()
-    }
-
-    fn calls(&self) -> usize {
-        self.calls.load(Ordering::SeqCst)
-    }
-}
-
-fn request(stream: &TcpStream) -> Value {
-    let mut reader = BufReader::new(stream);
-    let (mut length, mut line) = (0, String::new());
-    while reader.read_line(&mut line).unwrap() > 2 {
-        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-        line.clear();
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    serde_json::from_slice(&body).unwrap()
-}
-
-fn reply(body: &Value) -> Value {
-    let asked = body["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap();
-    match body["model"].as_str().unwrap() {
-        "teacher" => json!({"content": "So \\boxed{4}.", "reasoning_content": "hm"}),
-        "isqwen7bcorrect" => json!({"content": "I say Yes\nFinal Answer: 5"}),
-        "isqwen32bcorrect" => json!({"content": "It is $4$.\nYes"}),
-        // The first draw of every verdict cannot be read.
-        "judge" if body["seed"].is_null() => json!({"content": "Perhaps."}),
-        "judge" if asked.contains("Final Answer: 5") => json!({"content": "It says Yes.\nNo"}),
-        "judge" => json!({"content": "Same.\nYes"}),
-        "domain" => json!({"content": "A sum.\n**11**"}),
-        model => panic!("no such model: {model}"),
-    }
-}
-
-#[test]
-fn models_give_what_is_missing_and_are_paid_once() {
-    let server = Server::start();
-    let work = Work::new(&server.sections());
-    let estimate = Args { dry_run: true, ..work.args(&[]) };
-    let preview = run(&estimate).unwrap();
-    assert!(preview.contains("[teacher] 2 requests, 0 answered already; about"), "{preview}");
-    assert!(preview.contains("[judge] 6 requests, 0 answered"), "{preview}");
-    assert_eq!((server.calls(), work.path("out").exists()), (0, false), "a dry run does nothing");
-
-    let summary = run(&work.args(&[])).unwrap();
-    // 2 traces, 2 and 2 attempts at what has a solution, 6 verdicts in two draws, 2 domains.
-    assert_eq!(server.calls(), 2 + 2 + 2 + 6 * 2 + 2, "{summary}");
-    let features = work.features();
-    let grades = |of: &Features| (of.isgeminicorrect, of.isqwen7bcorrect, of.isqwen32bcorrect);
-    assert_eq!(grades(&features[0]), (Some(true), Some(false), Some(true)));
-    assert_eq!(grades(&features[1]), (Some(true), Some(false), Some(true)));
-    assert_eq!(grades(&features[2]), (None, Some(true), None), "no solution, no grade");
-    assert_eq!(features[1].gemini_length, Some(2));
-    assert_eq!(features[0].domain.as_deref(), Some("Number theory"));
-    assert!(summary.contains("the rules and the judge agree on 2 of 2"), "{summary}");
-    let attempts = work.attempts();
-    assert_eq!(attempts.len(), 6);
-    let wrong = attempts.iter().find(|of| of.model == "isqwen7bcorrect").unwrap();
-    assert!(wrong.reason.as_ref().unwrap().ends_with("; the judge says no"), "{wrong:?}");
-
-    let pool = read_rows(&work.path("out/pool.parquet")).unwrap();
-    assert_eq!(pool.len(), 4, "the pool's rows, each as often as it is there");
-    assert_eq!(pool[0].thinking_trajectories, ["two and two"], "the pool's own stays");
-    assert_eq!(pool[1].thinking_trajectories, ["hm"]);
-    assert_eq!(pool[1].attempt.as_deref(), Some("So \\boxed{4}."));
-    assert_eq!(
-        pool[3].thinking_trajectories,
-        [] as [&str; 0],
-        "of equal questions the first counts"
-    );
-
-    let preview = run(&estimate).unwrap();
-    assert!(preview.contains("[judge] 6 requests, 6 answered already"), "{preview}");
-    let (calls, first) = (server.calls(), bytes(&work.path("out")));
-    run(&work.args(&[])).unwrap();
-    assert_eq!(server.calls(), calls, "nothing is paid twice");
-    assert_eq!(bytes(&work.path("out")), first, "and the bytes are the same");
-    run(&work.args(&["grading.decides=judge"])).unwrap();
-    assert_eq!(server.calls(), calls);
-    assert_eq!(grades(&work.features()[0]), (Some(true), Some(false), Some(true)));
-    fences_hold(&server.bodies.lock().unwrap());
-}
-
-/// What the judge got: foreign text between marks that carry a code, and the rule about them.
-fn fences_hold(bodies: &[Value]) {
-    let judged = bodies.iter().filter(|body| body["model"] == "judge");
-    for body in judged {
-        let [system, user] = [0, 1].map(|at| body["messages"][at]["content"].as_str().unwrap());
-        let mark = user.lines().next().unwrap();
-        let code = mark.strip_prefix("<problem ").unwrap().trim_end_matches('>');
-        assert!(system.contains(&format!("carry the code {code} ")), "{system}");
-        assert!(user.ends_with(&format!("</correct-answer {code}>")), "{user}");
-    }
-}
-
-#[test]
-fn a_run_that_was_stopped_goes_on_where_it_was() {
-    let server = Server::start();
-    let work = Work::new(&server.sections());
-    server.limit.store(7, Ordering::SeqCst);
-    let error = format!("{:#}", run(&work.args(&[])).unwrap_err());
-    assert!(error.contains("401"), "{error}");
-    assert!(!work.path("out").exists(), "nothing half-done is published");
-    server.limit.store(usize::MAX, Ordering::SeqCst);
-    run(&work.args(&[])).unwrap();
-    let bodies = server.bodies.lock().unwrap();
-    let different: BTreeSet<String> = bodies.iter().map(Value::to_string).collect();
-    assert_eq!((bodies.len(), different.len()), (20, 20), "each request was answered once");
-}
-
-#[test]
-fn batch_files_stand_in_for_calls() {
-    let server = Server::start();
-    let work = Work::new(&server.sections());
-    let write = || Args { write_batches: Some(work.path("batches")), ..work.args(&[]) };
-    let read = || Args { read_batches: Some(work.path("results")), ..write() };
-    run(&write()).unwrap();
-    answer_batches(&work, &["teacher", "isqwen7bcorrect", "isqwen32bcorrect", "domain"]);
-    // Now there are attempts, so that the judge's batch can be written.
-    run(&read()).unwrap();
-    answer_batches(&work, &["judge"]);
-    assert_eq!(server.calls(), 0);
-    run(&Args { write_batches: None, ..read() }).unwrap();
-    assert_eq!(server.calls(), 6, "only the judge's second draws were left to ask");
-    assert_eq!(work.attempts().len(), 6);
-}
-
-/// Writes what a vendor's batch API makes of each section's file.
-fn answer_batches(work: &Work, sections: &[&str]) {
-    for section in sections {
-        let asked = work.path(&format!("batches/{section}/requests-1.jsonl"));
-        let asked = std::fs::read_to_string(asked).unwrap();
-        let results = asked.lines().map(|line| {
-            let line: Value = serde_json::from_str(line).unwrap();
-            let choice = json!({"message": reply(&line["body"]), "finish_reason": "stop"});
-            let response = json!({"status_code": 200, "body": {"choices": [choice]}});
-            json!({"custom_id": line["custom_id"], "response": response}).to_string() + "\n"
-        });
-        let folder = work.path(&format!("results/{section}"));
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("results.jsonl"), results.collect::<String>()).unwrap();
-    }
 }
 
 #[test]
@@ -328,6 +128,7 @@ fn a_wrong_config_is_an_error_with_its_cure() {
     check("", &["grading.decides=judge"], "needs the section [judge]");
     check("", &["pool.files=[]"], "name at least one file");
     check("", &["pool.files=['none.parquet']"], "none.parquet does not exist");
+    check("", &["length.tokenizer=none.json"], "name the tokenizer.json of a Qwen2.5 model");
     check("[teacher]\nprompts = 'x'", &[], "unknown field");
     let server = Server::start();
     check(&server.sections(), &["judge.prompt=none.md"], "cannot read the prompt none.md");

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::thread;
 
 use anyhow::Result;
@@ -20,7 +21,7 @@ use crate::wire::Wire;
 #[derive(Debug)]
 pub struct Client {
     pub(crate) settings: Settings,
-    pub(crate) wire: Wire,
+    wire: OnceLock<Wire>,
     pub(crate) cache: Cache,
 }
 
@@ -70,11 +71,31 @@ pub struct Totals {
 }
 
 impl Client {
-    /// Opens the cache, a file that is created if need be, and reads the key. Nothing is sent yet.
+    /// Opens the cache, a file that is created if need be. Nothing is sent yet, and the key is read
+    /// by the first call that needs it.
     pub fn open(settings: Settings, cache: &Path) -> Result<Client> {
         settings.check()?;
-        let wire = Wire::open(&settings)?;
-        Ok(Client { wire, cache: Cache::open(cache)?, settings })
+        Ok(Client { wire: OnceLock::new(), cache: Cache::open(cache)?, settings })
+    }
+
+    /// Opens the cache to look only, for [`Client::estimate`]: a file that is not there is not
+    /// created, and counts as empty.
+    pub fn peek(settings: Settings, cache: &Path) -> Result<Client> {
+        let in_memory = Path::new(":memory:");
+        Client::open(settings, if cache.exists() { cache } else { in_memory })
+    }
+
+    /// Reads the key, to know before a long run that it is there; an error says where it should be.
+    pub fn check_key(&self) -> Result<()> {
+        self.wire().map(drop)
+    }
+
+    pub(crate) fn wire(&self) -> Result<&Wire> {
+        if self.wire.get().is_none() {
+            // Had another thread opened one meanwhile, it would be an equal one.
+            let _ = self.wire.set(Wire::open(&self.settings)?);
+        }
+        Ok(self.wire.get().expect("it was set"))
     }
 
     /// The settings it was opened with.

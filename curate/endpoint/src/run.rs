@@ -16,7 +16,6 @@ use crate::pace::{Budget, Pace};
 use crate::reply::Reply;
 use crate::request::{Request, RequestKey, about_tokens};
 use crate::trouble::{Cause, Failure, Then, Trouble};
-use crate::wire::Wire;
 
 /// The first call goes alone until the server has accepted it, so that a wrong key costs one call;
 /// but no longer than this, since servers that do not stream say nothing before they are done.
@@ -57,7 +56,6 @@ enum Step {
 
 pub(crate) struct Run<'scope, 'env, F> {
     client: &'env Client,
-    wire: &'env Wire,
     scope: &'scope Scope<'scope, 'env>,
     each: F,
     sender: Sender<Event>,
@@ -91,7 +89,6 @@ where
         let settings = &client.settings;
         Ok(Run {
             client,
-            wire: &client.wire,
             scope,
             each,
             sender,
@@ -221,7 +218,7 @@ where
     fn start(&mut self, mut job: Job, now: Instant) -> Result<()> {
         job.attempts += 1;
         let (worst_cost, tokens) = (job.worst_cost, job.tokens);
-        let (wire, sender) = (self.wire, self.sender.clone());
+        let (wire, sender) = (self.client.wire()?, self.sender.clone());
         let call = move || {
             // The receiver lives as long as the run, and the run waits for this report.
             let accepted = || drop(sender.send(Event::Accepted));

@@ -6,8 +6,8 @@ use std::fs;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use endpoint::{Client, Estimate, Reply, Request, Totals, batch};
+use anyhow::{Context, Result, bail, ensure};
+use endpoint::{Cause, Client, Estimate, Reply, Request, Totals, batch};
 use serde_json::Value;
 
 use super::config::Model;
@@ -66,7 +66,13 @@ impl Asker {
     ) -> Result<Self> {
         let in_section = || format!("the section [{name}]");
         let prompt = Prompt::read(&model.prompt).with_context(in_section)?;
-        let client = Client::open(model.endpoint.clone(), cache).with_context(in_section)?;
+        let only_looks = *mode == Mode::Estimate && results.is_none();
+        let open = if only_looks { Client::peek } else { Client::open };
+        let client = open(model.endpoint.clone(), cache).with_context(in_section)?;
+        if let (Mode::Send, Err(error)) = (mode, client.check_key()) {
+            let unless = "the run stops there unless the cache has all replies";
+            progress::line(&format!("[{name}] {error:#}; {unless}"));
+        }
         let asker = Self { name, model: model.clone(), prompt, client, mode: mode.clone() };
         if let Some(folder) = results.map(|folder| folder.join(name)).filter(|f| f.is_dir()) {
             asker.take_results(&folder)?;
@@ -74,7 +80,9 @@ impl Asker {
         Ok(asker)
     }
 
+    /// Results of which none is of use are an error: else everything would be paid again.
     fn take_results(&self, folder: &Path) -> Result<()> {
+        let (mut all, mut useful) = (0, 0);
         let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
         let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
@@ -82,6 +90,7 @@ impl Asker {
         for file in files {
             let imported = batch::read(&self.client, &file)?;
             let batch::Imported { lines, stored, known, strangers, .. } = imported;
+            (all, useful) = (all + lines, useful + stored + known);
             progress::line(&format!(
                 "[{}] {}: {lines} results, {stored} taken in, {known} known already, {strangers} \
                  that nobody asked for; without a reply: {:?}",
@@ -90,6 +99,13 @@ impl Asker {
                 imported.failed
             ));
         }
+        let folder = folder.display();
+        ensure!(all > 0, "{folder}: no *.jsonl with results: put there what the batch API gave");
+        ensure!(
+            useful > 0,
+            "{folder}: none of its {all} lines answers a request of this cache: name the results \
+             and not the requests, and the `cache` with which --write-batches wrote these"
+        );
         Ok(())
     }
 
@@ -102,7 +118,8 @@ impl Asker {
 
     /// Asks about each question, by a name of its own and its texts, and gives back what `read`
     /// makes of the replies, in the same order. A reply of which it makes nothing is drawn again,
-    /// `draws` times in all. No reply, or none that could be read, is `None`.
+    /// `draws` times in all. No reply, or none that could be read, is `None`; no reply to any
+    /// question is an error.
     ///
     /// Unless the mode is to send, all are `None`, except where the cache has every reply already.
     pub fn ask<T>(
@@ -124,7 +141,7 @@ impl Asker {
                     _ => self.estimate(all)?,
                 };
                 asked.preview = preview;
-                u64::from(answered)
+                u64::from(answered && !questions.is_empty())
             }
         };
         let place: HashMap<String, usize> =
@@ -134,7 +151,7 @@ impl Asker {
             let requests = open.iter().map(|&at| (&questions[at].0, &questions[at].1));
             let requests = requests.map(|(name, texts)| self.request(name, texts, draw));
             let steps = Steps::new(self.name, open.len());
-            let mut unread = Vec::new();
+            let (mut unread, mut met) = (Vec::new(), String::new());
             let totals = self.client.run(requests, |request, reply| {
                 let at = place[&request.id];
                 match reply {
@@ -142,12 +159,23 @@ impl Asker {
                         Some(reading) => readings[at] = Some(reading),
                         None => unread.push(at),
                     },
-                    Err(failure) => *asked.failed.entry(failure.cause.name()).or_default() += 1,
+                    Err(failure) => {
+                        *asked.failed.entry(failure.cause.name()).or_default() += 1;
+                        met = failure.message;
+                    }
                 }
                 steps.one();
                 Ok(())
             })?;
             drop(steps);
+            if asked.failed.get(Cause::Exhausted.name()) == Some(&questions.len()) {
+                let (name, all, server) =
+                    (self.name, questions.len(), &self.model.endpoint.base_url);
+                bail!(
+                    "the section [{name}]: none of {all} questions has a reply from {server}; \
+                       the last call: {met}: check that the server runs and is reachable"
+                );
+            }
             if totals.paid + totals.calls > 0 {
                 let Totals { cached, paid, cost, .. } = totals;
                 let what = format!("{cached} from the cache, {paid} paid, cost {cost:.4}");

@@ -16,6 +16,9 @@ pub struct Config {
     pub output: PathBuf,
     /// The file that keeps every reply, so that none is paid for twice; needed with models only.
     pub cache: Option<PathBuf>,
+    /// Publish also when some requests have no reply; their features are then missing.
+    #[serde(default)]
+    pub allow_missing: bool,
     /// `[pool]`
     pub pool: Pool,
     /// `[length]`
@@ -28,7 +31,7 @@ pub struct Config {
     pub isqwen7bcorrect: Option<Model>,
     /// Qwen2.5-32B-Instruct in s1: what it solves is too easy.
     pub isqwen32bcorrect: Option<Model>,
-    /// Grades beside the rules.
+    /// Grades what the rules cannot, or everything.
     pub judge: Option<Model>,
     /// Tells a question's class; without it its words do.
     pub domain: Option<Model>,
@@ -54,17 +57,20 @@ pub struct Length {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grading {
-    /// Whose verdict becomes the grade; the other's is told beside it.
+    /// Whose verdict becomes the grade.
     pub decides: Grader,
+    /// Ask the judge also where the rules decide, to tell both beside each other.
+    #[serde(default)]
+    pub compare: bool,
 }
 
 /// Who grades.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grader {
-    /// `grading`: the final answers are compared.
+    /// `grading` compares the final answers; where it cannot tell, the model of `[judge]` does.
     Rules,
-    /// The model of `[judge]`.
+    /// The model of `[judge]` alone, as in s1.
     Judge,
 }
 
@@ -88,6 +94,18 @@ pub struct Model {
 }
 
 impl Config {
+    /// The sections of models that there are, by name.
+    pub fn models(&self) -> impl Iterator<Item = (&'static str, &Model)> {
+        let sections = [
+            ("teacher", &self.teacher),
+            ("isqwen7bcorrect", &self.isqwen7bcorrect),
+            ("isqwen32bcorrect", &self.isqwen32bcorrect),
+            ("judge", &self.judge),
+            ("domain", &self.domain),
+        ];
+        sections.into_iter().filter_map(|(name, model)| Some((name, model.as_ref()?)))
+    }
+
     /// What the types cannot say; errors name the key and the cure.
     pub fn check(&self) -> Result<()> {
         ensure!(!self.pool.files.is_empty(), "pool.files is empty: name at least one file");
@@ -95,15 +113,12 @@ impl Config {
             self.grading.decides == Grader::Rules || self.judge.is_some(),
             "grading.decides = \"judge\" needs the section [judge], or say \"rules\""
         );
-        let models = [
-            &self.teacher,
-            &self.isqwen7bcorrect,
-            &self.isqwen32bcorrect,
-            &self.judge,
-            &self.domain,
-        ];
         ensure!(
-            self.cache.is_some() || models.iter().all(|model| model.is_none()),
+            !self.grading.compare || self.judge.is_some(),
+            "grading.compare needs the section [judge], whose verdicts it compares with the rules'"
+        );
+        ensure!(
+            self.cache.is_some() || self.models().next().is_none(),
             "a model is asked, so `cache` must name the file that keeps its replies: put it where \
              it survives, since it is what has been paid for"
         );

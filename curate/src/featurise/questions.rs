@@ -28,6 +28,8 @@ pub(super) struct Question {
     /// What is known so far.
     pub features: Features,
     has_trace: bool,
+    /// Tokens of the pool's trace, as counted here.
+    counted: Option<i64>,
 }
 
 impl Question {
@@ -41,15 +43,22 @@ impl Question {
             attempt: row.attempt.clone(),
             teacher: None,
             has_trace: trace.is_some(),
+            counted,
             features: Features {
                 question_hash: row.hash(),
                 domain: row.domain.clone(),
                 isgeminicorrect: row.isgeminicorrect,
                 isqwen7bcorrect: row.isqwen7bcorrect,
                 isqwen32bcorrect: row.isqwen32bcorrect,
-                gemini_length: row.gemini_length.or(counted),
+                gemini_length: row.gemini_length,
             },
         })
+    }
+
+    /// The length of the pool's trace becomes known, unless the pool says it.
+    pub fn measure(&mut self) {
+        let length = &mut self.features.gemini_length;
+        *length = length.or(self.counted);
     }
 
     /// Has it a trace and an answer?

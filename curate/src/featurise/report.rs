@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use anyhow::{Result, bail};
 use record::row::Features;
 
 use super::ask::Asked;
@@ -17,8 +18,8 @@ pub(super) struct Report {
     pub asked: Vec<Asked>,
     /// Two graders' verdicts beside each other: how often each pair of them.
     beside: BTreeMap<(Column, &'static str), BTreeMap<[&'static str; 2], usize>>,
-    /// Questions whose domain is the one that their words say.
-    pub words_agree: usize,
+    /// Questions whose domain the pool or a model says, and those of them whose words say the same.
+    pub domains: [usize; 2],
 }
 
 /// A feature's column, and whether a question has it.
@@ -62,6 +63,27 @@ impl Report {
         }
     }
 
+    /// Counts what the pool or a model, if either, says of a question's domain beside its words.
+    pub fn compare_domains(&mut self, said: Option<&str>, words: &str) {
+        self.domains[0] += usize::from(said.is_some());
+        self.domains[1] += usize::from(said == Some(words));
+    }
+
+    /// An error if some questions have no reply.
+    pub fn check_complete(&self) -> Result<()> {
+        for Asked { name, questions, failed, .. } in &self.asked {
+            let missing: usize = failed.values().sum();
+            if missing > 0 {
+                bail!(
+                    "the section [{name}]: {missing} of {questions} questions have no reply \
+                     ({failed:?}): run again, which pays for these alone, or publish without them \
+                     by allow_missing = true"
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// The contents of `summary.txt`.
     pub fn summary(&self, questions: &[Question]) -> String {
         let mut text = format!("{} different questions\n\n", questions.len());
@@ -75,12 +97,11 @@ impl Report {
             let (here, missing) = (now - before, questions.len() - now);
             let _ = writeln!(text, "{name:<20} {before:>12} {here:>12} {missing:>12}");
         }
-        let _ = writeln!(
-            text,
-            "\ndomains: the words say the same of {} of {} questions",
-            self.words_agree,
-            questions.len()
-        );
+        let [said, same] = self.domains;
+        if said > 0 {
+            let who = "the words say the same as the model or the pool says";
+            let _ = writeln!(text, "\ndomains: {who}, of {same} of {said} questions");
+        }
         self.models(&mut text);
         self.graders(&mut text);
         text
@@ -109,13 +130,15 @@ impl Report {
             let same: usize = same.map(|(_, count)| count).sum();
             let untold = pairs.iter().filter(|(pair, _)| pair[0] == "cannot tell");
             let untold: usize = untold.map(|(_, count)| count).sum();
-            let told = all - untold;
-            let _ = writeln!(
-                text,
-                "\n{}: the rules and the {other} agree on {same} of {told} attempts that the rules \
-                 can grade",
-                column.name()
-            );
+            let (told, name) = (all - untold, column.name());
+            let _ = match told {
+                0 => writeln!(text, "\n{name}: attempts that only the {other} can grade: {all}"),
+                _ => writeln!(
+                    text,
+                    "\n{name}: the rules and the {other} agree on {same} of {told} attempts that \
+                     the rules can grade"
+                ),
+            };
             for ([rules, verdict], count) in pairs {
                 let _ = writeln!(text, "  rules: {rules:<12} {other}: {verdict:<12} {count:>8}");
             }

@@ -183,8 +183,30 @@ fn settings_that_make_no_sense() {
     refused(json!({"price_in": -1}), "price_in is -1");
     refused(json!({"max_cost": 3}), "max_cost needs prices");
     refused(json!({"temperature": 0}), "unknown field `temperature`");
-    refused(json!({"api_key": {"env": "S1_NOT_SET"}}), "S1_NOT_SET is not set");
     refused(json!({"api_key": "sk-secret"}), "unknown variant");
+}
+
+/// Whoever sends nothing needs no key and makes no file.
+#[test]
+fn a_key_is_read_by_the_first_call() {
+    let (server, (folder, cache)) = (Server::good(), cache());
+    let settings = settings(&server);
+    let api_key = Some(KeySource::Env("S1_NOT_SET".into()));
+    let without_key = Settings { api_key, ..settings.clone() };
+    let client = Client::peek(without_key.clone(), &cache).expect("a client");
+    assert_eq!(client.estimate(questions(0..3), 1).expect("an estimate").cached, 0);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing written");
+    let error = client.check_key().expect_err("a refusal");
+    assert!(error.to_string().contains("S1_NOT_SET is not set"), "{error:#}");
+
+    run(settings, &cache, questions(0..3)).expect("a run");
+    let client = Client::peek(without_key.clone(), &cache).expect("a client");
+    assert_eq!(client.estimate(questions(0..4), 1).expect("an estimate").cached, 3);
+    let (totals, _) = run(without_key.clone(), &cache, questions(0..3)).expect("a run");
+    assert_eq!((totals.cached, server.calls()), (3, 3));
+    let error = run(without_key, &cache, questions(0..4)).expect_err("a stop");
+    assert!(format!("{error:#}").contains("S1_NOT_SET is not set"), "{error:#}");
+    assert_eq!(server.calls(), 3);
 }
 
 #[test]
