@@ -159,6 +159,9 @@ pub struct Gathered {
     pub inputs: Vec<Input>,
 }
 
+/// A row with its groups and its choices.
+type Made = (Row, Vec<String>, Option<Drawn>);
+
 impl Source {
     /// What the types cannot say; errors name the key and the cure.
     pub fn check(&self) -> Result<()> {
@@ -375,12 +378,7 @@ impl Edit {
 
 impl Read {
     /// The row in s1's columns, its groups and its choices; `None` without a question.
-    fn row(
-        &self,
-        mut row: Object,
-        groups: &[String],
-        seed: u64,
-    ) -> Result<Option<(Row, Vec<String>, Option<Drawn>)>> {
+    fn row(&self, mut row: Object, groups: &[String], seed: u64) -> Result<Option<Made>> {
         for edit in &self.edit {
             edit.apply(&mut row)?;
         }
