@@ -13,7 +13,7 @@ mod source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use record::publish::{Input, Manifest, OutputFolder, command, input};
 use record::question::question_id;
 use record::row::Row;
@@ -33,7 +33,7 @@ const PART: usize = 256;
 const POOL_COLUMNS: [&str; 6] =
     ["solution", "question", "cot_type", "source_type", "metadata", "cot"];
 /// Those that a released set may have beside them.
-const MORE_COLUMNS: [&str; 7] = [
+const MORE_COLUMNS: [&str; 8] = [
     "thinking_trajectories",
     "attempt",
     "domain",
@@ -41,6 +41,7 @@ const MORE_COLUMNS: [&str; 7] = [
     "isqwen7bcorrect",
     "isqwen32bcorrect",
     "gemini_length",
+    "text",
 ];
 
 /// The arguments of `curate collect`.
@@ -98,6 +99,8 @@ struct Account {
     name: String,
     /// Rows of its tables.
     read: usize,
+    /// Columns of a table that came as it is that no column of the pool takes.
+    passed_over: BTreeSet<String>,
     /// Rows that did not stay, by its conditions.
     left_out: BTreeMap<String, usize>,
     /// Rows that share a passage, by who holds it out.
@@ -213,7 +216,8 @@ struct Pool {
     path: PathBuf,
     writer: table::Writer<Row>,
     seen: Seen,
-    rows: usize,
+    /// Ids of the questions as they were written, with choices.
+    written: Vec<u64>,
 }
 
 impl Pool {
@@ -221,7 +225,8 @@ impl Pool {
         let comes_with_more = sources.iter().any(|source| source.as_it_is.is_some());
         let columns = [&POOL_COLUMNS[..], if comes_with_more { &MORE_COLUMNS } else { &[] }];
         let writer = table::create_rows(path, &columns.concat())?;
-        Ok(Self { path: path.to_path_buf(), writer, seen: Seen::default(), rows: 0 })
+        let path = path.to_path_buf();
+        Ok(Self { path, writer, seen: Seen::default(), written: Vec::new() })
     }
 
     /// Appends one source.
@@ -237,6 +242,7 @@ impl Pool {
         let mut accepted = Vec::new();
         for file in source.as_it_is.iter().map(Place::find).collect::<Result<Vec<_>>>()?.concat() {
             let before = account.read;
+            account.passed_over.extend(table::passed_over(&file.path)?);
             let mut stream = table::stream_rows(&file.path)?;
             loop {
                 let rows: Vec<Row> = stream.by_ref().take(PART).collect::<Result<_>>()?;
@@ -244,10 +250,15 @@ impl Pool {
                     break;
                 }
                 account.read += rows.len();
+                let asks = |row: &Row| !row.question.trim().is_empty();
+                let (rows, mute): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(asks);
+                if !mute.is_empty() {
+                    *account.left_out.entry("no question".to_string()).or_default() += mute.len();
+                }
                 let gathered = Gathered { rows, ..Gathered::default() };
-                let rows =
+                let gathered =
                     refine(config, source, gathered, pinned, held_out.as_deref(), &mut account);
-                accepted.extend(self.append(rows, &mut account)?);
+                accepted.extend(self.append(gathered, &mut account)?);
             }
             let rows = Some((account.read - before) as u64);
             inputs.push(Input { rows, ..file.input });
@@ -257,9 +268,11 @@ impl Pool {
             inputs.append(&mut gathered.inputs);
             account.read = gathered.read;
             account.left_out = std::mem::take(&mut gathered.left_out);
-            let rows = refine(config, source, gathered, pinned, held_out.as_deref(), &mut account);
-            accepted = self.append(rows, &mut account)?;
+            let gathered =
+                refine(config, source, gathered, pinned, held_out.as_deref(), &mut account);
+            accepted = self.append(gathered, &mut account)?;
         }
+        account.check()?;
         let rules = config.decontaminate.as_ref();
         if let Some(held_out) = held_out.filter(|_| rules.is_some_and(|of| of.earlier_sources)) {
             let accepted = accepted.iter().map(|(row, text)| (*row, text.as_str()));
@@ -269,16 +282,25 @@ impl Pool {
     }
 
     /// Writes the rows whose question is new, and returns these questions with their rows.
-    fn append(&mut self, rows: Vec<Row>, account: &mut Account) -> Result<Vec<(usize, String)>> {
+    fn append(
+        &mut self,
+        gathered: Gathered,
+        account: &mut Account,
+    ) -> Result<Vec<(usize, String)>> {
         let mut accepted = Vec::new();
-        for row in rows {
+        let mut choices = gathered.choices.into_iter();
+        for mut row in gathered.rows {
+            let choices = choices.next().flatten();
             if self.seen.judge(question_id(&row.question), self.seen.len()).is_some() {
                 account.duplicates += 1;
                 continue;
             }
-            accepted.push((self.rows, row.question.clone()));
+            accepted.push((self.written.len(), row.question.clone()));
+            if let Some(choices) = choices {
+                choices.append(&mut row);
+            }
+            self.written.push(question_id(&row.question));
             self.writer.push(row)?;
-            self.rows += 1;
             account.rows += 1;
         }
         Ok(accepted)
@@ -287,14 +309,12 @@ impl Pool {
     /// Closes the table and reads it back.
     fn finish(self) -> Result<()> {
         self.writer.finish()?;
-        ensure!(self.rows > 0, "no row is left of any source");
-        let mut seen = Seen::default();
-        for row in table::stream_rows(&self.path)? {
-            let id = question_id(&row?.question);
-            let known = self.seen.has(id) && seen.judge(id, seen.len()).is_none();
-            ensure!(known, "pool.parquet reads back other rows than were written");
-        }
-        ensure!(seen.len() == self.rows, "pool.parquet reads back fewer rows than were written");
+        ensure!(!self.written.is_empty(), "no row is left of any source");
+        let read_back = table::stream_rows(&self.path)?.map(|row| Ok(question_id(&row?.question)));
+        ensure!(
+            read_back.collect::<Result<Vec<u64>>>()? == self.written,
+            "pool.parquet reads back other rows than were written"
+        );
         Ok(())
     }
 }
@@ -308,10 +328,10 @@ fn refine(
     pinned: &BTreeSet<String>,
     held_out: Option<&HeldOut>,
     account: &mut Account,
-) -> Vec<Row> {
-    let Gathered { mut rows, groups, .. } = gathered;
+) -> Gathered {
+    let Gathered { mut rows, groups, mut choices, .. } = gathered;
     let mut stays = vec![true; rows.len()];
-    if let Some(held_out) = held_out {
+    if let Some(held_out) = held_out.filter(|_| source.decontaminate) {
         for (stays, verdict) in stays.iter_mut().zip(held_out.judge_alone(&questions(&rows))) {
             if let Some(reason) = verdict {
                 *stays = false;
@@ -328,7 +348,9 @@ fn refine(
     }
     let mut stay = stays.iter();
     rows.retain(|_| *stay.next().expect("one for each row"));
-    rows
+    let mut stay = stays.iter();
+    choices.retain(|_| *stay.next().expect("one for each row"));
+    Gathered { rows, choices, ..Gathered::default() }
 }
 
 fn questions(rows: &[Row]) -> Vec<Question<'_>> {
@@ -376,6 +398,21 @@ fn evenly(rows: Vec<usize>, groups: &[Vec<String>], depth: usize, columns: usize
         of_value.flat_map(|rows| rows.into_iter().enumerate()).collect();
     ranked.sort_by_key(|&(rank, _)| rank);
     ranked.into_iter().map(|(_, row)| row).collect()
+}
+
+impl Account {
+    /// An error if the source gave nothing that its conditions let stay: they say something else
+    /// than its tables.
+    fn check(&self) -> Result<()> {
+        let left_out: usize = self.left_out.values().sum();
+        ensure!(self.read > 0, "its tables have no rows");
+        if left_out == self.read {
+            let reasons = self.left_out.iter().map(|(why, rows)| format!("{why} ({rows})"));
+            let reasons = reasons.collect::<Vec<_>>().join(", ");
+            bail!("of {} rows none stays; correct its conditions: {reasons}", self.read);
+        }
+        Ok(())
+    }
 }
 
 fn summary(accounts: &[Account]) -> String {

@@ -1,10 +1,10 @@
 //! Collecting: Python's way of printing, local tables, the shipped sources over a miniature hub,
 //! and what is refused.
 
+mod hub;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -140,6 +140,11 @@ fn conditions_changes_and_templates() {
         &["3 | - | {}", "4 | - | {}"],
     );
     check_read(&format!("{only}[{{ null = 'q' }}]"), &["3 | - | {}"]);
+    check_read(&format!("{only}[{{ is = ['n', 2.0] }}]"), &["2 | - | {}"]);
+    check_read(
+        &format!("{only}[{{ is_not = ['n', 2.0] }}, {{ below = ['n', '4'] }}]"),
+        &["1 | - | {}", "3 | - | {}"],
+    );
     check_read(&format!("{only}[{{ below = ['n', '3'] }}]"), &["1 | - | {}", "2 | - | {}"]);
     let list = "{ files = ['t.jsonl'] }";
     check_read(
@@ -147,6 +152,16 @@ fn conditions_changes_and_templates() {
         &["1 | - | {}", "3 | - | {}", "4 | - | {}"],
     );
     check_read(&format!("{only}[{{ not_in = ['q', {list}, 'q'] }}]"), &["3 | - | {}"]);
+    check_read(
+        &format!("{only}[{{ any = [{{ not_in = ['q', {list}, 'q'] }}, {{ is = ['s', 'w'] }}] }}]"),
+        &["3 | - | {}", "4 | - | {}"],
+    );
+    // Without a question there is no row.
+    check_read(
+        "question = '{q}'\nmetadata_without = ['s', 'list', 'n']\n\
+         edit = [{ before = ['q', 'two?'] }, { strip = 'q' }]",
+        &["one? | - | {}"],
+    );
 }
 
 /// The error of a collection from [`TABLE`] by this source file.
@@ -175,7 +190,17 @@ fn errors_name_place_and_cure() {
     check_error(&read("question = '{q}'\nedit = [{ strip = 'list' }]"), "`list` is not text");
     check_error(&read("question = '{q}'\nedit = [{ after = ['q', '##'] }]"), "there is no \"##\"");
     check_error(&read("question = '{q}'\nedit = [{ upper = 'q' }]"), "unknown variant `upper`");
-    check_error(&read("question = '{q}'\nkeep = [{ is = ['n', 9] }]"), "no row is left");
+    check_error(
+        &read("question = '{q}'\nkeep = [{ is = ['n', 9] }]"),
+        "the source S: of 4 rows none stays; correct its conditions: n is not 9 (4)",
+    );
+    let choices = "question = '{n}'\nchoices = { right = 's', wrong = ['q'] }";
+    check_error(&read(choices), "t.jsonl, row 2: the choice `s` is null; `keep` can leave");
+    let by_value = read("question = '{n}'").replace("'m'", "{ of = 's', x = 'math' }");
+    check_error(
+        &by_value,
+        "cot_type says nothing for the s \"None\": name it or `otherwise` there",
+    );
     let place = |place: &str| format!("name = 'S'\nas_it_is = {{ {place} }}");
     check_error(&place("files = ['none.parquet']"), "none.parquet does not exist");
     check_error(&place("splits = ['train']"), "belong to a `dataset` of the hub");
@@ -311,6 +336,16 @@ fn the_shipped_sources_make_what_s1_makes() {
             ("Solve four.", "LiveCodeBench/release_v3"),
         ]
     );
+    // Every table is read once, so what was read and what left out are rows of the source.
+    let accounts = fs::read_to_string(folder.path().join("out/sources.json")).unwrap();
+    let accounts: Vec<Value> = serde_json::from_str(&accounts).unwrap();
+    let of = |name: &str| accounts.iter().find(|of| of["name"] == name).unwrap();
+    for (name, read, rows) in
+        [("JEEBench", 3, 3), ("SciEval", 6, 5), ("NuminaMath", 4, 3), ("LiveCodeBench", 4, 3)]
+    {
+        assert_eq!(of(name)["read"], read, "{name}");
+        assert_eq!(of(name)["rows"], rows, "{name}");
+    }
     let [gpqa] = &gpqa[..] else { panic!("{gpqa:?}") };
     let question = gpqa.question.strip_prefix("Which particle, \"exactly\"?\nAnswer Choices:\n");
     let answer = gpqa.solution.as_ref().unwrap().strip_prefix("By spin.\n\nAnswer: ").unwrap();
@@ -331,6 +366,51 @@ fn the_shipped_sources_make_what_s1_makes() {
     ] {
         assert!(paths.iter().any(|known| **known == path), "{path} is not among {paths:?}");
     }
+}
+
+/// What shares a passage with a benchmark leaves where the config holds it out, except in a source
+/// that says otherwise, and choices do not count.
+#[test]
+fn decontaminates_when_asked_to() {
+    let folder = tempfile::tempdir().unwrap();
+    fill_cache(&folder.path().join("cache"));
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/curate/sources");
+    let benchmark = "{\"q\": \"(A) one passage of eight words that all choices share\"}\n";
+    fs::write(folder.path().join("benchmark.jsonl"), benchmark).unwrap();
+    let choices = "name = 'Choices'\n[[read]]\nfrom = { files = ['choices.jsonl'] }\n\
+                   question = '{q}'\ncot_type = 'math'\nsource_type = 'own/choices'\n\
+                   choices = { right = 'r', wrong = [] }\n";
+    fs::write(folder.path().join("choices.toml"), choices).unwrap();
+    let row = "{\"q\": \"Which?\", \"r\": \"one passage of eight words that all choices share\"}\n";
+    // The bare question decides what is the same, too.
+    let rows = format!("{row}{}", row.replace("one", "another"));
+    fs::write(folder.path().join("choices.jsonl"), rows).unwrap();
+    let config = format!(
+        "output = 'out'\nseed = 1\nsources = ['{0}/math.toml', '{0}/aime.toml', 'choices.toml']\n\
+         [decontaminate]\nngram = 8\nearlier_sources = true\nbenchmarks = [\n\
+         {{ name = 'MATH500', column = 'problem', from = {{ dataset = 'simplescaling/openaimath', \
+         splits = ['test'] }} }},\n\
+         {{ name = 'own', column = 'q', from = {{ files = ['benchmark.jsonl'] }} }}]\n",
+        sources.display()
+    );
+    fs::write(folder.path().join("collect.toml"), config).unwrap();
+    succeeds(&curate(folder.path(), &["collect.toml"], &[("HF_HUB_OFFLINE", "1")]));
+    let questions: Vec<String> = pool(folder.path()).into_iter().map(|row| row.question).collect();
+    assert_eq!(
+        questions,
+        [
+            "What is 1 + 1?",
+            "Old?",
+            "Newer?",
+            "Tell how many of the red apples are left in the basket.",
+            "Which?\nAnswer Choices:\n(A) one passage of eight words that all choices share",
+        ]
+    );
+    let accounts = fs::read_to_string(folder.path().join("out/sources.json")).unwrap();
+    let accounts: Value = serde_json::from_str(&accounts).unwrap();
+    assert_eq!(accounts[0]["contaminated"]["MATH500"], 1);
+    assert_eq!(accounts[2]["read"], 2);
+    assert_eq!(accounts[2]["duplicates"], 1);
 }
 
 /// Every released set has a source file, and all of them name a place.
@@ -354,97 +434,8 @@ fn released_sets_come_as_they_are() {
         fs::copy(&fixture, snapshot.join("0000.parquet")).unwrap();
         succeeds(&curate(folder.path(), &["collect.toml"], &[("HF_HUB_OFFLINE", "1")]));
         assert_eq!(pool(folder.path()), read_rows(&fixture).unwrap());
+        let accounts = fs::read_to_string(folder.path().join("out/sources.json")).unwrap();
+        assert!(accounts.contains("\"gemini_thinking_trajectory\""), "{accounts}");
     }
-    assert_eq!(sets, 7);
-}
-
-const LISTING: &str = r#"{"sha": "c0ffee", "siblings": [{"rfilename": ".gitattributes"},
-    {"rfilename": "default/train/0000.parquet"}, {"rfilename": "default/../../../x/train/0.parquet"},
-    {"rfilename": "default/partial-test/0000.parquet"}]}"#;
-
-/// Answers one connection's requests as the hub does; without a token it refuses.
-fn serve(stream: TcpStream, body: &[u8]) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    loop {
-        let mut lines = Vec::new();
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            match line.trim_end() {
-                "" => break,
-                line => lines.push(line.to_string()),
-            }
-        }
-        let has = |line: &str| lines.iter().any(|known| known.eq_ignore_ascii_case(line));
-        let path = lines[0].split(' ').nth(1).unwrap_or_default();
-        let resolved = "/datasets/own/set/resolve/c0ffee/default/train/0000.parquet";
-        let (head, part) = if !has("authorization: Bearer canary-token") {
-            ("HTTP/1.1 401 Unauthorized".to_string(), &b""[..])
-        } else if path == "/api/datasets/own/set/revision/refs%2Fconvert%2Fparquet" {
-            ("HTTP/1.1 200 OK".to_string(), LISTING.as_bytes())
-        } else if path == resolved {
-            let first = has("range: bytes=0-0");
-            let (status, part) = if first { ("206 Partial", &body[..1]) } else { ("200 OK", body) };
-            let range = format!("bytes 0-{}/{}", part.len() - 1, body.len());
-            let head = format!(
-                "HTTP/1.1 {status}\r\nETag: \"abc\"\r\nX-Repo-Commit: c0ffee\r\n\
-                 Content-Range: {range}"
-            );
-            (head, part)
-        } else {
-            ("HTTP/1.1 404 Not Found".to_string(), &b""[..])
-        };
-        (&stream)
-            .write_all(format!("{head}\r\nContent-Length: {}\r\n\r\n", part.len()).as_bytes())?;
-        (&stream).write_all(part)?;
-    }
-}
-
-#[test]
-fn downloads_once_and_then_needs_no_hub() {
-    let source = |split: &str| {
-        format!(
-            "name = 'S'\n[[read]]\nfrom = {{ dataset = 'own/set', splits = ['{split}'] }}\n\
-             question = '{{problem}}'\ncot_type = 'math'\nsource_type = 'own/set'\n"
-        )
-    };
-    let folder = folder(&[("source.toml", &source("train"))]);
-    let table = fixtures().join("simplescaling--openaimath/default/train/0000.parquet");
-    let body = fs::read(table).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let hub = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let body = body.clone();
-            std::thread::spawn(move || serve(stream, &body));
-        }
-    });
-    let run = |env: &[(&str, &str)]| curate(folder.path(), &["collect.toml", "--overwrite"], env);
-    let errors = |output: Output| String::from_utf8(output.stderr).unwrap();
-
-    let refused = errors(run(&[("HF_ENDPOINT", &hub)]));
-    assert!(refused.contains("401") && refused.contains("needs HF_TOKEN"), "{refused}");
-    let token = ("HF_TOKEN", "canary-token");
-    let online = [("HF_ENDPOINT", hub.as_str()), token];
-    succeeds(&run(&online));
-    let first = fs::read(folder.path().join("out/pool.parquet")).unwrap();
-    let manifest = fs::read_to_string(folder.path().join("out/manifest.json")).unwrap();
-    assert!(manifest.contains("hf://datasets/own/set@c0ffee/default/train/0000.parquet"));
-    assert!(!manifest.contains("canary"), "the token is written nowhere");
-
-    succeeds(&run(&[("HF_HUB_OFFLINE", "1")]));
-    assert_eq!(fs::read(folder.path().join("out/pool.parquet")).unwrap(), first);
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let output = run(&[("HF_ENDPOINT", &format!("http://{nobody}"))]);
-    succeeds(&output);
-    assert!(errors(output).contains("the cache has commit c0ffee"));
-
-    fs::write(folder.path().join("source.toml"), source("test")).unwrap();
-    let missing = errors(run(&online));
-    assert!(missing.contains("own/set has no default/test/0000.parquet"), "{missing}");
-    fs::write(folder.path().join("source.toml"), source("../../../x/train")).unwrap();
-    let outside = errors(run(&online));
-    assert!(outside.contains("is no name on the hub"), "{outside}");
+    assert_eq!(sets, 8);
 }

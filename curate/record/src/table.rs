@@ -90,6 +90,23 @@ pub fn create_rows(path: &Path, names: &[&str]) -> Result<Writer<Row>> {
     Writer::create(path, columns::of_row().into_iter().filter(named).collect())
 }
 
+/// The columns of a table that none of [`Row`]'s takes; of JSONL the first row says which.
+pub fn passed_over(path: &Path) -> Result<Vec<String>> {
+    let (mut has, columns) = match format(path)? {
+        Format::Parquet => (parquet_in::column_names(path)?, columns::of_row()),
+        Format::Jsonl => {
+            let first = jsonl::read_numbered::<serde_json::Map<String, Value>>(path)?.next();
+            let first = first.transpose()?.map(|(_, object)| object).unwrap_or_default();
+            (first.into_iter().map(|(name, _)| name).collect(), columns::of_row())
+        }
+    };
+    for column in columns {
+        let taken = column.names().find(|name| has.iter().any(|of| of == name));
+        has.retain(|name| Some(name.as_str()) != taken);
+    }
+    Ok(has)
+}
+
 /// One text column of any table, such as the `problem`s of a benchmark; a null is an error.
 pub fn read_texts(path: &Path, column: &str) -> Result<Vec<String>> {
     stream(path, vec![columns::of_text(column)])?.collect()
@@ -171,8 +188,9 @@ enum Kind {
     Text,
     /// A list of texts; a single text is read as a list of one.
     Texts,
+    /// In s1K-1.1 the grades are the texts `Yes` and `No`.
     Bool,
-    /// 64 bits; floats without a fraction are read as what they are, NaN as null, since that is
+    /// 64 bits, 0 or more: all of them count something. Floats without a fraction are read as what they are, NaN as null, since that is
     /// what pandas makes of nullable integers.
     Int,
 }
@@ -226,6 +244,14 @@ impl<R> Column<R> {
                 return Err(format!("null; every row needs a {}", self.name));
             }
             (Cell::Text(text), Kind::Texts) => Cell::Texts(vec![text]),
+            (Cell::Text("Yes"), Kind::Bool) => Cell::Bool(true),
+            (Cell::Text("No"), Kind::Bool) => Cell::Bool(false),
+            (Cell::Text(text), Kind::Bool) => {
+                return Err(format!("{text:?} where {} is expected", Kind::Bool.name()));
+            }
+            (Cell::Int(value), _) if value < 0 => {
+                return Err(format!("{value} where {} is expected", Kind::Int.name()));
+            }
             (cell, _) => cell,
         };
         (self.set)(row, cell);
@@ -276,6 +302,9 @@ fn from_json(value: &Value, kind: Kind) -> Result<Cell<'_>, String> {
     let cell = match (value, kind) {
         (Value::Null, _) => Some(Cell::Null),
         (Value::String(text), Kind::Text | Kind::Texts) => Some(Cell::Text(text)),
+        (Value::String(text), Kind::Bool) if text == "Yes" || text == "No" => {
+            Some(Cell::Text(text))
+        }
         (Value::Array(items), Kind::Texts) => {
             items.iter().map(Value::as_str).collect::<Option<_>>().map(Cell::Texts)
         }
@@ -323,7 +352,7 @@ impl Kind {
             Kind::Text => "text",
             Kind::Texts => "a list of texts",
             Kind::Bool => "true or false",
-            Kind::Int => "a whole number",
+            Kind::Int => "a whole number from 0 on",
         }
     }
 }

@@ -5,10 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use hf_hub::api::sync::{ApiBuilder, ApiRepo};
+use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use record::publish::{Input, input};
 use serde::Deserialize;
+
+use crate::progress;
 
 /// The branch in which the hub keeps every data set as `config/split/0000.parquet`.
 const CONVERTED: &str = "refs/convert/parquet";
@@ -22,9 +24,10 @@ pub struct Place {
     /// Branch, tag or commit to pin; by default `main` for files named, else the hub's own
     /// Parquet conversion.
     pub revision: Option<String>,
-    /// The data set's configuration; by default `default`.
-    pub config: Option<String>,
-    /// Splits of the configuration, taken one after the other.
+    /// The data set's configurations; by default `default`.
+    #[serde(default)]
+    pub configs: Vec<String>,
+    /// Splits, taken one after the other, of each all configurations.
     #[serde(default)]
     pub splits: Vec<String>,
     /// Instead of config and splits: files as the data set has them, or paths.
@@ -77,15 +80,15 @@ impl Place {
     fn snapshot(&self) -> Result<Option<(Snapshot, &str)>> {
         let Some(dataset) = &self.dataset else {
             ensure!(
-                self.revision.is_none() && self.config.is_none() && self.splits.is_empty(),
-                "revision, config and splits belong to a `dataset` of the hub; name `files` alone"
+                self.revision.is_none() && self.configs.is_empty() && self.splits.is_empty(),
+                "revision, configs and splits belong to a `dataset` of the hub; name `files` alone"
             );
             ensure!(!self.files.is_empty(), "name a `dataset` of the hub, or `files`");
             return Ok(None);
         };
         ensure!(
             self.files.is_empty() != self.splits.is_empty(),
-            "{dataset}: name either `splits` (with a `config`) or `files`"
+            "{dataset}: name either `splits` (with `configs`) or `files`"
         );
         let usual = if self.files.is_empty() { CONVERTED } else { "main" };
         let revision = self.revision.as_deref().unwrap_or(usual);
@@ -109,8 +112,10 @@ impl Place {
             ensure!(has.contains(name), "{at} has no file {name}; it has: {some}");
         }
         let mut names = self.files.clone();
-        for split in &self.splits {
-            let config = self.config.as_deref().unwrap_or("default");
+        let default = ["default".to_string()];
+        let configs = if self.configs.is_empty() { &default[..] } else { &self.configs };
+        let tables = self.splits.iter().flat_map(|split| configs.iter().map(move |of| (of, split)));
+        for (config, split) in tables {
             let prefix = format!("{config}/{split}/");
             let mut parts: Vec<_> = has.iter().filter(|name| name.starts_with(&prefix)).collect();
             parts.sort();
@@ -159,17 +164,14 @@ impl Snapshot {
         let listing = match api.repo(repo(dataset, revision)).info() {
             Ok(listing) => listing,
             Err(error) => {
-                let cached = Snapshot::cached(dataset, revision).with_context(|| {
-                    format!(
-                        "{error}; a private or gated data set needs HF_TOKEN, of an account that \
-                         accepted its terms on the hub"
-                    )
-                })?;
-                eprintln!(
-                    "curate: {dataset}@{revision}: the hub does not answer ({error}); the cache \
-                     has commit {}",
+                let (what, cure) = refusal(&error);
+                let cached = Snapshot::cached(dataset, revision)
+                    .with_context(|| format!("{what} ({error}): {cure}"))?;
+                progress::line(&format!(
+                    "{dataset}@{revision}: {what} ({error}); read from the cache, which has \
+                     commit {}",
                     cached.commit
-                );
+                ));
                 return Ok(cached);
             }
         };
@@ -214,6 +216,33 @@ impl Snapshot {
             cache().repo(repo(&self.dataset, revision)).create_ref(&self.commit)?;
         }
         Ok(())
+    }
+}
+
+/// What the hub did instead of answering, and what helps.
+fn refusal(error: &ApiError) -> (&'static str, &'static str) {
+    let status = match error {
+        ApiError::RequestError(error) => match **error {
+            ureq::Error::StatusCode(status) => Some(status),
+            _ => None,
+        },
+        _ => None,
+    };
+    match status {
+        Some(401 | 403) => (
+            "the hub refuses",
+            "a private or gated data set needs HF_TOKEN, of an account that accepted its terms on \
+             the hub; a name it does not know it refuses too",
+        ),
+        Some(404) => (
+            "the hub has no such data set or revision",
+            "correct the name; of a data set that the hub does not convert to Parquet name `files`",
+        ),
+        Some(_) => ("the hub fails", "try again later"),
+        None => (
+            "the hub does not answer",
+            "check the network and HF_ENDPOINT, or name `files` of this machine",
+        ),
     }
 }
 

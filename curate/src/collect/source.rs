@@ -21,6 +21,9 @@ use super::raw::{self, Object};
 pub struct Source {
     /// What the report calls it.
     pub name: String,
+    /// Does the config's `[decontaminate]` hold for it? By default it does.
+    #[serde(default = "yes")]
+    pub decontaminate: bool,
     /// How many rows are wanted, if not all.
     pub take: Option<Take>,
     /// A table that has s1's columns already, such as a released set: its rows come as they are.
@@ -59,8 +62,8 @@ pub struct Read {
     pub solution: Option<String>,
     /// Choices to be appended to the question.
     pub choices: Option<Choices>,
-    /// Template.
-    pub cot_type: String,
+    /// Template, or a text for each value of a column.
+    pub cot_type: CotType,
     /// Template.
     pub source_type: String,
     /// Columns left out of `metadata`, beside those of question and solution.
@@ -68,11 +71,31 @@ pub struct Read {
     pub metadata_without: Vec<String>,
 }
 
+/// What `cot_type` becomes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "a text, or { of = \"a column\", its value = \"a text\", … }")]
+pub enum CotType {
+    /// Template.
+    Same(String),
+    /// By the value of a column.
+    By {
+        /// The column.
+        of: String,
+        /// For the values not named; without it such a value is an error.
+        otherwise: Option<String>,
+        /// By value.
+        #[serde(flatten)]
+        values: BTreeMap<String, String>,
+    },
+}
+
 /// A condition; the first text is the column.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
-    /// It has this value.
+    /// One of these is true.
+    Any(Vec<Keep>),
+    /// It has this value; 5 and 5.0 are the same.
     Is(String, Value),
     /// It has another value.
     IsNot(String, Value),
@@ -126,6 +149,8 @@ pub struct Gathered {
     pub rows: Vec<Row>,
     /// For each row the values of `take.evenly_over`.
     pub groups: Vec<Vec<String>>,
+    /// For each row with choices these, to be appended when it is known to stay; or empty.
+    pub choices: Vec<Option<Drawn>>,
     /// Rows that were read.
     pub read: usize,
     /// Rows that did not stay, by the reason.
@@ -133,6 +158,9 @@ pub struct Gathered {
     /// What was read.
     pub inputs: Vec<Input>,
 }
+
+/// A row with its groups and its choices.
+type Made = (Row, Vec<String>, Option<Drawn>);
 
 impl Source {
     /// What the types cannot say; errors name the key and the cure.
@@ -153,9 +181,7 @@ impl Source {
         let mut places: Vec<&Place> = self.as_it_is.iter().collect();
         for read in &self.read {
             for keep in &read.keep {
-                if let Keep::In(_, place, _) | Keep::NotIn(_, place, _) = keep {
-                    places.push(place);
-                }
+                places.extend(keep.lookups().into_iter().map(|(place, ..)| place));
             }
             places.push(&read.from);
         }
@@ -183,21 +209,26 @@ impl Gathered {
         pinned: &BTreeSet<String>,
     ) -> Result<()> {
         let lists = self.lists(&read.keep, pinned)?;
+        let keep = |row: &Object| {
+            let mut lists = lists.iter();
+            let mut judge = |keep: &Keep| keep.judge(row, &mut lists);
+            read.keep.iter().map(&mut judge).collect::<Result<Vec<_>>>()
+        };
         for file in read.from.find()? {
             let mut count = 0;
             for row in raw::read(&file.path)? {
                 count += 1;
                 let place = || format!("{}, row {count}", file.path.display());
                 let row = row?;
-                let why = read.keep.iter().zip(&lists).map(|(keep, list)| keep.judge(&row, list));
-                let made = match why.collect::<Result<Vec<_>>>().with_context(place)? {
+                let made = match keep(&row).with_context(place)? {
                     why if why.iter().any(Option::is_some) => Err(why.into_iter().flatten().next()),
                     _ => read.row(row, groups, seed).with_context(place)?.ok_or(None),
                 };
                 match made {
-                    Ok((row, groups)) => {
+                    Ok((row, groups, choices)) => {
                         self.rows.push(row);
                         self.groups.push(groups);
+                        self.choices.push(choices);
                     }
                     Err(why) => {
                         let why = why.unwrap_or_else(|| "no question".to_string());
@@ -211,18 +242,11 @@ impl Gathered {
         Ok(())
     }
 
-    /// For each condition the texts it looks up.
+    /// The texts that conditions look up, in the order of [`Keep::lookups`].
     fn lists(&mut self, keep: &[Keep], pinned: &BTreeSet<String>) -> Result<Vec<BTreeSet<String>>> {
         let mut lists = Vec::new();
-        for keep in keep {
-            let (place, column, mut list) = match keep {
-                Keep::In(_, place, column) => (place, column, pinned.clone()),
-                Keep::NotIn(_, place, column) => (place, column, BTreeSet::new()),
-                _ => {
-                    lists.push(BTreeSet::new());
-                    continue;
-                }
-            };
+        for (place, column, pinned_too) in keep.iter().flat_map(Keep::lookups) {
+            let mut list = if pinned_too { pinned.clone() } else { BTreeSet::new() };
             for file in place.find()? {
                 let texts = raw::texts(&file.path, column)?;
                 self.inputs.push(Input { rows: Some(texts.len() as u64), ..file.input });
@@ -235,15 +259,37 @@ impl Gathered {
 }
 
 impl Keep {
-    /// Why the row goes, or `None` if it stays.
-    fn judge(&self, row: &Object, list: &BTreeSet<String>) -> Result<Option<String>> {
+    /// The tables and columns it looks up, and whether pinned questions count as found.
+    fn lookups(&self) -> Vec<(&Place, &str, bool)> {
+        match self {
+            Keep::Any(any) => any.iter().flat_map(Keep::lookups).collect(),
+            Keep::In(_, place, column) => vec![(place, column, true)],
+            Keep::NotIn(_, place, column) => vec![(place, column, false)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Why the row goes, or `None` if it stays; takes the lists of [`Keep::lookups`].
+    fn judge<'a>(
+        &self,
+        row: &Object,
+        lists: &mut std::slice::Iter<'a, BTreeSet<String>>,
+    ) -> Result<Option<String>> {
         let text = |column| Ok::<_, anyhow::Error>(python::text(get(row, column)?));
         let (stays, why) = match self {
-            Keep::Is(column, value) => {
-                (get(row, column)? == value, format!("{column} is not {}", python::text(value)))
+            Keep::Any(any) => {
+                // All of them, so that each takes its lists.
+                let why = any.iter().map(|keep| keep.judge(row, lists));
+                let why = why.collect::<Result<Vec<_>>>()?;
+                let all: Option<Vec<String>> = why.into_iter().collect();
+                return Ok(all.map(|why| why.join(" and ")));
             }
+            Keep::Is(column, value) => (
+                is_same(get(row, column)?, value),
+                format!("{column} is not {}", python::text(value)),
+            ),
             Keep::IsNot(column, value) => {
-                (get(row, column)? != value, format!("{column} is {}", python::text(value)))
+                (!is_same(get(row, column)?, value), format!("{column} is {}", python::text(value)))
             }
             Keep::Null(column) => (get(row, column)?.is_null(), format!("has {column}")),
             Keep::NotNull(column) => (!get(row, column)?.is_null(), format!("no {column}")),
@@ -251,13 +297,38 @@ impl Keep {
                 (text(column)? < *end, format!("{column} is not before {end}"))
             }
             Keep::In(column, ..) => {
-                (list.contains(&text(column)?), format!("{column} is not in the list"))
+                (next(lists).contains(&text(column)?), format!("{column} is not in the list"))
             }
             Keep::NotIn(column, ..) => {
-                (!list.contains(&text(column)?), format!("{column} is in the list"))
+                (!next(lists).contains(&text(column)?), format!("{column} is in the list"))
             }
         };
         Ok((!stays).then_some(why))
+    }
+}
+
+fn next<'a>(lists: &mut std::slice::Iter<'a, BTreeSet<String>>) -> &'a BTreeSet<String> {
+    lists.next().expect("one for each lookup")
+}
+
+/// Equal; of numbers the value counts, not whether a table or TOML holds it as a float.
+fn is_same(one: &Value, other: &Value) -> bool {
+    one == other || one.as_f64().is_some_and(|number| other.as_f64() == Some(number))
+}
+
+impl CotType {
+    fn of(&self, row: &Object) -> Result<String> {
+        let (column, otherwise, values) = match self {
+            CotType::Same(template) => return Ok(fill(template, row)?.unwrap_or_default()),
+            CotType::By { of, otherwise, values } => (of, otherwise, values),
+        };
+        let value = python::text(get(row, column)?);
+        values.get(&value).or(otherwise.as_ref()).cloned().with_context(|| {
+            format!(
+                "cot_type says nothing for the {column} {value:?}: name it or `otherwise` there, \
+                 or leave such rows out with `keep`"
+            )
+        })
     }
 }
 
@@ -306,27 +377,23 @@ impl Edit {
 }
 
 impl Read {
-    /// The row in s1's columns and its groups; `None` without a question.
-    fn row(
-        &self,
-        mut row: Object,
-        groups: &[String],
-        seed: u64,
-    ) -> Result<Option<(Row, Vec<String>)>> {
+    /// The row in s1's columns, its groups and its choices; `None` without a question.
+    fn row(&self, mut row: Object, groups: &[String], seed: u64) -> Result<Option<Made>> {
         for edit in &self.edit {
             edit.apply(&mut row)?;
         }
-        let Some(mut question) = fill(&self.question, &row)? else { return Ok(None) };
-        let mut solution = match &self.solution {
+        let question = fill(&self.question, &row)?;
+        let Some(question) = question.filter(|question| !question.trim().is_empty()) else {
+            return Ok(None);
+        };
+        let solution = match &self.solution {
             Some(template) => fill(template, &row)?,
             None => None,
         };
-        if let Some(choices) = &self.choices {
-            let answer = choices.append(&mut question, &row, seed)?;
-            solution = Some(format!("{}\n\nAnswer: {answer}", solution.unwrap_or_default()));
-        }
-        let of_all = |template| fill(template, &row).map(Option::unwrap_or_default);
-        let (cot_type, source_type) = (of_all(&self.cot_type)?, of_all(&self.source_type)?);
+        let choices = self.choices.as_ref().map(|choices| choices.draw(&question, &row, seed));
+        let choices = choices.transpose()?;
+        let cot_type = self.cot_type.of(&row)?;
+        let source_type = fill(&self.source_type, &row)?.unwrap_or_default();
         let group = |column: &String| Ok(python::text(get(&row, column)?));
         let groups = groups.iter().map(group).collect::<Result<_>>()?;
         let used = placeholders(&self.question);
@@ -336,14 +403,20 @@ impl Read {
         }
         let metadata = python::dict(&row);
         let row = Row { question, solution, cot_type, source_type, metadata, ..Row::default() };
-        Ok(Some((row, groups)))
+        Ok(Some((row, groups, choices)))
     }
 }
 
 impl Choices {
-    /// Appends the choices in random order and returns the right one's letter.
-    fn append(&self, question: &mut String, row: &Object, seed: u64) -> Result<char> {
-        let choice = |column: &String| Ok(python::text(get(row, column)?));
+    /// The choices in an order of this question's own.
+    fn draw(&self, question: &str, row: &Object, seed: u64) -> Result<Drawn> {
+        let choice = |column: &String| match get(row, column)? {
+            Value::Null => bail!(
+                "the choice `{column}` is null; `keep` can leave such rows out: \
+                 {{ not_null = \"{column}\" }}"
+            ),
+            choice => Ok(python::text(choice)),
+        };
         let trimmed = |text: Result<String>| text.map(|text| text.trim_matches('\n').to_string());
         let columns = self.wrong.iter().chain([&self.right]);
         let mut choices = columns
@@ -351,16 +424,40 @@ impl Choices {
             .map(|(nth, column)| Ok((nth, trimmed(choice(column))?)))
             .collect::<Result<Vec<(usize, String)>>>()?;
         seed::rng(seed, &["choices", &question_hash(question)]).shuffle(&mut choices);
-        question.push_str("\nAnswer Choices:");
-        let mut answer = 'A';
+        let mut text = "\nAnswer Choices:".to_string();
+        let mut right = 'A';
         for ((nth, choice), letter) in choices.into_iter().zip('A'..) {
-            question.push_str(&format!("\n({letter}) {choice}"));
+            text += &format!("\n({letter}) {choice}");
             if nth == self.wrong.len() {
-                answer = letter;
+                right = letter;
             }
         }
-        Ok(answer)
+        Ok(Drawn { text, right })
     }
+}
+
+/// A question's choices in their order.
+///
+/// They come behind a row when it is known to stay: what is held out, pinned or a duplicate is
+/// judged by the bare question, as in s1.
+#[derive(Debug)]
+pub struct Drawn {
+    text: String,
+    /// Letter of the right one.
+    right: char,
+}
+
+impl Drawn {
+    /// Appends the choices to the question and the right one to the solution.
+    pub fn append(&self, row: &mut Row) {
+        row.question += &self.text;
+        let solution = row.solution.take().unwrap_or_default();
+        row.solution = Some(format!("{solution}\n\nAnswer: {}", self.right));
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn get<'a>(row: &'a Object, column: &str) -> Result<&'a Value> {

@@ -57,13 +57,15 @@ converted("simplescaling/openaimath", "default", "test", [
     dict(problem="Find how many of the RED apples  are left in the basket", solution="3",
          answer="3", subject="Prealgebra", level=2, unique_id="test/1.json"),
 ])
-take(rows[0], "problem", "solution", "math", lambda row: "simplescaling/openaimath/" + row["subject"])
+for row in rows:
+    take(row, "problem", "solution", "math",
+         lambda row: "simplescaling/openaimath/" + row["subject"])
 
 # OlympicArena: English, text-only; lists, nulls and numbers in the metadata.
 ARENA = {"Math": "math", "CS": "coding"}
 SUBJECTS = ["Math", "Physics", "Chemistry", "Biology", "Geography", "Astronomy", "CS"]
-for subject in SUBJECTS:
-    for split in ["test", "val"]:
+for split in ["test", "val"]:
+    for subject in SUBJECTS:
         rows = converted("GAIR/OlympicArena", subject, split, [
             dict(id=f"{subject}_{split}_1", problem=f"A question of {subject} in {split}.",
                  modality="text-only", language="EN", subject=subject, solution=None,
@@ -93,7 +95,8 @@ rows = converted("AI-MO/NuminaMath-CoT", "default", "train", [
     dict(source="cn_k12", problem="Chosen by nobody.", solution="No.", messages=[]),
 ])
 converted("simplescaling/numinamath_500", "default", "train", [dict(problem="Chosen by s1.")])
-for row in [rows[1], rows[2], rows[0]]:
+# Differs from s1: the table's order; there the AoPS forum comes last.
+for row in rows[:3]:
     take(row, "problem", "solution", "math", lambda row: "AI-MO/NuminaMath-CoT/" + row["source"])
 
 rows = converted("KbsdJames/Omni-MATH", "default", "test", [
@@ -153,7 +156,7 @@ rows = converted("daman1209arora/jeebench", "default", "test", [
     dict(subject="math", description="", gold="3", index=3, question="Three?", type="Integer"),
 ])
 JEE = {"math": "math", "phy": "math", "chem": "science"}
-for row in [rows[0], rows[2], rows[1]]:
+for row in rows:
     take(row, "question", "gold", lambda row: JEE[row["subject"]],
          lambda row: "daman1209arora/jeebench/" + row["subject"])
 
@@ -225,9 +228,11 @@ for nth, rows in enumerate(releases + [[problem("five", "hard")]]):
 rows = converted("qq8933/AIME_1983_2024", "default", "train", [
     dict(ID="1983-1", Year=1983, Question="Old?", Answer="60", Part=None),
     dict(ID="2021-II-15", Year=2021, Question="Newer?", Answer="7", Part="II"),
+    dict(ID="2021-I-1", Year=2021, Answer="3", Part="I",
+         Question="Tell how many of the red apples are left in the basket."),
     dict(ID="2022-I-1", Year=2022, Question="Held out?", Answer="8", Part="I"),
 ])
-for row in rows[:2]:
+for row in rows[:3]:
     take(row, "Question", "Answer", "math", "qq8933/AIME_1983_2024")
 
 converted("AI-MO/aimo-validation-aime", "default", "train", [

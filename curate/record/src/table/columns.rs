@@ -14,9 +14,9 @@ const SOURCE: &[&str] = &["source"];
 const TRACE: &[&str] = &["deepseek_thinking_trajectory", "gemini_thinking_trajectory"];
 /// As [`TRACE`].
 const ATTEMPT: &[&str] = &["deepseek_attempt", "gemini_attempt"];
+/// Older feature tables misspell it; in s1K-1.1 it is the grade of the teacher of [`TRACE`].
+const GEMINI_CORRECT: &[&str] = &["isgenminicorrect", "deepseek_grade", "gemini_grade"];
 /// Older feature tables misspell it.
-const GEMINI_CORRECT: &[&str] = &["isgenminicorrect"];
-/// As [`GEMINI_CORRECT`].
 const GEMINI_LENGTH: &[&str] = &["genmini_length"];
 
 /// s1's columns, its features and its text.

@@ -211,6 +211,15 @@ pub(super) fn count_rows(path: &Path) -> Result<u64> {
     Ok(metadata.with_context(place)?.metadata().file_metadata().num_rows().max(0) as u64)
 }
 
+/// The names of the columns of the file at `path`.
+pub(super) fn column_names(path: &Path) -> Result<Vec<String>> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let metadata = guard(|| Ok(ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?));
+    let place = || format!("{}: not a Parquet file this program can read", path.display());
+    let metadata = metadata.with_context(place)?;
+    Ok(metadata.schema().fields().iter().map(|field| field.name().clone()).collect())
+}
+
 thread_local! {
     /// This thread is inside [`guard`], whose caller reports the panic as an error.
     static GUARDED: cell::Cell<bool> = const { cell::Cell::new(false) };
@@ -278,7 +287,7 @@ fn is_readable(kind: Kind, data_type: &DataType) -> bool {
         (Kind::Text, data_type) => is_text(data_type),
         (Kind::Texts, DataType::List(item)) => is_text(item.data_type()),
         (Kind::Texts, data_type) => is_text(data_type),
-        (Kind::Bool, data_type) => *data_type == DataType::Boolean,
+        (Kind::Bool, data_type) => *data_type == DataType::Boolean || is_text(data_type),
         (Kind::Int, data_type) => data_type.is_integer() || data_type.is_floating(),
     }
 }

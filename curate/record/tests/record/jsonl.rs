@@ -84,11 +84,15 @@ fn errors_name_line_and_column() {
     );
     check(
         r#"{"question": "q", "gemini_length": 1.5}"#,
-        "pool.jsonl: line 3, column `gemini_length`: 1.5 where a whole number is expected",
+        "pool.jsonl: line 3, column `gemini_length`: 1.5 where a whole number from 0 on is expected",
     );
     check(
-        r#"{"question": "q", "isqwen7bcorrect": "Yes"}"#,
-        "pool.jsonl: line 3, column `isqwen7bcorrect`: \"Yes\" where true or false is expected",
+        r#"{"question": "q", "gemini_length": -3}"#,
+        "pool.jsonl: line 3, column `gemini_length`: -3 where a whole number from 0 on is expected",
+    );
+    check(
+        r#"{"question": "q", "isqwen7bcorrect": "yes"}"#,
+        "pool.jsonl: line 3, column `isqwen7bcorrect`: \"yes\" where true or false is expected",
     );
     check(r#"{"question": }"#, "pool.jsonl: line 3, column 14: expected value");
     check(r#"["q"]"#, "pool.jsonl: line 3, column 0: invalid type: sequence, expected a map");

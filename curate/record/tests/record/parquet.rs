@@ -3,7 +3,7 @@
 use std::fs;
 
 use record::row::Row;
-use record::table::{read_rows, read_texts, write_rows};
+use record::table::{passed_over, read_rows, read_texts, write_rows};
 
 use crate::{error_text, fixture, full_row, pool_row};
 
@@ -86,13 +86,24 @@ fn s1k_11_gives_deepseeks_trace_and_attempt() {
         thinking_trajectories: vec![format!("deepseek thinks {index}")],
         attempt: Some(format!("deepseek answers {index}")),
         domain: None,
-        isgeminicorrect: None,
+        isgeminicorrect: Some(index != 1),
         isqwen7bcorrect: None,
         isqwen32bcorrect: None,
         gemini_length: None,
         ..row
     });
     check("s1k_11.parquet", &rows.collect::<Vec<_>>());
+    assert_eq!(
+        passed_over(&fixture("s1k_11.parquet")).unwrap(),
+        [
+            "gemini_thinking_trajectory",
+            "gemini_attempt",
+            "gemini_grade",
+            "gemini_grade_reason",
+            "deepseek_grade_reason",
+        ]
+    );
+    assert!(passed_over(&fixture("datasets.parquet")).unwrap().is_empty());
 }
 
 #[test]
@@ -111,11 +122,11 @@ fn errors_name_row_and_column() {
     );
     check_error(
         "half_length.parquet",
-        "half_length.parquet: row 1, column `gemini_length`: 1.5 where a whole number is expected",
+        "half_length.parquet: row 1, column `gemini_length`: 1.5 where a whole number from 0 on is expected",
     );
     check_error(
         "text_length.parquet",
-        "text_length.parquet: column `gemini_length` is Utf8 where a whole number is expected",
+        "text_length.parquet: column `gemini_length` is Utf8 where a whole number from 0 on is expected",
     );
     let path = fixture("only_a_question.parquet");
     assert_eq!(
