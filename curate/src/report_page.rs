@@ -164,8 +164,8 @@ fn funnel(outcome: &Outcome) -> Html {
     let words = "s1 began with 59,029 questions. Its notebook (data/filter.ipynb, the released \
                  code) and its paper differ by a few rows, and its pool was not decontaminated \
                  (questions held out here leave before these stages); where a column says –, \
-                 nothing was published. Of its 1,000, the first phase took 393 in the notebook and 384 in the \
-                 paper.";
+                 nothing was published. Of its 1,000, the first phase took 393 in the notebook \
+                 and 384 in the paper.";
     [bars.html(), table.html(), paragraph(words)].into()
 }
 

@@ -50,7 +50,7 @@ pub fn survey(config: &Config, lineage: &Path) -> Result<Survey> {
         ensure!(
             file.exists(),
             "{} does not exist: pool.files names it, relative to the current directory; `curate \
-             collect` makes a pool, curate/README.md says what it holds",
+             collect` makes a pool, `curate featurise` adds what it lacks (curate/README.md)",
             file.display()
         );
     }

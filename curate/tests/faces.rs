@@ -124,7 +124,8 @@ fn why_tells_the_whole_way() {
         &easy,
         &[
             "row 3 of 6",
-            "deduplicate passed difficulty DROPPED: solved by 7B; solved by 32B diversity not reached",
+            "deduplicate passed difficulty DROPPED: solved by 7B; solved by 32B",
+            "solved by 32B diversity not reached",
             "997 tokens; the teacher's answer is wrong",
             "question an easy sum",
         ],
