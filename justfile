@@ -84,6 +84,12 @@ real-data: _real-features
     target/debug/train run configs/real/train.toml --ranks 2 --overwrite
     target/debug/infer eval configs/real/infer.toml --overwrite
 
+# s1K from its sources: pool, traces and features, selection (days of models; edit the configs first)
+s1k: build
+    target/debug/curate collect configs/curate/collect.toml
+    target/debug/curate featurise configs/curate/featurise.toml
+    target/debug/curate run configs/curate/s1k.toml
+
 # the model's numbers on real Qwen2.5 weights, made by the folder of real data (0.5 GB to fetch)
 real-model: setup
     #!/usr/bin/env bash

@@ -38,7 +38,7 @@ pub fn card(outcome: &Outcome, config: &toml::Table) -> Result<String> {
         "# {} questions with reasoning traces\n\n\
          Selected from a pool of {} questions with the stages and the selection of \
          [s1](https://arxiv.org/abs/2501.19393). They cover {} domains; their traces have {} \
-         tokens of the Qwen2.5 tokenizer, {} on average.\n\n\
+         tokens by the pool's `gemini_length`, {} on average.\n\n\
          - `selected.parquet`: the training set\n\
          - `lineage.parquet`: every question of the pool with the stage that dropped it, the \
          reason, and what was found\n\
@@ -123,12 +123,16 @@ fn groups<'a>(
 /// What a user of the set must not take for granted.
 fn limits(outcome: &Outcome) -> String {
     let of = |grade| count(outcome.grades.get(&grade).copied().unwrap_or(0));
+    let keeps = match outcome.grades.contains_key(&Some(false)) {
+        true => " A wrong one is no reason to leave, as in s1.",
+        false => "",
+    };
     format!(
         "## Limits\n\n\
-         - The teacher's answers are not all right: {} are graded right, {} wrong, and {} have no \
-         grade. s1 keeps wrong ones on purpose.\n\
-         - Questions were held out against the benchmarks that the config names, by the words they \
-         share. Paraphrases can pass that.\n\
+         - Of the teacher's answers {} are graded right, {} wrong, and {} have no \
+         grade.{keeps}\n\
+         - Questions were held out against the benchmarks that the config names, if any, by the \
+         words they share. Paraphrases can pass that.\n\
          - Each source keeps its own licence and terms; see `source_type`.\n\n",
         of(Some(true)),
         of(Some(false)),

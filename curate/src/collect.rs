@@ -24,6 +24,7 @@ use crate::decontaminate::{Benchmark, HeldOut, Question};
 use crate::deduplicate::Seen;
 use crate::progress;
 pub use place::Place;
+pub(crate) use raw::texts;
 use source::{Gathered, Source, Take};
 
 /// Rows of a source that comes as it is that are held at a time; with s1's metadata of coding

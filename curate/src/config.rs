@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use crate::collect::Place;
+use crate::deduplicate::Keep;
 use crate::funnel::Stage;
 use crate::near_duplicates;
 
@@ -46,10 +48,13 @@ pub struct Criterion {
 pub struct Pool {
     /// Parquet or JSONL files with s1's columns, taken one after the other.
     pub files: Vec<PathBuf>,
-    /// Side tables of features, joined by `question_hash`; their values win over the pool's, and
-    /// those of a later table over an earlier one's.
+    /// Side tables of features, joined by `question_hash`, or by `question` without one; their
+    /// values win over the pool's, and those of a later table over an earlier one's.
     #[serde(default)]
     pub features: Vec<PathBuf>,
+    /// Of rows with the same question, the one that stays.
+    #[serde(default)]
+    pub keep: Keep,
 }
 
 /// What was held out: questions that share a passage with it are dropped.
@@ -61,7 +66,7 @@ pub struct Decontaminate {
     /// Whether the questions kept from a source count as held out for the sources after it.
     pub earlier_sources: bool,
     /// The held-out sets.
-    pub benchmarks: Vec<BenchmarkFile>,
+    pub benchmarks: Vec<BenchmarkTable>,
     /// `[decontaminate.stricter]`: what goes beyond s1, if anything.
     pub stricter: Option<near_duplicates::Settings>,
 }
@@ -69,11 +74,11 @@ pub struct Decontaminate {
 /// One held-out set.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BenchmarkFile {
+pub struct BenchmarkTable {
     /// What the report calls it.
     pub name: String,
-    /// Parquet or JSONL.
-    pub file: PathBuf,
+    /// Its files: Parquet, JSONL or CSV, of this machine or of the hub.
+    pub from: Place,
     /// The column that holds the question text.
     pub column: String,
 }
@@ -188,7 +193,7 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         ensure!(!self.pool.files.is_empty(), "pool.files is empty: name at least one file");
         ensure!(self.decontaminate.ngram > 0, "decontaminate.ngram must be at least 1");
-        for BenchmarkFile { name, .. } in &self.decontaminate.benchmarks {
+        for BenchmarkTable { name, .. } in &self.decontaminate.benchmarks {
             ensure!(
                 !name.contains(';'),
                 "the benchmark's name \"{name}\" must not hold a semicolon: it parts reasons"

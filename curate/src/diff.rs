@@ -66,20 +66,10 @@ fn selected(path: &Path) -> Result<Selected> {
         }
         return Ok(rows);
     }
-    for row in table::stream_rows(path)? {
-        let row = row?;
-        let question_hash = row.hash();
-        let question = line(&row.question, 60);
-        let (source_type, domain) = (row.source_type, row.domain);
-        let of_table = Lineage {
-            question_hash: question_hash.clone(),
-            question,
-            source_type,
-            domain,
-            gemini_length: row.gemini_length,
-            ..Lineage::default()
-        };
-        rows.insert(question_hash, of_table);
+    for row in table::stream_questions(path)? {
+        let mut row = row?;
+        row.question = line(&row.question, 60);
+        rows.insert(row.question_hash.clone(), row);
     }
     Ok(rows)
 }

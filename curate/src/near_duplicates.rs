@@ -58,6 +58,8 @@ pub struct Stricter {
     benchmarks: Vec<String>,
     /// Pairs that were let go because their numbers differ.
     overlooked: usize,
+    /// Questions that are near-duplicates of others in the pool.
+    within: usize,
 }
 
 /// One held-out text.
@@ -93,6 +95,7 @@ impl Stricter {
             index: Index::default(),
             benchmarks: benchmarks.iter().map(|of| of.name.clone()).collect(),
             overlooked: 0,
+            within: 0,
         };
         for (benchmark, of) in (0..).zip(passages) {
             for (row, words) in of.questions.into_iter().enumerate() {
@@ -123,7 +126,10 @@ impl Stricter {
             let may_differ = self.settings.numbers_may_differ;
             let counts = near.as_ref().is_some_and(|near| may_differ || !near.numbers_differ);
             let is_overlooked = near.is_some() && !counts;
-            verdicts[i] = near.filter(|_| counts).map(|near| self.reason(&near));
+            let near = near.filter(|_| counts);
+            let is_within = near.as_ref().is_some_and(|near| near.text.benchmark.is_none());
+            verdicts[i] = near.map(|near| self.reason(&near));
+            self.within += usize::from(is_within);
             self.overlooked += usize::from(is_overlooked);
             if verdicts[i].is_none() && self.settings.within_pool {
                 self.add(words, &keys, None, questions[i].row);
@@ -134,15 +140,24 @@ impl Stricter {
 
     /// What a reader must know, in whole sentences.
     pub fn notes(&self) -> Vec<String> {
-        let pairs = match self.overlooked {
-            0 => return Vec::new(),
+        let stays = match self.overlooked {
             1 => "1 question stays though it is".to_string(),
             many => format!("{many} questions stay though they are"),
         };
-        vec![format!(
-            "{pairs} a near-duplicate, because the numbers differ \
+        let left = match self.within {
+            1 => "1 question leaves as a near-duplicate".to_string(),
+            many => format!("{many} questions leave as near-duplicates"),
+        };
+        let stays = format!(
+            "{stays} a near-duplicate, because the numbers differ \
              (decontaminate.stricter.numbers_may_differ)."
-        )]
+        );
+        let left = format!(
+            "{left} of another in the pool; different questions about one long passage count as \
+             such (decontaminate.stricter.within_pool)."
+        );
+        let notes = [(self.overlooked, stays), (self.within, left)];
+        notes.into_iter().filter(|(questions, _)| *questions > 0).map(|(_, note)| note).collect()
     }
 
     /// The keys of a text's bands; none of a text without words.

@@ -36,7 +36,12 @@ pub fn config(folder: &Path) -> Result<toml::Table> {
 }
 
 fn json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
-    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = std::fs::read(path).with_context(|| {
+        format!(
+            "cannot read {}: name a folder that `curate run` or `curate select` wrote",
+            path.display()
+        )
+    })?;
     serde_json::from_slice(&text)
         .with_context(|| format!("{} is not what this curate writes", path.display()))
 }

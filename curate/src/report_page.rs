@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use page::bars::{Bars, Group as BarGroup};
 use page::document::{Page, details, figures, paragraph, verbatim};
 use page::histogram::Histogram;
@@ -14,7 +14,7 @@ use record::row::Lineage;
 
 use crate::funnel::{SELECTED, Stage};
 use crate::outcome::{self, Group, Outcome};
-use crate::terminal::{count, line, percent};
+use crate::terminal::{count, line, percent, tokens};
 
 /// The arguments of `curate report`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -23,6 +23,9 @@ pub struct Args {
     pub folder: PathBuf,
     /// Where to write the page; without it, to report.html in the folder if none is there.
     pub file: Option<PathBuf>,
+    /// Replace FILE if it exists.
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 /// Rows left after each stage: in the notebook data/filter.ipynb of simplescaling/s1 as its saved
@@ -49,6 +52,7 @@ const QUESTION: usize = 1200;
 /// Writes the page and says where it is.
 ///
 /// A report.html in the folder that has other bytes is left alone: the manifest names its digest.
+/// So is another file, unless `overwrite`.
 pub fn run(args: &Args) -> Result<String> {
     let html = html(&Outcome::read(&args.folder)?, &outcome::config(&args.folder)?)?;
     let file = args.file.clone().unwrap_or_else(|| args.folder.join("report.html"));
@@ -60,6 +64,10 @@ pub fn run(args: &Args) -> Result<String> {
                 "{shown} was made by another version: name a file, as in `curate report OUT FILE`"
             );
         }
+        ensure!(
+            args.overwrite || !file.exists(),
+            "{shown} exists: name another file, or replace it with --overwrite"
+        );
         std::fs::write(&file, html).with_context(|| format!("cannot write {shown}"))?;
     }
     Ok(format!("{shown}\n"))
@@ -154,9 +162,10 @@ fn funnel(outcome: &Outcome) -> Html {
         ]);
     }
     let words = "s1 began with 59,029 questions. Its notebook (data/filter.ipynb, the released \
-                 code) and its paper differ by a few rows; where a column says –, nothing was \
-                 published. Of its 1,000, the first phase took 393 in the notebook and 384 in the \
-                 paper.";
+                 code) and its paper differ by a few rows, and its pool was not decontaminated \
+                 (questions held out here leave before these stages); where a column says –, \
+                 nothing was published. Of its 1,000, the first phase took 393 in the notebook \
+                 and 384 in the paper.";
     [bars.html(), table.html(), paragraph(words)].into()
 }
 
@@ -302,7 +311,7 @@ fn sample(reason: &str, row: &Lineage) -> Html {
     }
     let mut facts = vec![format!("row {}", count(row.row as usize)), row.source_type.clone()];
     facts.extend(row.domain.clone());
-    facts.extend(row.gemini_length.map(|tokens| format!("{} tokens", count(tokens as usize))));
+    facts.extend(row.gemini_length.map(|length| tokens(length as usize)));
     facts.extend(row.rank.map(|rank| format!("rank {} in its domain", count(rank as usize))));
     facts.extend(row.phase.as_ref().map(|phase| format!("picked: {phase}")));
     facts.extend(row.draw.map(|draw| format!("draw {}", count(draw as usize))));

@@ -15,9 +15,10 @@ use record::question::question_id;
 use record::row::{Features, Lineage, Outline};
 use record::table;
 
-use crate::config::{After, Config};
+use crate::collect::texts;
+use crate::config::{After, BenchmarkTable, Config};
 use crate::decontaminate::{Benchmark, HeldOut, Question};
-use crate::deduplicate::Seen;
+use crate::deduplicate::{Keep, Seen};
 use crate::difficulty::too_easy;
 use crate::funnel::{Reason, Stage};
 use crate::near_duplicates::Stricter;
@@ -44,13 +45,25 @@ pub struct Survey {
 /// Errors when a file cannot be read, or no row of the pool has some column that the stages up to
 /// `selection.after` need.
 pub fn survey(config: &Config, lineage: &Path) -> Result<Survey> {
+    let files = &config.pool.files;
+    for file in files {
+        ensure!(
+            file.exists(),
+            "{} does not exist: pool.files names it, relative to the current directory; `curate \
+             collect` makes a pool, `curate featurise` adds what it lacks (curate/README.md)",
+            file.display()
+        );
+    }
     let mut found = Survey::default();
     let benchmarks = read_benchmarks(config, &mut found)?;
     let rules = &config.decontaminate;
     let mut stages = Stages {
         config,
         rows: 0,
-        seen: Seen::default(),
+        seen: match config.pool.keep {
+            Keep::First => Seen::default(),
+            Keep::Fullest => Seen::fullest(outlines(files)?)?,
+        },
         held_out: HeldOut::index(&benchmarks, rules.ngram, rules.earlier_sources),
         stricter: rules.stricter.as_ref().map(|rules| Stricter::index(&benchmarks, rules)),
         features: read_features(&config.pool.features, &mut found.inputs)?,
@@ -58,14 +71,8 @@ pub fn survey(config: &Config, lineage: &Path) -> Result<Survey> {
         columns: Columns::default(),
     };
     let mut writer = table::create_lineage(lineage)?;
-    for file in &config.pool.files {
+    for file in files {
         let before = stages.rows;
-        ensure!(
-            file.exists(),
-            "{} does not exist: pool.files names it, relative to the current directory; \
-             curate/README.md says what a pool holds",
-            file.display()
-        );
         let bar = progress::bar(&file.display().to_string(), table::count_rows(file)?);
         let mut rows = table::stream_outlines(file)?;
         loop {
@@ -90,19 +97,28 @@ pub fn survey(config: &Config, lineage: &Path) -> Result<Survey> {
     Ok(found)
 }
 
+/// The rows of the whole pool.
+fn outlines(files: &[PathBuf]) -> Result<impl Iterator<Item = Result<Outline>>> {
+    let rows = files.iter().map(|file| table::stream_outlines(file)).collect::<Result<Vec<_>>>()?;
+    Ok(rows.into_iter().flatten())
+}
+
 fn read_benchmarks(config: &Config, found: &mut Survey) -> Result<Vec<Benchmark>> {
     let mut benchmarks = Vec::new();
-    for benchmark in &config.decontaminate.benchmarks {
-        let (name, file) = (&benchmark.name, &benchmark.file);
-        let questions = table::read_texts(file, &benchmark.column)
-            .with_context(|| format!("the benchmark \"{name}\""))?;
+    for BenchmarkTable { name, from, column } in &config.decontaminate.benchmarks {
+        let place = || format!("the benchmark \"{name}\" of decontaminate.benchmarks");
+        let mut questions = Vec::new();
+        for file in from.find().with_context(place)? {
+            let texts = texts(&file.path, column).with_context(place)?;
+            found.inputs.push(Input { rows: Some(texts.len() as u64), ..file.input });
+            questions.extend(texts);
+        }
         ensure!(
             !questions.is_empty(),
-            "the benchmark \"{name}\" has no questions in {}: name the right file in \
+            "the benchmark \"{name}\" has no questions in {}: name the right files in \
              decontaminate.benchmarks, or take the entry out",
-            file.display()
+            from.files.join(", ")
         );
-        found.inputs.push(input(file, Some(questions.len() as u64))?);
         progress::line(&format!("held out: {name} ({} questions)", questions.len()));
         benchmarks.push(Benchmark { name: name.clone(), questions });
     }
@@ -127,7 +143,8 @@ fn read_features(files: &[PathBuf], inputs: &mut Vec<Input>) -> Result<HashMap<u
     let (mut features, mut domains) = (HashMap::new(), HashMap::<String, Arc<str>>::new());
     for file in files {
         let mut rows = 0;
-        for row in table::stream_features(file).context("pool.features")? {
+        let context = "pool.features: `curate featurise` makes such a table";
+        for row in table::stream_features(file).context(context)? {
             let row: Features = row?;
             rows += 1;
             let hash = &row.question_hash;

@@ -56,6 +56,11 @@ pub fn count(count: usize) -> String {
     page::chart::number(count as f64)
 }
 
+/// `1 token`, `12,345 tokens`.
+pub fn tokens(length: usize) -> String {
+    format!("{} token{}", count(length), if length == 1 { "" } else { "s" })
+}
+
 /// `rows of all` in percent with one place, `0.0` of nothing.
 pub fn percent(rows: usize, all: usize) -> String {
     format!("{:.1}%", 100.0 * rows as f64 / all.max(1) as f64)

@@ -8,7 +8,7 @@ use record::row::Lineage;
 
 use crate::funnel::SELECTED;
 use crate::outcome::{self, Funnel, is_candidate};
-use crate::terminal::{block, columns, count, line};
+use crate::terminal::{block, columns, count, line, tokens};
 
 /// The arguments of `curate why`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -111,13 +111,11 @@ fn facts(row: &Lineage, pool: usize) -> String {
         None => "not graded",
     };
     let domain = row.domain.as_ref().map_or("unknown".to_owned(), |domain| line(domain, 70));
-    let tokens = row
-        .gemini_length
-        .map_or("no length".to_owned(), |tokens| format!("{} tokens", count(tokens as usize)));
+    let length = row.gemini_length.map_or("no length".to_owned(), |length| tokens(length as usize));
     let source = format!("{} ({})", line(&row.source_type, 60), line(&row.cot_type, 20));
     format!(
         "{}, row {} of {}\n  source       {source}\n  domain       {domain}\n  \
-         trace        {tokens}; the teacher's answer is {}\n  \
+         trace        {length}; the teacher's answer is {}\n  \
          difficulty   Qwen2.5-7B: {}, Qwen2.5-32B: {}\n\n",
         row.question_hash,
         count(row.row as usize),
@@ -174,10 +172,14 @@ fn rivals(row: &Lineage, args: &Args) -> Result<String> {
     let domain = row.domain.as_ref().map_or("no domain".to_owned(), |domain| line(domain, 70));
     let rank = row.rank.map_or("unknown".to_owned(), |rank| count(rank as usize));
     let mut text = format!(
-        "\n{domain}: {} candidates, {} selected; this one has rank {rank} (0 is the longest trace)\n",
+        "\n{domain}: {} candidates, {} selected; this one has rank {rank} (0 is the longest \
+         trace)\n",
         count(candidates),
         count(selected.len())
     );
+    if selected.is_empty() {
+        return Ok(text);
+    }
     let mut table = vec![["rank", "tokens", "pick", "phase", "hash", "question"].map(String::from)];
     let optional = |value: Option<i64>| value.map_or("–".to_owned(), |v| count(v as usize));
     for other in selected.iter().take(RIVALS) {

@@ -24,6 +24,23 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
+/// The first command of curate/README.md, as it stands there, into a folder of the test.
+#[test]
+fn the_readmes_first_command_runs() {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(crate_folder.join("README.md")).unwrap();
+    let block = readme.split("```").nth(1).unwrap().strip_prefix("sh\n").unwrap();
+    let command = block.replace("\\\n", " ");
+    let arguments = command.trim().strip_prefix("target/debug/curate ").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let output = format!("output={}", folder.path().join("out").display());
+    let mut curate = Command::new(env!("CARGO_BIN_EXE_curate"));
+    curate.args(arguments.split_whitespace()).args(["--set", &output]);
+    let out = curate.current_dir(crate_folder.join("..")).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(String::from_utf8_lossy(&out.stdout).contains("500"), "500 are selected");
+}
+
 #[test]
 fn the_bundled_data_is_what_the_generator_writes() {
     let target = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_path_buf();

@@ -124,7 +124,8 @@ fn why_tells_the_whole_way() {
         &easy,
         &[
             "row 3 of 6",
-            "deduplicate passed difficulty DROPPED: solved by 7B; solved by 32B diversity not reached",
+            "deduplicate passed difficulty DROPPED: solved by 7B; solved by 32B",
+            "solved by 32B diversity not reached",
             "997 tokens; the teacher's answer is wrong",
             "question an easy sum",
         ],
@@ -151,7 +152,19 @@ fn why_tells_the_whole_way() {
     check_why(&folder, "row:0", &["the first row is 1"]);
     check_why(&folder, "abc", &["no question's id: give 4 to 16"]);
     check_why(&folder, "xyzw", &["no question's id"]);
-    check_why(folder.parent().unwrap(), "row:1", &["cannot read", "funnel.json"]);
+    check_why(folder.parent().unwrap(), "row:1", &["cannot read", "funnel.json", "curate run"]);
+}
+
+#[test]
+fn one_token_and_no_picks_read_well() {
+    let mut rows = rows();
+    rows[2].gemini_length = Some(1);
+    rows[4].domain = Some("Optics".to_string());
+    let (_temp, folder) = published(&rows);
+    check_why(&folder, "row:3", &["trace 1 token;"]);
+    let alone = "Optics: 1 candidates, 0 selected; this one has rank 2 (0 is the longest trace) \
+                 question";
+    check_why(&folder, "row:5", &[alone]);
 }
 
 #[test]
@@ -199,6 +212,14 @@ fn diff_says_why_each_was_lost() {
         ],
     );
     check_diff(&a, &b.join("selected.parquet"), &["only in A: 2", "2 absent", "only in B: 1"]);
+
+    // A released table may withhold texts and give their hashes alone.
+    let withheld = serde_json::json!({
+        "question": null, "question_hash": question_hash("a falling stone"), "source_type": "lab"
+    });
+    let table = a.join("withheld.jsonl");
+    std::fs::write(&table, withheld.to_string()).unwrap();
+    check_diff(&a, &table, &["in both 1", "only in A: 1", "nothing is only in B"]);
 }
 
 #[track_caller]
@@ -268,7 +289,7 @@ fn samples_do_not_depend_on_the_order_of_rows() {
 #[test]
 fn the_report_shows_everything_and_runs_nothing() {
     let (_temp, folder) = published(&rows());
-    let args = report_page::Args { folder: folder.clone(), file: None };
+    let args = report_page::Args { folder: folder.clone(), ..report_page::Args::default() };
     let file = folder.join("report.html");
     assert_eq!(report_page::run(&args).unwrap(), format!("{}\n", file.display()));
     let html = std::fs::read_to_string(&file).unwrap();
@@ -285,6 +306,15 @@ fn the_report_shows_everything_and_runs_nothing() {
     std::fs::write(&file, "older").unwrap();
     let error = report_page::run(&args).unwrap_err().to_string();
     assert!(error.contains("name a file"), "{error}");
+
+    let note = folder.join("note.html");
+    std::fs::write(&note, "mine").unwrap();
+    let named = report_page::Args { file: Some(note.clone()), ..args };
+    let error = report_page::run(&named).unwrap_err().to_string();
+    assert!(error.contains("exists") && error.contains("--overwrite"), "{error}");
+    assert_eq!(std::fs::read_to_string(&note).unwrap(), "mine");
+    report_page::run(&report_page::Args { overwrite: true, ..named }).unwrap();
+    assert_eq!(std::fs::read_to_string(&note).unwrap(), html);
 }
 
 #[test]
@@ -297,6 +327,21 @@ fn an_empty_set_has_pages_too() {
         assert!(html.contains("0 of ") && !html.contains("NaN"));
         assert!(card::card(&outcome, &toml::Table::new()).unwrap().contains("# 0 questions"));
     }
+}
+
+#[track_caller]
+fn check_limits(grades: [Option<bool>; 2], expected: &str) {
+    let mut rows = rows();
+    (rows[0].isgeminicorrect, rows[5].isgeminicorrect) = (grades[0], grades[1]);
+    let (_temp, folder) = published(&rows);
+    let card = card::card(&Outcome::read(&folder).unwrap(), &toml::Table::new()).unwrap();
+    assert!(card.contains(expected), "{card}");
+}
+
+#[test]
+fn the_card_says_how_the_answers_were_graded() {
+    check_limits([Some(true); 2], "2 are graded right, 0 wrong, and 0 have no grade.\n");
+    check_limits([Some(false), None], "0 are graded right, 1 wrong, and 1 have no grade. A wrong");
 }
 
 #[test]

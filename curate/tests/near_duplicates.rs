@@ -95,7 +95,8 @@ fn names_the_pair_and_its_likeness() {
         &questions,
         &settings(0.5, true, true),
         &[&same, &seven, passage, &four, none, none, none, &again, &other],
-        "",
+        "2 questions leave as near-duplicates of another in the pool; different questions about \
+         one long passage count as such (decontaminate.stricter.within_pool).",
     );
     check(
         &questions,

@@ -1,4 +1,5 @@
-//! A thousand random pipelines: each closes, and judges every row as a plain statement of the rules.
+//! A thousand random pipelines: each closes, and judges every row as a plain statement of the
+//! rules.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -126,7 +127,8 @@ fn config(folder: &Path, plan: &Plan) -> String {
          quality = {{grades_required = {}, diagrams_allowed_from = ['AIME']}}\n\
          difficulty.too_easy_if = [{easy}]\n\
          [decontaminate]\nngram = 8\nearlier_sources = false\n\
-         benchmarks = [{{name = 'held out', file = '{folder}/held_out.jsonl', column = 'q'}}]\n\
+         [[decontaminate.benchmarks]]\nname = 'held out'\ncolumn = 'q'\n\
+         from.files = ['{folder}/held_out.jsonl']\n\
          [selection]\nalgorithm = '{algorithm}'\nafter = '{after}'\ntarget = {target}\n\
          allow_fewer = {allow_fewer}\nuniform_until = {uniform_until}\n\
          seeded = [{{source_type = 'Idavidrein/gpqa'}}, \
@@ -235,10 +237,17 @@ fn pipeline(rows: &[Choices], plan: &Plan) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 1000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn every_random_pipeline_closes(rows in prop::collection::vec(choices(), 0..50), plan in plan()) {
+    fn every_random_pipeline_closes(
+        rows in prop::collection::vec(choices(), 0..50),
+        plan in plan(),
+    ) {
         pipeline(&rows, &plan);
     }
 }

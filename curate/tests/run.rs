@@ -61,9 +61,11 @@ pub fn prepare(folder: &Path, pool: &[Row]) -> std::path::PathBuf {
     let mut config: toml::Table = recipe.unwrap().parse().unwrap();
     config["output"] = file("out").into();
     config["pool"]["files"] = vec![file("pool.jsonl")].into();
-    let benchmark = toml::toml! { name = "held out" file = "" column = "problem" };
+    config["pool"]["features"] = toml::Value::Array(Vec::new());
+    let benchmark = toml::toml! { name = "held out" from = { files = [] } column = "problem" };
     config["decontaminate"]["benchmarks"] = vec![toml::Value::Table(benchmark)].into();
-    config["decontaminate"]["benchmarks"][0]["file"] = file("benchmark.jsonl").into();
+    config["decontaminate"]["benchmarks"][0]["from"]["files"] =
+        vec![file("benchmark.jsonl")].into();
     config["selection"]["target"] = 30.into();
     config["selection"]["uniform_until"] = 20.into();
     fs::write(file("curate.toml"), config.to_string()).unwrap();
@@ -184,21 +186,34 @@ fn the_same_run_gives_the_same_bytes() {
 /// What is selected does not depend on the order of the pool, nor on its cut into files.
 #[test]
 fn the_order_of_the_pool_does_not_matter() {
+    check_order("first", |number, question| format!("{question} ({number})"));
+    // Of equal questions the fullest row stays, wherever it stands.
+    check_order("fullest", |number, question| {
+        question.replace(&number.to_string(), &(number % 60).to_string())
+    });
+}
+
+fn check_order(keep: &str, question: impl Fn(usize, &str) -> String) {
     let folder = TempDir::new().unwrap();
-    // Equal questions would have to be equal rows: which of them stays is a matter of order.
-    let number = |(number, row): (usize, Row)| Row {
-        question: format!("{} ({number})", row.question),
-        ..row
-    };
+    let number =
+        |(number, row): (usize, Row)| Row { question: question(number, &row.question), ..row };
     let mut rows: Vec<Row> =
         pool(300, &mut rng(2, &["pool"])).into_iter().enumerate().map(number).collect();
     let config = prepare(folder.path(), &rows);
     let file = |name: &str| folder.path().join(name);
-    let selected = |files: &str, algorithm: &str| -> BTreeSet<(String, Option<i64>)> {
-        let sets = [format!("pool.files={files}"), format!("selection.algorithm={algorithm}")];
+    let selected = |files: &str, algorithm: &str| -> BTreeSet<_> {
+        let sets = [
+            format!("pool.files={files}"),
+            format!("pool.keep={keep}"),
+            format!("selection.algorithm={algorithm}"),
+            "selection.allow_fewer=true".to_string(),
+        ];
         run(&config, &sets, true).unwrap();
         let lineage = lineage(&file("out")).into_iter();
-        lineage.filter(|row| row.draw.is_some()).map(|row| (row.question_hash, row.draw)).collect()
+        lineage
+            .filter(|row| row.draw.is_some())
+            .map(|row| (row.question_hash, row.draw, row.source_type))
+            .collect()
     };
     for (shuffle, algorithm) in
         ["released-code", "paper-text", "random", "diverse", "longest", "full"].iter().enumerate()
@@ -212,7 +227,7 @@ fn the_order_of_the_pool_does_not_matter() {
         table::write_rows(&file("right.jsonl"), right).unwrap();
         let [left, right] = ["left.parquet", "right.jsonl"].map(&file);
         let parts = format!("['{}', '{}']", left.display(), right.display());
-        assert!(selected(&parts, algorithm) == before, "{algorithm}");
+        assert!(selected(&parts, algorithm) == before, "{keep}, {algorithm}");
     }
 }
 

@@ -174,6 +174,8 @@ fn features_come_from_side_tables() {
         });
     }
     let questions = features.len();
+    let mut once = BTreeSet::new();
+    let pool_once: Vec<Row> = pool.iter().filter(|row| once.insert(row.hash())).cloned().collect();
     let stranger =
         Features { question_hash: "0123456789abcdef".to_string(), ..Features::default() };
     let rows: Vec<Features> = features.into_values().chain([stranger]).collect();
@@ -194,13 +196,24 @@ fn features_come_from_side_tables() {
     let sets =
         vec![set("pool.files", "bare.parquet"), set("pool.features", "features.parquet"), joined];
     let config = folder.join("curate.toml");
-    let summary = run::run(&run::Args { config, sets, ..run::Args::default() }).unwrap();
+    let summary =
+        run::run(&run::Args { config: config.clone(), sets, ..run::Args::default() }).unwrap();
     let note = format!("Of {questions} different questions of the pool 0 have no row in the side");
     assert!(summary.contains(&note) && summary.contains("1 rows there are about no"), "{summary}");
+
+    // A table with texts instead of hashes, as qfq/train_featurized is.
+    let set_again = |name: &str| {
+        let output = format!("output='{}'", folder.join(name).display());
+        vec![set("pool.files", "bare.parquet"), set("pool.features", "texts.parquet"), output]
+    };
+    table::write_rows(&folder.join("texts.parquet"), &pool_once).unwrap();
+    let again = run::Args { config, sets: set_again("texts"), ..run::Args::default() };
+    run::run(&again).unwrap();
 
     let verdicts = |folder: &Path| -> Vec<_> {
         let lineage = lineage(folder).into_iter();
         lineage.map(|row| (row.question_hash, row.stage, row.reason, row.draw)).collect()
     };
     assert_eq!(verdicts(&folder.join("joined")), verdicts(&folder.join("out")));
+    assert_eq!(verdicts(&folder.join("texts")), verdicts(&folder.join("out")));
 }

@@ -290,8 +290,10 @@ fn oracle(rows: &[Made], rules: &Selection, seeds: u64) -> Value {
     let rows: Vec<Value> = rows
         .iter()
         .map(|row| {
-            json!({"hash": format!("{:04}", row.id), "domain": row.domain, "source_type": row.source_type,
-                   "length": row.length, "correct": row.correct})
+            json!({
+                "hash": format!("{:04}", row.id), "domain": row.domain,
+                "source_type": row.source_type, "length": row.length, "correct": row.correct
+            })
         })
         .collect();
     let job = json!({"rows": rows, "seeds": seeds, "target": rules.target,

@@ -147,6 +147,31 @@ fn keeps_what_s1_selected() {
     assert_eq!((after.0, after.1), (before.1, before.1), "one copy of each stays");
 }
 
+/// What the benchmarks of configs/curate/s1k.toml would take from s1K, which was made without: its
+/// comment and curate/README.md say the number.
+#[test]
+fn benchmarks_reject_some_of_the_published_s1k() {
+    let Some(folder) = shared() else { return };
+    let published = lines(&folder.join("s1k/s1k_questions.jsonl"));
+    let published = published.iter().filter_map(|line| {
+        Some((line["question"].as_str()?, line["source_type"].as_str().unwrap_or_default()))
+    });
+    let questions = published.enumerate();
+    let questions: Vec<Question> =
+        questions.map(|(row, (text, source_type))| Question { row, text, source_type }).collect();
+    let benchmarks = [benchmark(&folder, "aimo_validation_aime"), benchmark(&folder, "math500")];
+    let verdicts = decontaminate(&questions, &benchmarks, 8, false);
+    let rejected = verdicts.iter().flatten().count();
+    eprintln!("{rejected} of {} questions of the published s1K are rejected", questions.len());
+    for file in ["curate/README.md", "configs/curate/s1k.toml"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let said = std::fs::read_to_string(root.join(file)).unwrap();
+        for number in [rejected, questions.len()] {
+            assert!(said.contains(&format!(" {number} ")), "{file} does not say {number}");
+        }
+    }
+}
+
 /// Features that the real pool lacks, made up from the question's hash: `one_in` of each kind.
 fn with_made_features(row: &Row, domains: &[String]) -> Row {
     let mut random = rng(0, &["features", &row.hash()]);
@@ -183,12 +208,13 @@ fn runs_s1s_recipe_on_the_real_questions() {
 
     let entry = |name: &str| {
         let file = folder.join("eval").join(name).with_extension("jsonl");
-        format!("{{name = '{name}', file = '{}', column = 'question'}}", file.display())
+        format!("{{name = '{name}', from.files = ['{}'], column = 'question'}}", file.display())
     };
     let benchmarks = [entry("aimo_validation_aime"), entry("math500")].join(", ");
     let sets = [
         format!("output='{}'", out.path().join("out").display()),
         format!("pool.files=['{}']", pool_file.display()),
+        "pool.features=[]".to_string(),
         format!("decontaminate.benchmarks=[{benchmarks}]"),
     ];
     let recipe = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/curate/s1k.toml"));
@@ -209,7 +235,7 @@ fn runs_s1s_recipe_on_the_real_questions() {
         }
     }
     assert_eq!(fate.get("quality: patterns"), None, "s1K passes s1's own rule");
-    eprintln!("questions of the published s1K that that are in this pool got to: {fate:?}");
+    eprintln!("questions of the published s1K that are in this pool got to: {fate:?}");
 }
 
 /// The stricter comparison on pairs that were labelled by another program, and on paraphrases.

@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release -p curate --example synthetic_pool -- FOLDER [ROWS [SEED]]`
 //!
-//! FOLDER gets `pool.parquet` (ROWS rows with traces and features, 59,029 unless said otherwise) and
-//! `held_out.jsonl`, the benchmark's questions. The same ROWS and SEED give the same bytes; memory
+//! FOLDER gets `pool.parquet` (ROWS rows with traces and features, 59,029 unless said otherwise)
+//! and `held_out.jsonl`, the benchmark's questions. The same ROWS and SEED give the same bytes; memory
 //! does not grow with ROWS. No text is anybody's: words are drawn one by one.
 
 mod rows;

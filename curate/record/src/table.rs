@@ -10,10 +10,11 @@ mod parquet_out;
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use crate::jsonl;
+use crate::question::question_hash;
 use crate::row::{Attempt, Features, Lineage, Outline, Row};
 
 /// All rows of the `.parquet` or `.jsonl` file at `path`.
@@ -61,9 +62,44 @@ pub fn write_attempts(path: &Path, attempts: &[Attempt]) -> Result<()> {
     write(path, columns::of_attempt(), attempts)
 }
 
-/// The rows of a side table of features, one at a time, as [`stream_rows`].
+/// The rows of a side table of features, one at a time, as [`stream_rows`]. Where a row has no
+/// `question_hash` it is that of its `question`; a row with neither is an error.
 pub fn stream_features(path: &Path) -> Result<impl Iterator<Item = Result<Features>> + use<>> {
-    stream(path, columns::of_side_table())
+    let rows = stream(path, columns::of_side_table_in())?;
+    Ok(hashed(path, rows, |row| !row.question_hash.is_empty()))
+}
+
+/// The questions of any table, of s1's or another's, one at a time, as [`stream_rows`]: of a
+/// lineage's columns those that say which question it is, and its features. A `question` says its
+/// own hash; a row without it, because its text is withheld, needs a `question_hash`.
+pub fn stream_questions(path: &Path) -> Result<impl Iterator<Item = Result<Lineage>> + use<>> {
+    let rows = stream(path, columns::of_questions())?.map(|row| {
+        let row = row?;
+        let is_withheld = row.question.is_empty();
+        let own = || question_hash(&row.question);
+        let question_hash = if is_withheld { row.question_hash.clone() } else { own() };
+        Ok(Lineage { question_hash, ..row })
+    });
+    Ok(hashed(path, rows, |row| !row.question_hash.is_empty()))
+}
+
+/// `rows`, with an error in the place of one that does not say which question it is about.
+fn hashed<R, I: Iterator<Item = Result<R>>>(
+    path: &Path,
+    rows: I,
+    has_hash: fn(&R) -> bool,
+) -> impl Iterator<Item = Result<R>> + use<R, I> {
+    let path = path.to_path_buf();
+    rows.enumerate().map(move |(row, of)| {
+        let of = of?;
+        let (path, row) = (path.display(), row + 1);
+        ensure!(
+            has_hash(&of),
+            "{path}: row {row} has neither `question` nor `question_hash`: one of them says which \
+             question it is about"
+        );
+        Ok(of)
+    })
 }
 
 /// Writes a side table of features, as [`write_rows`]; every column is always there.

@@ -1,7 +1,8 @@
 //! A first look at a text: which of its n-grams may be held out, and that none of the others is.
 //!
-//! It costs a few nanoseconds a word. Words are told apart by their length and last eight bytes, n-grams by a rolling hash over the words, held-out
-//! n-grams by four bits of a table. So a hit has to be looked up; a miss is certain.
+//! It costs a few nanoseconds a word. Words are told apart by their length and last eight bytes,
+//! n-grams by a rolling hash over the words, held-out n-grams by four bits of a table. So a hit has
+//! to be looked up; a miss is certain.
 
 use record::example::is_python_space;
 

@@ -230,10 +230,10 @@ class Bench:
 
     def run_funnel(self, pool, out):
         files = f"pool.files=['{pool / 'pool.parquet'}']"
-        held_out = f"{{name='held out', file='{pool / 'held_out.jsonl'}', column='question'}}"
+        held_out = f"{{name='held out', from.files=['{pool / 'held_out.jsonl'}'], column='question'}}"
         return self.run_curate(
             "run", "configs/curate/s1k.toml", "--overwrite",
-            "--set", f"output={out}", "--set", files,
+            "--set", f"output={out}", "--set", files, "--set", "pool.features=[]",
             "--set", f"decontaminate.benchmarks=[{held_out}]",
         )  # fmt: skip
 

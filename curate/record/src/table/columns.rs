@@ -3,6 +3,7 @@
 use super::Kind::{Bool, Int, Text, Texts};
 use super::Presence::{Optional, Required, Reserved, Written};
 use super::{Cell, Column, Kind, Presence};
+use crate::question::question_hash;
 use crate::row::{Attempt, Features, Lineage, Outline, Row};
 
 // Where the names differ between the authors' releases.
@@ -18,6 +19,52 @@ const ATTEMPT: &[&str] = &["deepseek_attempt", "gemini_attempt"];
 const GEMINI_CORRECT: &[&str] = &["isgenminicorrect", "deepseek_grade", "gemini_grade"];
 /// Older feature tables misspell it.
 const GEMINI_LENGTH: &[&str] = &["genmini_length"];
+
+/// The domain of any row that has one, as the column of a table; so below for the other features.
+macro_rules! domain {
+    ($presence:expr) => {
+        Column {
+            get: |row| Cell::opt_text(&row.domain),
+            set: |row, cell| row.domain = cell.into_opt_text(),
+            ..column("domain", Text, $presence)
+        }
+    };
+}
+
+/// Three columns, in s1's order.
+macro_rules! grades {
+    ($row:ty, $presence:expr) => {
+        [
+            Column {
+                aliases: GEMINI_CORRECT,
+                get: |row: &$row| Cell::opt_bool(row.isgeminicorrect),
+                set: |row: &mut $row, cell| row.isgeminicorrect = cell.into_opt_bool(),
+                ..column("isgeminicorrect", Bool, $presence)
+            },
+            Column {
+                get: |row: &$row| Cell::opt_bool(row.isqwen7bcorrect),
+                set: |row: &mut $row, cell| row.isqwen7bcorrect = cell.into_opt_bool(),
+                ..column("isqwen7bcorrect", Bool, $presence)
+            },
+            Column {
+                get: |row: &$row| Cell::opt_bool(row.isqwen32bcorrect),
+                set: |row: &mut $row, cell| row.isqwen32bcorrect = cell.into_opt_bool(),
+                ..column("isqwen32bcorrect", Bool, $presence)
+            },
+        ]
+    };
+}
+
+macro_rules! length {
+    ($presence:expr) => {
+        Column {
+            aliases: GEMINI_LENGTH,
+            get: |row| Cell::opt_int(row.gemini_length),
+            set: |row, cell| row.gemini_length = cell.into_opt_int(),
+            ..column("gemini_length", Int, $presence)
+        }
+    };
+}
 
 /// s1's columns, its features and its text.
 pub(super) fn of_row() -> Vec<Column<Row>> {
@@ -77,46 +124,21 @@ fn of_example() -> Vec<Column<Row>> {
 
 /// The columns of the feature table, and the text of s1K_tokenized.
 fn of_features() -> Vec<Column<Row>> {
-    vec![
-        Column {
-            get: |row| Cell::opt_text(&row.domain),
-            set: |row, cell| row.domain = cell.into_opt_text(),
-            ..column("domain", Text, Optional)
-        },
-        Column {
-            aliases: GEMINI_CORRECT,
-            get: |row| Cell::opt_bool(row.isgeminicorrect),
-            set: |row, cell| row.isgeminicorrect = cell.into_opt_bool(),
-            ..column("isgeminicorrect", Bool, Optional)
-        },
-        Column {
-            get: |row| Cell::opt_bool(row.isqwen7bcorrect),
-            set: |row, cell| row.isqwen7bcorrect = cell.into_opt_bool(),
-            ..column("isqwen7bcorrect", Bool, Optional)
-        },
-        Column {
-            get: |row| Cell::opt_bool(row.isqwen32bcorrect),
-            set: |row, cell| row.isqwen32bcorrect = cell.into_opt_bool(),
-            ..column("isqwen32bcorrect", Bool, Optional)
-        },
-        Column {
-            aliases: GEMINI_LENGTH,
-            get: |row| Cell::opt_int(row.gemini_length),
-            set: |row, cell| row.gemini_length = cell.into_opt_int(),
-            ..column("gemini_length", Int, Optional)
-        },
-        Column {
-            get: |row| Cell::opt_text(&row.text),
-            set: |row, cell| row.text = cell.into_opt_text(),
-            ..column("text", Text, Optional)
-        },
-    ]
+    let mut columns: Vec<Column<Row>> = vec![domain!(Optional)];
+    columns.extend(grades!(Row, Optional));
+    columns.push(length!(Optional));
+    columns.push(Column {
+        get: |row| Cell::opt_text(&row.text),
+        set: |row, cell| row.text = cell.into_opt_text(),
+        ..column("text", Text, Optional)
+    });
+    columns
 }
 
 /// The columns of [`of_row`] that decide; they are only read.
 pub(super) fn of_outline() -> Vec<Column<Outline>> {
     let text = |name, presence| column(name, Text, presence);
-    vec![
+    let mut columns: Vec<Column<Outline>> = vec![
         Column { set: |row, cell| row.question = cell.into_text(), ..text("question", Required) },
         Column { set: |row, cell| row.cot_type = cell.into_text(), ..text("cot_type", Written) },
         Column {
@@ -137,26 +159,11 @@ pub(super) fn of_outline() -> Vec<Column<Outline>> {
             set: |row, cell| row.has_attempt = cell != Cell::Null,
             ..text("attempt", Optional)
         },
-        Column { set: |row, cell| row.domain = cell.into_opt_text(), ..text("domain", Optional) },
-        Column {
-            aliases: GEMINI_CORRECT,
-            set: |row, cell| row.isgeminicorrect = cell.into_opt_bool(),
-            ..column("isgeminicorrect", Bool, Optional)
-        },
-        Column {
-            set: |row, cell| row.isqwen7bcorrect = cell.into_opt_bool(),
-            ..column("isqwen7bcorrect", Bool, Optional)
-        },
-        Column {
-            set: |row, cell| row.isqwen32bcorrect = cell.into_opt_bool(),
-            ..column("isqwen32bcorrect", Bool, Optional)
-        },
-        Column {
-            aliases: GEMINI_LENGTH,
-            set: |row, cell| row.gemini_length = cell.into_opt_int(),
-            ..column("gemini_length", Int, Optional)
-        },
-    ]
+    ];
+    columns.push(domain!(Optional));
+    columns.extend(grades!(Outline, Optional));
+    columns.push(length!(Optional));
+    columns
 }
 
 pub(super) fn of_attempt() -> Vec<Column<Attempt>> {
@@ -191,40 +198,44 @@ pub(super) fn of_attempt() -> Vec<Column<Attempt>> {
 
 /// A side table of features, in their older spellings too.
 pub(super) fn of_side_table() -> Vec<Column<Features>> {
-    vec![
+    let mut columns: Vec<Column<Features>> = vec![
         Column {
             get: |row| Cell::Text(&row.question_hash),
             set: |row, cell| row.question_hash = cell.into_text(),
-            ..column("question_hash", Text, Required)
+            ..column("question_hash", Text, Written)
         },
-        Column {
-            get: |row| Cell::opt_text(&row.domain),
-            set: |row, cell| row.domain = cell.into_opt_text(),
-            ..column("domain", Text, Written)
+        domain!(Written),
+    ];
+    columns.extend(grades!(Features, Written));
+    columns.push(length!(Written));
+    columns
+}
+
+/// As [`of_side_table`], to be read: a question's text stands for its hash where that is missing.
+pub(super) fn of_side_table_in() -> Vec<Column<Features>> {
+    let mut columns = of_side_table();
+    columns.push(Column {
+        set: |row, cell| {
+            if let (Cell::Text(question), true) = (cell, row.question_hash.is_empty()) {
+                row.question_hash = question_hash(question);
+            }
         },
-        Column {
-            aliases: GEMINI_CORRECT,
-            get: |row| Cell::opt_bool(row.isgeminicorrect),
-            set: |row, cell| row.isgeminicorrect = cell.into_opt_bool(),
-            ..column("isgeminicorrect", Bool, Written)
-        },
-        Column {
-            get: |row| Cell::opt_bool(row.isqwen7bcorrect),
-            set: |row, cell| row.isqwen7bcorrect = cell.into_opt_bool(),
-            ..column("isqwen7bcorrect", Bool, Written)
-        },
-        Column {
-            get: |row| Cell::opt_bool(row.isqwen32bcorrect),
-            set: |row, cell| row.isqwen32bcorrect = cell.into_opt_bool(),
-            ..column("isqwen32bcorrect", Bool, Written)
-        },
-        Column {
-            aliases: GEMINI_LENGTH,
-            get: |row| Cell::opt_int(row.gemini_length),
-            set: |row, cell| row.gemini_length = cell.into_opt_int(),
-            ..column("gemini_length", Int, Written)
-        },
-    ]
+        ..column("question", Text, Written)
+    });
+    columns
+}
+
+/// What tells questions of any table apart, as far as it has them: texts, or hashes alone where
+/// texts are withheld.
+pub(super) fn of_questions() -> Vec<Column<Lineage>> {
+    let columns = of_lineage_question().into_iter();
+    let columns = columns.filter(|column| column.name != "row");
+    columns
+        .map(|column| {
+            let aliases = if column.name == "source_type" { SOURCE } else { column.aliases };
+            Column { presence: Written, aliases, ..column }
+        })
+        .collect()
 }
 
 pub(super) fn of_lineage() -> Vec<Column<Lineage>> {
@@ -235,7 +246,7 @@ pub(super) fn of_lineage() -> Vec<Column<Lineage>> {
 
 /// Who the row is.
 fn of_lineage_question() -> Vec<Column<Lineage>> {
-    vec![
+    let mut columns: Vec<Column<Lineage>> = vec![
         Column {
             get: |row| Cell::Int(row.row),
             set: |row, cell| row.row = cell.into_int(),
@@ -261,32 +272,11 @@ fn of_lineage_question() -> Vec<Column<Lineage>> {
             set: |row, cell| row.question = cell.into_text(),
             ..column("question", Text, Required)
         },
-        Column {
-            get: |row| Cell::opt_text(&row.domain),
-            set: |row, cell| row.domain = cell.into_opt_text(),
-            ..column("domain", Text, Written)
-        },
-        Column {
-            get: |row| Cell::opt_int(row.gemini_length),
-            set: |row, cell| row.gemini_length = cell.into_opt_int(),
-            ..column("gemini_length", Int, Written)
-        },
-        Column {
-            get: |row| Cell::opt_bool(row.isgeminicorrect),
-            set: |row, cell| row.isgeminicorrect = cell.into_opt_bool(),
-            ..column("isgeminicorrect", Bool, Written)
-        },
-        Column {
-            get: |row| Cell::opt_bool(row.isqwen7bcorrect),
-            set: |row, cell| row.isqwen7bcorrect = cell.into_opt_bool(),
-            ..column("isqwen7bcorrect", Bool, Written)
-        },
-        Column {
-            get: |row| Cell::opt_bool(row.isqwen32bcorrect),
-            set: |row, cell| row.isqwen32bcorrect = cell.into_opt_bool(),
-            ..column("isqwen32bcorrect", Bool, Written)
-        },
-    ]
+        domain!(Written),
+        length!(Written),
+    ];
+    columns.extend(grades!(Lineage, Written));
+    columns
 }
 
 /// What became of it.

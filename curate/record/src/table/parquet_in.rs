@@ -103,7 +103,14 @@ impl<R: Default> Rows<R> {
             self.taken = 0;
             let path = self.path.display().to_string();
             let read = guard(|| self.next_batch());
-            match read.with_context(|| format!("{path}: cannot read behind row {}", self.row))? {
+            let place = || {
+                let row = self.row + 1;
+                format!(
+                    "{path}: cannot read row {row} and those behind it: the file is damaged or cut \
+                     off; copy, download or make it again"
+                )
+            };
+            match read.with_context(place)? {
                 Some(batch) => self.batch = batch,
                 None => return Ok(false),
             }

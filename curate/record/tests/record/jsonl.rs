@@ -6,7 +6,7 @@ use anyhow::Result;
 use record::row::{Attempt, Features, Lineage, Row};
 use record::table::{
     create_lineage, create_rows, read_attempts, read_rows, read_texts, stream_features,
-    stream_lineage, stream_rows, write_attempts, write_features, write_rows,
+    stream_lineage, stream_questions, stream_rows, write_attempts, write_features, write_rows,
 };
 
 use crate::{error_text, full_row, pool_row, shared};
@@ -274,4 +274,21 @@ fn real_pools() {
         assert!(rows.iter().all(|row| !row.source_type.is_empty() && !row.cot_type.is_empty()));
         assert_eq!(hashes, read_texts(&file, "question_hash").unwrap(), "{}", file.display());
     }
+}
+
+#[test]
+fn a_row_says_which_question_it_is_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("table.jsonl");
+    let rows = [r#"{"question": "q"}"#, r#"{"question_hash": "52cb6b5e4a038af1"}"#, "{}"];
+    fs::write(&file, rows.join("\n")).unwrap();
+    let hash = record::question::question_hash("q");
+    let expected = [hash.as_str(), "52cb6b5e4a038af1"];
+    let told = |rows: Vec<anyhow::Result<String>>| {
+        let error = rows[2].as_ref().unwrap_err().to_string();
+        assert!(error.contains("table.jsonl: row 3 has neither `question` nor"), "{error}");
+        assert!(rows[..2].iter().map(|row| row.as_ref().unwrap()).eq(expected));
+    };
+    told(stream_features(&file).unwrap().map(|row| Ok(row?.question_hash)).collect());
+    told(stream_questions(&file).unwrap().map(|row| Ok(row?.question_hash)).collect());
 }
