@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decontaminate::{Benchmark, HeldOut, Question};
 use crate::deduplicate::Seen;
+use crate::funnel::Reason;
 use crate::progress;
 pub use place::Place;
 pub(crate) use raw::texts;
@@ -112,11 +113,26 @@ struct Account {
     duplicates: usize,
     /// Rows in the pool.
     rows: usize,
+    /// Each of the rows `contaminated`, `not_taken` and `duplicates`.
+    #[serde(skip)]
+    gone: Vec<Gone>,
+}
+
+/// A row that met its source's conditions and is not in the pool: a line of `left_out.jsonl`.
+#[derive(Debug, Clone, Serialize)]
+struct Gone {
+    source: String,
+    question_hash: String,
+    /// `contaminated`, `not taken` or `duplicate`.
+    reason: &'static str,
+    /// What it shares with whom, or the row of the pool that it repeats.
+    evidence: String,
 }
 
 /// Collects and returns the summary.
 ///
-/// Publishes `output` with `pool.parquet`, `sources.json`, `summary.txt` and `manifest.json`,
+/// Publishes `output` with `pool.parquet`, `sources.json`, `left_out.jsonl`, `summary.txt` and
+/// `manifest.json`,
 /// which names every file that was read with its commit and SHA-256; or nothing at all.
 pub fn run(args: &Args) -> Result<String> {
     let (config, effective): (Config, toml::Table) =
@@ -150,6 +166,8 @@ pub fn run(args: &Args) -> Result<String> {
 
     let summary = summary(&accounts);
     folder.write("sources.json", &(serde_json::to_string_pretty(&accounts)? + "\n"))?;
+    let gone = accounts.iter().flat_map(|account| &account.gone);
+    record::jsonl::write(&folder.path().join("left_out.jsonl"), gone)?;
     folder.write("summary.txt", &summary)?;
     folder.finish(Manifest {
         tool: "curate".to_string(),
@@ -292,8 +310,10 @@ impl Pool {
         let mut choices = gathered.choices.into_iter();
         for mut row in gathered.rows {
             let choices = choices.next().flatten();
-            if self.seen.judge(question_id(&row.question), self.seen.len()).is_some() {
+            let verdict = self.seen.judge(question_id(&row.question), self.seen.len());
+            if let Some(Reason { detail, .. }) = verdict {
                 account.duplicates += 1;
+                account.leaves(&row, "duplicate", detail);
                 continue;
             }
             accepted.push((self.written.len(), row.question.clone()));
@@ -333,9 +353,10 @@ fn refine(
     let Gathered { mut rows, groups, mut choices, .. } = gathered;
     let mut stays = vec![true; rows.len()];
     if let Some(held_out) = held_out.filter(|_| source.decontaminate) {
-        for (stays, verdict) in stays.iter_mut().zip(held_out.judge_alone(&questions(&rows))) {
+        for (row, verdict) in held_out.judge_alone(&questions(&rows)).into_iter().enumerate() {
             if let Some(reason) = verdict {
-                *stays = false;
+                stays[row] = false;
+                account.leaves(&rows[row], "contaminated", reason.text());
                 *account.contaminated.entry(reason.cause).or_default() += 1;
             }
         }
@@ -345,6 +366,7 @@ fn refine(
         for row in beyond(take, &source.name, clean, &rows, &groups, pinned, config.seed) {
             stays[row] = false;
             account.not_taken += 1;
+            account.leaves(&rows[row], "not taken", format!("beyond the {} wanted", take.rows));
         }
     }
     let mut stay = stays.iter();
@@ -402,6 +424,11 @@ fn evenly(rows: Vec<usize>, groups: &[Vec<String>], depth: usize, columns: usize
 }
 
 impl Account {
+    fn leaves(&mut self, row: &Row, reason: &'static str, evidence: String) {
+        let (source, question_hash) = (self.name.clone(), row.hash());
+        self.gone.push(Gone { source, question_hash, reason, evidence });
+    }
+
     /// An error if the source gave nothing that its conditions let stay: they say something else
     /// than its tables.
     fn check(&self) -> Result<()> {

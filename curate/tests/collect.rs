@@ -411,6 +411,18 @@ fn decontaminates_when_asked_to() {
     assert_eq!(accounts[0]["contaminated"]["MATH500"], 1);
     assert_eq!(accounts[2]["read"], 2);
     assert_eq!(accounts[2]["duplicates"], 1);
+    // Each of them by name, with what shows it.
+    let gone = fs::read_to_string(folder.path().join("out/left_out.jsonl")).unwrap();
+    let gone: Vec<Value> = gone.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<[&str; 2]> = gone
+        .iter()
+        .map(|row| ["reason", "evidence"].map(|key| row[key].as_str().unwrap()))
+        .collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[0][0], "contaminated");
+    assert!(told[0][1].starts_with("MATH500: shares \""), "{told:?}");
+    assert_eq!(told[1], ["duplicate", "as pool row 5"]);
+    assert_eq!(gone[1]["question_hash"], record::question::question_hash("Which?"));
 }
 
 /// Every released set has a source file, and all of them name a place.
