@@ -20,12 +20,12 @@ use record::row::Row;
 use record::{seed, table};
 use serde::{Deserialize, Serialize};
 
+use crate::config::BenchmarkTable;
 use crate::decontaminate::{Benchmark, HeldOut, Question};
 use crate::deduplicate::Seen;
 use crate::funnel::Reason;
 use crate::progress;
 pub use place::Place;
-pub(crate) use raw::texts;
 use source::{Gathered, Source, Take};
 
 /// Rows of a source that comes as it is that are held at a time; with s1's metadata of coding
@@ -78,21 +78,13 @@ struct Config {
     decontaminate: Option<Decontaminate>,
 }
 
-/// As in a run's config, but the benchmarks may be on the hub.
+/// As in a run's config, without its stricter mode.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Decontaminate {
     ngram: usize,
     earlier_sources: bool,
-    benchmarks: Vec<BenchmarkPlace>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BenchmarkPlace {
-    name: String,
-    from: Place,
-    column: String,
+    benchmarks: Vec<BenchmarkTable>,
 }
 
 /// What became of one source: an entry of `sources.json`.
@@ -191,18 +183,35 @@ fn read_pinned(config: &Config, inputs: &mut Vec<Input>) -> Result<BTreeSet<Stri
 
 fn hold_out_benchmarks(config: &Config, inputs: &mut Vec<Input>) -> Result<Option<HeldOut>> {
     let Some(rules) = &config.decontaminate else { return Ok(None) };
+    let benchmarks = read_benchmarks(&rules.benchmarks, inputs)?;
+    Ok(Some(HeldOut::index(&benchmarks, rules.ngram, false)))
+}
+
+/// The held-out sets of a config, each of them with at least one question; their files are added to
+/// `inputs`.
+pub(crate) fn read_benchmarks(
+    tables: &[BenchmarkTable],
+    inputs: &mut Vec<Input>,
+) -> Result<Vec<Benchmark>> {
     let mut benchmarks = Vec::new();
-    for BenchmarkPlace { name, from, column } in &rules.benchmarks {
+    for BenchmarkTable { name, from, column } in tables {
+        let place = || format!("the benchmark \"{name}\" of decontaminate.benchmarks");
         let mut questions = Vec::new();
-        for file in from.find().with_context(|| format!("the benchmark \"{name}\""))? {
-            let texts = raw::texts(&file.path, column)?;
+        for file in from.find().with_context(place)? {
+            let texts = raw::texts(&file.path, column).with_context(place)?;
             inputs.push(Input { rows: Some(texts.len() as u64), ..file.input });
             questions.extend(texts);
         }
+        ensure!(
+            !questions.is_empty(),
+            "the benchmark \"{name}\" has no questions in {}: name the right files in \
+             decontaminate.benchmarks, or take the entry out",
+            from.files.join(", ")
+        );
         progress::line(&format!("held out: {name} ({} questions)", questions.len()));
         benchmarks.push(Benchmark { name: name.clone(), questions });
     }
-    Ok(Some(HeldOut::index(&benchmarks, rules.ngram, false)))
+    Ok(benchmarks)
 }
 
 /// The files that would be read, one a line behind the name of what they are read for.

@@ -15,8 +15,8 @@ use record::question::question_id;
 use record::row::{Features, Lineage, Outline};
 use record::table;
 
-use crate::collect::texts;
-use crate::config::{After, BenchmarkTable, Config};
+use crate::collect;
+use crate::config::{After, Config};
 use crate::decontaminate::{Benchmark, HeldOut, Question};
 use crate::deduplicate::{Keep, Seen};
 use crate::difficulty::too_easy;
@@ -104,24 +104,8 @@ fn outlines(files: &[PathBuf]) -> Result<impl Iterator<Item = Result<Outline>>> 
 }
 
 fn read_benchmarks(config: &Config, found: &mut Survey) -> Result<Vec<Benchmark>> {
-    let mut benchmarks = Vec::new();
-    for BenchmarkTable { name, from, column } in &config.decontaminate.benchmarks {
-        let place = || format!("the benchmark \"{name}\" of decontaminate.benchmarks");
-        let mut questions = Vec::new();
-        for file in from.find().with_context(place)? {
-            let texts = texts(&file.path, column).with_context(place)?;
-            found.inputs.push(Input { rows: Some(texts.len() as u64), ..file.input });
-            questions.extend(texts);
-        }
-        ensure!(
-            !questions.is_empty(),
-            "the benchmark \"{name}\" has no questions in {}: name the right files in \
-             decontaminate.benchmarks, or take the entry out",
-            from.files.join(", ")
-        );
-        progress::line(&format!("held out: {name} ({} questions)", questions.len()));
-        benchmarks.push(Benchmark { name: name.clone(), questions });
-    }
+    let tables = &config.decontaminate.benchmarks;
+    let benchmarks = collect::read_benchmarks(tables, &mut found.inputs)?;
     if benchmarks.is_empty() {
         let note = "No benchmark is named, so nothing was held out from the pool.";
         found.notes.push(note.to_string());
