@@ -30,35 +30,48 @@ impl AdamW {
         Self { settings: settings.clone(), steps: 0, moments }
     }
 
-    /// Updates the master weights by their gradients, and clears these.
-    pub fn step(&mut self, shards: &Shards, learning_rate: f64) -> Result<()> {
+    /// Updates the master weights by their gradients times `scale`.
+    pub fn step(
+        &mut self,
+        shards: &Shards,
+        grads: &[Option<Tensor>],
+        scale: f64,
+        learning_rate: f64,
+    ) -> Result<()> {
         self.steps += 1;
-        let (mut vectors, mut matrices) = (Vec::new(), Vec::new());
-        for (shard, moments) in shards.shards.iter().zip(&self.moments) {
-            let part = shard.master.numel() as i64;
-            let start = part * shards.group.rank() as i64;
-            let boundary = (shard.unit.decayed().start - start).clamp(0, part);
-            vectors.extend(slot(shard, moments, 0..boundary));
-            matrices.extend(slot(shard, moments, boundary..part));
-        }
         let Optimizer { beta1, beta2, eps, weight_decay, .. } = self.settings;
         let step = self.steps;
         let numbers = AdamWStep { step, learning_rate, beta1, beta2, weight_decay, eps };
-        fused_adamw(&vectors, AdamWStep { weight_decay: 0.0, ..numbers })?;
-        fused_adamw(&matrices, numbers)?;
-        for shard in &shards.shards {
-            let _ = shard.grad.shallow_clone().zero_();
+        for ((shard, moments), grad) in shards.shards.iter().zip(&self.moments).zip(grads) {
+            let mut grad = grad.as_ref().expect("every unit has a gradient").shallow_clone();
+            if scale < 1.0 {
+                let _ = grad.g_mul_scalar_(scale);
+            }
+            let grad = grad.to_device(shard.master.device());
+            let part = shard.master.numel() as i64;
+            let start = part * shards.mesh.shard.rank() as i64;
+            let boundary = (shard.unit.decayed().start - start).clamp(0, part);
+            let vectors = slot(shard, &grad, moments, 0..boundary);
+            let matrices = slot(shard, &grad, moments, boundary..part);
+            fused_adamw(&vectors, AdamWStep { weight_decay: 0.0, ..numbers })?;
+            fused_adamw(&matrices, numbers)?;
         }
         Ok(())
     }
 }
 
 /// Views of `range` of a slice, if there is anything in it.
-fn slot(shard: &Shard, (m, v): &(Tensor, Tensor), range: Range<i64>) -> Option<AdamWSlot> {
+fn slot(
+    shard: &Shard,
+    grad: &Tensor,
+    (m, v): &(Tensor, Tensor),
+    range: Range<i64>,
+) -> Vec<AdamWSlot> {
     let length = range.end - range.start;
     let cut = |t: &Tensor| t.narrow(0, range.start, length);
-    let views = || (cut(&shard.master), cut(&shard.grad), cut(m), cut(v));
-    (length > 0).then(views).map(|(param, grad, m, v)| AdamWSlot { param, grad, m, v })
+    let views = || (cut(&shard.master), cut(grad), cut(m), cut(v));
+    let slot = (length > 0).then(views);
+    slot.map(|(param, grad, m, v)| AdamWSlot { param, grad, m, v }).into_iter().collect()
 }
 
 /// The rate of step `step` (from 0) of `steps`: linear from 0 over the warm-up, then cosine to 0,

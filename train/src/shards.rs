@@ -1,21 +1,59 @@
-//! Who holds which part of the parameters: every rank an equal slice of every unit's flat buffer.
+//! Who holds which part of the parameters: every rank of a shard group an equal slice of every
+//! unit's flat buffer.
 
 use anyhow::{Result, ensure};
-use c10d::{Group, Work};
+use c10d::aten::{refill, release_storage, restore_storage};
+use c10d::{Reduce, Work};
 use model::{Config, Layout, Unit};
 use tch::{Device, Kind, Tensor};
 
-/// A unit's slice on this rank: fp32 master weights and the gradient collected so far.
+use crate::config::{Offload, ReduceDtype};
+use crate::mesh::Mesh;
+
+/// Slices are a multiple of so many elements: aligned for every kernel and collective.
+const ALIGNMENT: i64 = 8;
+
+/// A unit's slice on this rank.
 #[derive(Debug)]
 pub struct Shard {
     /// Which tensors, and where they lie.
     pub unit: Unit,
-    /// Elements of the whole flat buffer, a multiple of the world size.
+    /// Elements of the whole flat buffer, padding included.
     padded: i64,
-    /// `[padded / world_size]` fp32.
+    /// `[padded / ranks]` fp32: the weights that the optimizer updates.
     pub master: Tensor,
-    /// `[padded / world_size]` fp32.
-    pub grad: Tensor,
+    /// The same on the device in the compute kind, when the master lives in the host's memory.
+    resident: Option<Tensor>,
+}
+
+/// Where parameters live and how they travel.
+#[derive(Debug, Clone, Copy)]
+pub struct Placement {
+    /// Where layers compute.
+    pub device: Device,
+    /// The kind that layers compute in and weights are gathered in.
+    pub compute: Kind,
+    /// The kind that gradients are summed over ranks in.
+    pub reduce: Kind,
+    /// Whether master weights and moments stay on the host.
+    pub offload: bool,
+}
+
+impl Placement {
+    /// What a run uses on `device`: bf16 on GPUs, fp32 on CPUs.
+    pub fn new(device: Device, reduce: ReduceDtype, offload: Offload) -> Self {
+        let compute = if device.is_cuda() { Kind::BFloat16 } else { Kind::Float };
+        let reduce = match reduce {
+            ReduceDtype::Float32 => Kind::Float,
+            ReduceDtype::Bfloat16 => Kind::BFloat16,
+        };
+        Self { device, compute, reduce, offload: offload == Offload::Optimizer }
+    }
+
+    /// Where master weights and moments live.
+    pub fn home(&self) -> Device {
+        if self.offload { Device::Cpu } else { self.device }
+    }
 }
 
 /// The sharded parameters of a model.
@@ -23,11 +61,9 @@ pub struct Shards {
     /// The model's shape.
     pub config: Config,
     /// The ranks that hold the other slices.
-    pub group: Group,
-    /// Where this rank's slices are and its layers compute.
-    pub device: Device,
-    /// The kind that layers compute in, and that gathers and reductions travel in.
-    pub compute: Kind,
+    pub mesh: Mesh,
+    /// Where and in which kinds.
+    pub placement: Placement,
     /// In the order of [`Layout`]'s units.
     pub shards: Vec<Shard>,
 }
@@ -50,28 +86,34 @@ impl Shards {
     /// unit is in memory at a time.
     pub fn new(
         config: Config,
-        group: Group,
-        device: Device,
+        mesh: Mesh,
+        placement: Placement,
         mut flat: impl FnMut(&Unit) -> Result<Tensor>,
     ) -> Result<Self> {
-        let compute = if device.is_cuda() { Kind::BFloat16 } else { Kind::Float };
-        let world = group.world_size() as i64;
+        let ranks = mesh.shard.world_size() as i64;
         let mut shards = Vec::new();
         for unit in Layout::new(&config).units {
-            let padded = (unit.numel() + world - 1) / world * world;
             let whole = flat(&unit)?;
             ensure!(whole.numel() as i64 == unit.numel(), "unit {} has another size", unit.name);
-            let part = padded / world;
+            let aligned = ranks * ALIGNMENT;
+            let padded = (unit.numel() + aligned - 1) / aligned * aligned;
+            let part = padded / ranks;
             // The last ranks' slices may reach into the padding, or lie in it.
-            let start = (part * group.rank() as i64).min(unit.numel());
+            let start = (part * mesh.shard.rank() as i64).min(unit.numel());
             let filled = part.min(unit.numel() - start);
             let mine = Tensor::zeros([part], (Kind::Float, Device::Cpu));
             mine.narrow(0, 0, filled).copy_(&whole.narrow(0, start, filled));
-            let master = mine.to_device(device);
-            let grad = master.zeros_like();
-            shards.push(Shard { unit, padded, master, grad });
+            let master = mine.to_device(placement.home());
+            let mut shard = Shard { unit, padded, master, resident: None };
+            if placement.offload {
+                let empty = Tensor::empty([part], (placement.compute, placement.device));
+                shard.resident = Some(empty);
+            }
+            shards.push(shard);
         }
-        Ok(Self { config, group, device, compute, shards })
+        let found = Self { config, mesh, placement, shards };
+        found.publish_masters();
+        Ok(found)
     }
 
     /// The index of the final unit; the layers stand between the embedding (0) and it.
@@ -79,39 +121,87 @@ impl Shards {
         self.shards.len() - 1
     }
 
+    /// After an update: copies offloaded master weights to the device.
+    pub fn publish_masters(&self) {
+        for shard in &self.shards {
+            if let Some(resident) = &shard.resident {
+                resident.shallow_clone().copy_(&shard.master);
+            }
+        }
+    }
+
     /// Begins to collect unit `unit` in the compute kind.
     pub fn gather(&self, unit: usize) -> Result<Gathering> {
-        self.gather_as(unit, self.compute)
+        self.gather_as(unit, self.placement.compute)
     }
 
     /// Begins to collect unit `unit` as `kind`.
     pub fn gather_as(&self, unit: usize, kind: Kind) -> Result<Gathering> {
-        let shard = &self.shards[unit];
-        let mine = shard.master.to_kind(kind);
-        if self.group.world_size() == 1 {
+        let (shard, device) = (&self.shards[unit], self.placement.device);
+        let mine = match &shard.resident {
+            Some(resident) if resident.kind() == kind => resident.shallow_clone(),
+            _ => shard.master.to_device(device).to_kind(kind),
+        };
+        if self.mesh.shard.world_size() == 1 {
             return Ok(Gathering { flat: mine, work: None });
         }
-        let flat = Tensor::empty([shard.padded], (kind, self.device));
-        let work = self.group.all_gather_into(&flat, &mine)?;
+        let flat = Tensor::empty([shard.padded], (kind, device));
+        let work = self.mesh.shard.all_gather_into(&flat, &mine)?;
         Ok(Gathering { flat, work: Some(work) })
     }
 
-    /// Begins to sum a unit's whole gradient over the ranks and to hand each rank its slice.
+    /// Whether a gathered buffer is the slice itself: one rank that computes in fp32.
+    fn gathers_in_place(&self) -> bool {
+        self.mesh.shard.world_size() == 1
+            && (self.placement.offload || self.placement.compute == Kind::Float)
+    }
+
+    /// Frees a gathered buffer's memory while graphs that saved views of it stay.
+    pub fn release(&self, flat: &Tensor) {
+        if !self.gathers_in_place() {
+            release_storage(flat);
+        }
+    }
+
+    /// Begins to collect unit `unit` again, into the buffer of `flat` that was released.
+    pub fn regather(&self, unit: usize, flat: &Tensor) -> Result<Gathering> {
+        let flat = flat.shallow_clone();
+        if self.gathers_in_place() {
+            return Ok(Gathering { flat, work: None });
+        }
+        let shard = &self.shards[unit];
+        restore_storage(&flat);
+        let mine = match &shard.resident {
+            Some(resident) => resident.shallow_clone(),
+            None => shard.master.to_kind(self.placement.compute),
+        };
+        if self.mesh.shard.world_size() == 1 {
+            refill(&flat, &mine);
+            return Ok(Gathering { flat, work: None });
+        }
+        let work = self.mesh.shard.all_gather_into(&flat, &mine)?;
+        Ok(Gathering { flat, work: Some(work) })
+    }
+
+    /// Begins to sum a unit's whole gradient over the shard group and to hand each rank its slice.
     pub fn reduce(&self, unit: usize, gradient: Tensor) -> Result<Reducing> {
-        if self.group.world_size() == 1 {
+        if self.mesh.shard.world_size() == 1 {
             return Ok(Reducing { unit, part: gradient, work: None });
         }
-        let part = Tensor::empty(self.shards[unit].grad.size(), (gradient.kind(), self.device));
-        let work = self.group.reduce_scatter(&part, &gradient)?;
+        let gradient = gradient.to_kind(self.placement.reduce);
+        let size = self.shards[unit].master.size();
+        let part = Tensor::empty(size, (gradient.kind(), self.placement.device));
+        let work = self.mesh.shard.reduce_scatter(&part, &gradient)?;
         Ok(Reducing { unit, part, work: Some(work) })
     }
 
-    /// Waits for a reduction and adds this rank's slice to its gradient.
-    pub fn collect(&self, reducing: Reducing) -> Result<()> {
-        let Reducing { unit, part, work } = reducing;
-        work.map_or(Ok(()), Work::wait)?;
-        let _ = self.shards[unit].grad.shallow_clone().g_add_(&part);
-        Ok(())
+    /// Begins to sum a finished slice of a gradient over the copies of the model.
+    pub fn mirror(&self, gradient: &Tensor) -> Result<Option<Work>> {
+        let replicas = &self.mesh.replicas;
+        match replicas.world_size() {
+            1 => Ok(None),
+            _ => replicas.all_reduce(gradient, Reduce::Sum).map(Some),
+        }
     }
 
     /// Lays gradients of a unit's leading tensors behind one another, padded to the flat buffer.
@@ -120,7 +210,7 @@ impl Shards {
             gradients.iter().map(|gradient| gradient.reshape([-1])).collect();
         let padding = self.shards[unit].padded - self.shards[unit].unit.numel();
         if padding > 0 {
-            rows.push(Tensor::zeros([padding], (rows[0].kind(), self.device)));
+            rows.push(Tensor::zeros([padding], (rows[0].kind(), self.placement.device)));
         }
         match &rows[..] {
             [one] => one.shallow_clone(),
@@ -134,5 +224,13 @@ impl Gathering {
     pub fn wait(self) -> Result<Tensor> {
         self.work.map_or(Ok(()), Work::wait)?;
         Ok(self.flat)
+    }
+}
+
+impl Reducing {
+    /// The unit, and this rank's slice of its gradient in fp32.
+    pub fn wait(self) -> Result<(usize, Tensor)> {
+        self.work.map_or(Ok(()), Work::wait)?;
+        Ok((self.unit, self.part.to_kind(Kind::Float)))
     }
 }

@@ -1,22 +1,27 @@
-//! The training step: FSDP with activation recomputation as one visible loop, no hooks.
+//! The training step: FSDP with selective recomputation as one visible loop, no hooks.
 //!
-//! Forward, layer by layer: collect the layer's weights, run it without a graph, keep its input.
-//! Then in reverse: collect again, run again with a graph, take the vector-Jacobian product, hand
-//! the gradient to its owners. The next layer's weights are always in flight during this layer's
-//! work, and so is the previous layer's gradient.
+//! Forward, layer by layer: collect the layer's weights, run it, free them. Most layers keep only
+//! their input; as many of the last ones as memory allows keep their graph. Then in reverse:
+//! collect again, run again with a graph unless it was kept, take the vector-Jacobian product,
+//! hand the gradient to its owners. The next layer's weights are always in flight during this
+//! layer's work, and so is the previous layer's gradient.
 
-use anyhow::Result;
-use c10d::Reduce;
+use anyhow::{Result, bail};
 use c10d::aten::vjp;
+use c10d::{Reduce, Work};
 use model::Rope;
-use model::qwen2::{self, DecoderLayer, attend_segments};
+use model::qwen2::{self, DecoderLayer};
 use tch::{Kind, Tensor};
 
-use crate::config::Optimizer;
+use crate::blame::{self, Inspection};
+use crate::config::{Config, Recompute};
 use crate::data::MicroBatch;
+use crate::guard::SpikeGuard;
 use crate::loss::{self, Gradients};
 use crate::optimizer::AdamW;
+use crate::recompute;
 use crate::shards::{Gathering, Reducing, Shards};
+use crate::ulysses;
 
 /// Everything a training step reads and writes.
 pub struct Trainer {
@@ -24,65 +29,150 @@ pub struct Trainer {
     pub shards: Shards,
     /// The optimizer and its moments.
     pub adamw: AdamW,
+    /// What the loss-spike guard remembers.
+    pub guard: SpikeGuard,
+    /// Per unit this rank's slice of the gradient, fp32, once there is one.
+    pub grads: Vec<Option<Tensor>>,
     rope: Rope,
     max_grad_norm: f64,
+    recompute: Recompute,
+    limit: Option<usize>,
 }
 
-/// What a step measured, still on the device: read it when the next step is under way.
-#[derive(Debug)]
+/// What a step measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
-    /// Mean loss of the global batch's examples, scalar.
-    pub loss: Tensor,
-    /// Norm of the whole gradient before clipping, scalar.
-    pub grad_norm: Tensor,
+    /// Mean loss of the global batch.
+    pub loss: f64,
+    /// Norm of the whole gradient before clipping.
+    pub grad_norm: f64,
+    /// Whether a first try was not finite and this is the second.
+    pub recomputed: bool,
+    /// Whether the update was left out as a spike.
+    pub skipped: bool,
+}
+
+/// What a layer leaves for its backward.
+enum Saved {
+    /// Its input, to run it again.
+    Input(Tensor),
+    /// Its graph, whose weights' memory is free until they are collected again.
+    Graph { flat: Tensor, x: Tensor, y: Tensor },
 }
 
 impl Trainer {
-    /// `positions` is the longest segment that will be seen.
-    pub fn new(shards: Shards, optimizer: &Optimizer, positions: i64) -> Self {
-        let rope = Rope::new(&shards.config, positions, shards.device);
-        let adamw = AdamW::new(&shards, optimizer);
-        Self { shards, adamw, rope, max_grad_norm: optimizer.max_grad_norm }
+    /// Before the first step, with the config's numbers.
+    pub fn new(shards: Shards, config: &Config) -> Self {
+        let rope = Rope::new(&shards.config, config.data.block_size as i64, shards.placement.device);
+        Self {
+            adamw: AdamW::new(&shards, &config.optimizer),
+            guard: SpikeGuard::new(config.guard.loss_spike),
+            grads: shards.shards.iter().map(|_| None).collect(),
+            rope,
+            max_grad_norm: config.optimizer.max_grad_norm,
+            recompute: config.memory.recompute,
+            limit: config.memory.limit_gib.map(|gib| (gib * 1024f64.powi(3)) as usize),
+            shards,
+        }
     }
 
     /// One optimizer step over this rank's micro-batches (as many on every rank).
+    ///
+    /// Loss and norm are read before the update: it costs one short wait for the device, and
+    /// nothing that is not finite ever reaches the weights.
+    ///
+    /// # Errors
+    /// Loss or gradient that are not finite twice: the text names rank and tensor, and the
+    /// update was not made.
     pub fn step(&mut self, batches: &[MicroBatch], learning_rate: f64) -> Result<Measured> {
-        let _guard = tch::no_grad_guard();
-        let mut loss = Tensor::zeros([], (Kind::Float, self.shards.device));
-        for batch in batches {
-            loss += self.accumulate(batch)?;
+        let (mut loss, mut grad_norm) = self.gradients(batches, &mut Inspection::off())?;
+        let recomputed = !(loss.is_finite() && grad_norm.is_finite());
+        if recomputed {
+            let mut inspection = Inspection::on();
+            (loss, grad_norm) = self.gradients(batches, &mut inspection)?;
+            if !(loss.is_finite() && grad_norm.is_finite()) {
+                let culprits = blame::find(&self.shards, &self.adamw, &inspection)?;
+                bail!(
+                    "loss {loss} and gradient norm {grad_norm} are not finite, twice; the update \
+                     was not made\n{culprits}"
+                );
+            }
         }
-        let (loss, grad_norm) = self.clip(loss)?;
-        self.adamw.step(&self.shards, learning_rate)?;
-        Ok(Measured { loss, grad_norm })
+        let skipped = self.guard.is_spike(loss, grad_norm);
+        if !skipped {
+            let scale = self.max_grad_norm / (grad_norm + 1e-6); // as clip_grad_norm_
+            self.adamw.step(&self.shards, &self.grads, scale.min(1.0), learning_rate)?;
+            self.shards.publish_masters();
+        }
+        self.grads.fill_with(|| None);
+        Ok(Measured { loss, grad_norm, recomputed, skipped })
     }
 
-    /// Forward and backward of one micro-batch: adds its gradients to the shards and returns its
-    /// part of the loss on this rank.
-    pub fn accumulate(&self, batch: &MicroBatch) -> Result<Tensor> {
+    /// Collects the gradients of all micro-batches; the global batch's loss and gradient norm.
+    pub fn gradients(
+        &mut self,
+        batches: &[MicroBatch],
+        inspection: &mut Inspection,
+    ) -> Result<(f64, f64)> {
         let _guard = tch::no_grad_guard();
+        self.grads.fill_with(|| None);
+        let mut loss = Tensor::zeros([], (Kind::Float, self.shards.placement.device));
+        for (number, batch) in batches.iter().enumerate() {
+            loss += self.accumulate(batch, number + 1 == batches.len(), inspection)?;
+        }
+        inspection.note_loss(&loss);
+        self.shards.mesh.world.all_reduce(&loss, Reduce::Sum)?.wait()?;
+        let square = |grad: &Option<Tensor>| grad.as_ref().map(|g| g.square().sum(Kind::Float));
+        let square = self.grads.iter().filter_map(square).reduce(|a, b| a + b);
+        let square = square.expect("every unit has a gradient");
+        self.shards.mesh.shard.all_reduce(&square, Reduce::Sum)?.wait()?;
+        let both = Vec::<f64>::try_from(&Tensor::stack(&[loss, square.sqrt()], 0).to_kind(Kind::Double))?;
+        Ok((both[0], both[1]))
+    }
+
+    /// Forward and backward of one micro-batch: adds its gradients to this rank's slices and
+    /// returns its part of the loss. `ends` says that no other follows in this step.
+    pub fn accumulate(
+        &mut self,
+        batch: &MicroBatch,
+        ends: bool,
+        inspection: &mut Inspection,
+    ) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let kept = self.kept_layers(batch);
         let (shards, config) = (&self.shards, &self.shards.config);
         let last = shards.last();
-        let rotation = self.rope.at(&batch.positions, shards.compute);
-        let attend = attend_segments(&batch.cu_seqlens);
+        let rotation = self.rope.at(&batch.positions, shards.placement.compute);
+        let attend = ulysses::attend(&shards.mesh.sequence, &batch.cu_seqlens);
         let layer = |flat: &Tensor, x: &Tensor| {
             DecoderLayer::from_flat(config, flat).forward(config, x, &rotation, &attend)
         };
-        let mut gathered = Stream::new(shards, (0..=last).chain((1..last).rev()))?;
-        let mut reduced = Backlog { shards, in_flight: None };
+        let mut gathered = Stream::new(shards, 0..=last)?;
+        let grads = &mut self.grads;
+        let mut reduced = Backlog { shards, grads, inspection, ends, flying: None, mirrors: vec![] };
 
-        // Forward: no graph, keep each layer's input.
+        // Forward: a graph only where it is kept.
         let embedding = qwen2::embedding(config, &gathered.next()?);
         let mut x = qwen2::embed(&embedding, &batch.ids);
         let tied_head = config.tie_word_embeddings.then_some(embedding);
-        let mut inputs = Vec::with_capacity(last - 1);
-        for _ in 1..last {
-            let y = layer(&gathered.next()?, &x);
-            inputs.push(std::mem::replace(&mut x, y));
+        let mut saved = Vec::with_capacity(last - 1);
+        for n in 1..last {
+            let flat = gathered.next()?;
+            if n + kept < last {
+                let y = layer(&flat, &x);
+                saved.push(Saved::Input(std::mem::replace(&mut x, y)));
+            } else {
+                let (flat, input) = (leaf(&flat), leaf(&x));
+                let y = tch::with_grad(|| layer(&flat, &input));
+                shards.release(&flat);
+                x = y.detach();
+                saved.push(Saved::Graph { flat, x: input, y });
+            }
         }
 
-        // Head and loss, with their gradients.
+        // Head and loss, with their gradients, while the last layer's weights set out again.
         let (norm, head) = qwen2::final_unit(config, &gathered.next()?);
+        let mut ahead = Some(collect_again(shards, last - 1, &saved)?);
         let head = head.or(tied_head).expect("a head of its own or the embedding");
         let Gradients { loss, hidden: mut dx, norm: dnorm, head: dhead } =
             loss::head_and_loss(config, &x, &norm, &head, batch, loss::CHUNK)?;
@@ -92,12 +182,21 @@ impl Trainer {
             false => (vec![dnorm, dhead], None),
         };
         reduced.push(last, shards.flatten(last, &dfinal))?;
+        drop(dfinal);
 
-        // Backward: run each layer again with a graph, product with the gradient from above.
+        // Backward: the product of each layer's graph, kept or made anew, with the gradient above.
         for n in (1..last).rev() {
-            let flat = gathered.next()?.detach().set_requires_grad(true);
-            let x = inputs.pop().expect("an input for every layer").set_requires_grad(true);
-            let y = tch::with_grad(|| layer(&flat, &x));
+            let now = ahead.take().expect("the one before set it out");
+            ahead = (n > 1).then(|| collect_again(shards, n - 1, &saved)).transpose()?;
+            let flat = now.wait()?;
+            let (flat, x, y) = match saved.pop().expect("something for every layer") {
+                Saved::Graph { flat, x, y } => (flat, x, y),
+                Saved::Input(x) => {
+                    let (flat, x) = (leaf(&flat), leaf(&x));
+                    let y = tch::with_grad(|| layer(&flat, &x));
+                    (flat, x, y)
+                }
+            };
             let products = vjp(&[&y], &[&dx], &[&flat, &x])?;
             let [dflat, dinput] = products.try_into().expect("a product for each input");
             reduced.push(n, dflat)?;
@@ -107,7 +206,7 @@ impl Trainer {
         // The embedding's rows; a tied head's gradient joins them.
         let rows = Tensor::embedding_dense_backward(&dx, &batch.ids, config.vocab_size, -1, false);
         let dembed = match tied {
-            Some(dhead) => dhead + rows,
+            Some(mut dhead) => dhead.g_add_(&rows),
             None => rows,
         };
         reduced.push(0, shards.flatten(0, &[dembed]))?;
@@ -115,19 +214,26 @@ impl Trainer {
         Ok(loss)
     }
 
-    /// Sums loss and squared gradient over the ranks, scales the gradient down to the largest
-    /// norm allowed, and returns both without reading them.
-    fn clip(&self, loss: Tensor) -> Result<(Tensor, Tensor)> {
-        let squares = self.shards.shards.iter().map(|shard| shard.grad.square().sum(Kind::Float));
-        let square = squares.reduce(|a, b| a + b).expect("at least one unit");
-        let both = Tensor::stack(&[loss, square], 0);
-        self.shards.group.all_reduce(&both, Reduce::Sum)?.wait()?;
-        let (loss, norm) = (both.get(0), both.get(1).sqrt());
-        let scale = (self.max_grad_norm / (&norm + 1e-6)).clamp_max(1.0); // as clip_grad_norm_
-        for shard in &self.shards.shards {
-            let _ = shard.grad.shallow_clone().g_mul_(&scale);
+    /// How many of the last layers keep their graph during this micro-batch. It changes time and
+    /// memory alone, so each rank decides for itself.
+    fn kept_layers(&self, batch: &MicroBatch) -> usize {
+        match self.recompute {
+            Recompute::All => 0,
+            Recompute::None => self.shards.last() - 1,
+            Recompute::Auto => recompute::kept_layers(&self.shards, batch, self.limit),
         }
-        Ok((loss, norm))
+    }
+}
+
+fn leaf(t: &Tensor) -> Tensor {
+    t.detach().set_requires_grad(true)
+}
+
+/// Begins to collect a layer's weights for its backward, into its graph if that was kept.
+fn collect_again(shards: &Shards, n: usize, saved: &[Saved]) -> Result<Gathering> {
+    match &saved[n - 1] {
+        Saved::Graph { flat, .. } => shards.regather(n, flat),
+        Saved::Input(_) => shards.gather(n),
     }
 }
 
@@ -135,19 +241,19 @@ impl Trainer {
 struct Stream<'a, I> {
     shards: &'a Shards,
     order: I,
-    in_flight: Option<Gathering>,
+    ahead: Option<Gathering>,
 }
 
 impl<'a, I: Iterator<Item = usize>> Stream<'a, I> {
     fn new(shards: &'a Shards, mut order: I) -> Result<Self> {
-        let in_flight = order.next().map(|unit| shards.gather(unit)).transpose()?;
-        Ok(Self { shards, order, in_flight })
+        let ahead = order.next().map(|unit| shards.gather(unit)).transpose()?;
+        Ok(Self { shards, order, ahead })
     }
 
     /// The next unit's flat buffer; the one after it sets out first.
     fn next(&mut self) -> Result<Tensor> {
         let after = self.order.next().map(|unit| self.shards.gather(unit)).transpose()?;
-        let now = std::mem::replace(&mut self.in_flight, after);
+        let now = std::mem::replace(&mut self.ahead, after);
         now.expect("the order covers the pass").wait()
     }
 }
@@ -155,18 +261,40 @@ impl<'a, I: Iterator<Item = usize>> Stream<'a, I> {
 /// Gradients on their way to their owners, one at a time behind the computation.
 struct Backlog<'a> {
     shards: &'a Shards,
-    in_flight: Option<Reducing>,
+    grads: &'a mut [Option<Tensor>],
+    inspection: &'a mut Inspection,
+    ends: bool,
+    flying: Option<Reducing>,
+    mirrors: Vec<Work>,
 }
 
 impl Backlog<'_> {
     /// Sends a unit's whole gradient off; the one before it is collected.
     fn push(&mut self, unit: usize, gradient: Tensor) -> Result<()> {
+        self.inspection.note_gradient(unit, &gradient);
         let now = self.shards.reduce(unit, gradient)?;
-        let before = self.in_flight.replace(now);
-        before.map_or(Ok(()), |reducing| self.shards.collect(reducing))
+        let before = self.flying.replace(now);
+        before.map_or(Ok(()), |reducing| self.collect(reducing))
     }
 
-    fn finish(self) -> Result<()> {
-        self.in_flight.map_or(Ok(()), |reducing| self.shards.collect(reducing))
+    /// Adds a slice to this rank's gradient, which after the step's last pass sets out to the
+    /// other copies of the model.
+    fn collect(&mut self, reducing: Reducing) -> Result<()> {
+        let (unit, part) = reducing.wait()?;
+        let sum = match self.grads[unit].take() {
+            Some(mut sum) => sum.g_add_(&part),
+            None => part,
+        };
+        if self.ends {
+            self.mirrors.extend(self.shards.mirror(&sum)?);
+        }
+        self.grads[unit] = Some(sum);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<()> {
+        let last = self.flying.take();
+        last.map_or(Ok(()), |reducing| self.collect(reducing))?;
+        self.mirrors.into_iter().try_for_each(Work::wait)
     }
 }
