@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use model::chat::{Chat, IM_END, IM_START};
+use model::chat::{Chat, Example, IM_END, IM_START};
 use record::example;
 use record::row::Row;
 use serde::Deserialize;
@@ -78,9 +78,10 @@ fn check_controls(question: &str, thinking: &str, answer: &str) {
     assert_eq!(found.collect::<Vec<_>>(), expected, "control ids of {text:?}");
     assert_eq!(chat.tokenizer.decode(&ours.ids).unwrap(), text);
 
-    let (prompt, trained) = ours.ids.split_at(ours.trained_from);
+    let (prompt, trained) = ours.ids.split_at(ours.trained[0].start);
     assert_eq!(prompt, chat.prompt(question).unwrap());
-    assert_eq!(ours.trained_from, expected[3].0, "training begins behind `assistant`'s new line");
+    let as_s1 = Example::new(ours.ids.clone(), expected[3].0);
+    assert_eq!(ours, as_s1, "training begins behind `assistant`'s new line");
     assert_eq!(trained[trained.len() - 2..], chat.tokenizer.encode_fixed("<|im_end|>\n").unwrap());
 }
 
@@ -112,7 +113,8 @@ fn real_model_ids_and_mask_equal_transformers_and_trl() {
         let (thinking, answer) = example::parts(&conversation.row()).unwrap();
         let ours = chat.example(question, &thinking, &answer).unwrap();
         assert_eq!(ours.ids, *ids, "ids of `{name}`");
-        let train = (0..ids.len()).map(|i| u8::from(i >= ours.trained_from));
+        let train =
+            (0..ids.len()).map(|i| u8::from(ours.trained.iter().any(|range| range.contains(&i))));
         assert_eq!(train.collect::<Vec<u8>>(), conversation.train, "train mask of `{name}`");
         // NFC is the one change that decoding cannot undo.
         if name != "decomposed accents" {

@@ -45,9 +45,8 @@ fn bound(name: &str) -> f64 {
 
 fn examples(expected: &Tensors) -> Vec<Example> {
     let first_trained = integers(&expected["first_trained"]);
-    let example = |(i, first): (usize, i64)| Example {
-        ids: integers(&expected[&format!("ids.{i}")]),
-        trained_from: first as usize,
+    let example = |(i, first): (usize, i64)| {
+        Example::new(integers(&expected[&format!("ids.{i}")]), first as usize)
     };
     first_trained.into_iter().enumerate().map(example).collect()
 }

@@ -1,80 +1,10 @@
-//! Examples as tokens, their order over the epochs, and one rank's share of a global batch.
+//! The examples' order over the epochs, and one rank's share of a global batch.
 
-use std::path::Path;
-
-use anyhow::{Context, Result, bail, ensure};
-use model::chat::{Chat, Example};
+use model::chat::Example;
 use tch::{Device, Tensor};
 
-use crate::config::{Config, Data, OverLong};
-
-/// The tokenised training set.
-#[derive(Debug)]
-pub struct Examples {
-    /// In the table's order.
-    pub examples: Vec<Example>,
-    /// Rows of the table, before any was dropped.
-    pub rows: usize,
-    /// What was done to rows longer than the block size, a line each.
-    pub over_long: Vec<String>,
-}
-
-impl Examples {
-    /// Reads and tokenises the run's table.
-    ///
-    /// # Errors
-    /// A row without question, reasoning or attempt; an over-long row under `over_long =
-    /// "error"`; a row that would have no trained token. The text names file, row and question.
-    pub fn read(data: &Data, chat: &Chat) -> Result<Self> {
-        let path = Path::new(&data.examples);
-        let rows = record::table::read_rows(path)
-            .context("data.examples: the table that `curate run` writes, or one like it")?;
-        ensure!(!rows.is_empty(), "{}: the table has no rows to train on", path.display());
-        let mut found = Self { examples: Vec::new(), rows: rows.len(), over_long: Vec::new() };
-        for (number, row) in rows.iter().enumerate() {
-            let place = || format!("{}: row {}", data.examples, number + 1);
-            let (thinking, answer) = record::example::parts(row).with_context(place)?;
-            let example = chat.example(&row.question, &thinking, &answer).with_context(place)?;
-            found.push(example, data, format!("{}, question {}", place(), row.hash()))?;
-        }
-        ensure!(!found.examples.is_empty(), "{}: every row was dropped", path.display());
-        Ok(found)
-    }
-
-    fn push(&mut self, mut example: Example, data: &Data, place: String) -> Result<()> {
-        let (length, limit) = (example.ids.len(), data.block_size);
-        if length > limit {
-            let what = format!("{place}: {length} tokens, block_size is {limit}");
-            match data.over_long {
-                OverLong::Error => bail!("{what}; raise it, or set over_long to truncate or drop"),
-                OverLong::Drop => {
-                    self.over_long.push(format!("dropped {what}"));
-                    return Ok(());
-                }
-                OverLong::Truncate => {
-                    self.over_long.push(format!("truncated {what}"));
-                    example.ids.truncate(limit);
-                }
-            }
-        }
-        ensure!(
-            example.trained_from < example.ids.len(),
-            "{place}: its question alone fills block_size {limit}, no token would be trained"
-        );
-        self.examples.push(example);
-        Ok(())
-    }
-
-    /// Tokens that the loss is on, in one epoch.
-    pub fn trained_tokens(&self) -> usize {
-        self.examples.iter().map(|example| example.ids.len() - example.trained_from).sum()
-    }
-
-    /// Tokens in one epoch.
-    pub fn tokens(&self) -> usize {
-        self.examples.iter().map(|example| example.ids.len()).sum()
-    }
-}
+use crate::config::Config;
+pub use crate::examples::Examples;
 
 /// Which examples each optimizer step sees.
 #[derive(Debug, Clone)]
@@ -145,12 +75,12 @@ impl MicroBatch {
         let (mut predicts, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for example in examples {
             let (start, length) = (ids.len() as i64, example.ids.len());
-            // The very first token has nothing before it that could predict it.
-            let trained = example.trained_from.max(1)..length;
-            let weight = 1.0 / (trained.len() as f64 * global_batch as f64);
-            predicts.extend(trained.clone().map(|t| start + t as i64 - 1));
-            targets.extend_from_slice(&example.ids[trained.clone()]);
-            weights.extend(trained.map(|_| weight as f32));
+            let weight = 1.0 / (example.trained_tokens() as f64 * global_batch as f64);
+            for trained in example.trained.iter().cloned() {
+                predicts.extend(trained.clone().map(|t| start + t as i64 - 1));
+                targets.extend_from_slice(&example.ids[trained.clone()]);
+                weights.extend(trained.map(|_| weight as f32));
+            }
             ids.extend_from_slice(&example.ids);
             positions.extend(0..length as i64);
             cu_seqlens.push(ids.len() as i64);

@@ -3,13 +3,15 @@
 //! Deliberately not here: collectives (`c10d`), the model's mathematics (`model`), HTTP. World
 //! size 1 takes the same path as many ranks.
 //!
-//! Reading order: [`config`] (the run file), [`data`] (examples, their order, one rank's share of
-//! a global batch), [`shards`] (who holds which part of the parameters), [`step`] (the training
+//! Reading order: [`config`] (the run file), [`examples`] (rows as tokens), [`data`] (their
+//! order, one rank's share of a global batch), [`shards`] (who holds which part of the parameters), [`step`] (the training
 //! step), [`loss`] (head and loss in chunks), [`optimizer`] (AdamW, clipping, the schedule),
 //! [`init`] (random weights), [`export`] (the Hugging Face folder), [`progress`] (bar, metrics,
 //! TensorBoard), [`run`] (the whole), [`launch`] (local ranks as processes).
 
 pub mod config;
+
+pub mod examples;
 
 pub mod data;
 

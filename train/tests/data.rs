@@ -5,7 +5,8 @@ use std::fs;
 use model::chat::{Chat, Example};
 use tch::{Device, Tensor};
 use train::config::{Config, Data, OverLong};
-use train::data::{Examples, MicroBatch, Order};
+use train::data::{MicroBatch, Order};
+use train::examples::Examples;
 use train::optimizer::{learning_rate, warmup_steps};
 
 fn order(examples: usize, global_batch: usize, epochs: usize, seed: u64) -> Order {
@@ -82,16 +83,23 @@ fn an_epoch_sees_every_example_and_refills_its_last_batch_from_its_start() {
 
 #[test]
 fn packing_restarts_positions_and_weighs_every_example_the_same() {
-    let example = |ids: &[i64], trained_from| Example { ids: ids.to_vec(), trained_from };
-    let examples = [example(&[5, 6, 7, 8], 2), example(&[9, 10], 0), example(&[1, 2, 3], 2)];
+    let example = |ids: &[i64], trained: &[(usize, usize)]| Example {
+        ids: ids.to_vec(),
+        trained: trained.iter().map(|&(from, to)| from..to).collect(),
+    };
+    let examples = [
+        example(&[5, 6, 7, 8], &[(1, 2), (3, 4)]),
+        example(&[9, 10], &[(1, 2)]),
+        example(&[1, 2, 3], &[(2, 3)]),
+    ];
     let batch = MicroBatch::pack(&examples.iter().collect::<Vec<_>>(), 4, Device::Cpu);
     let same = |found: &Tensor, expected: &[i64]| assert_eq!(*found, Tensor::from_slice(expected));
     same(&batch.ids, &[5, 6, 7, 8, 9, 10, 1, 2, 3]);
     same(&batch.positions, &[0, 1, 2, 3, 0, 1, 0, 1, 2]);
     assert_eq!(batch.cu_seqlens, [0, 4, 6, 9]);
-    same(&batch.predicts, &[1, 2, 4, 7]);
-    same(&batch.targets, &[7, 8, 10, 3]);
-    // 1 / (trained tokens x global batch); a first token has nothing that could predict it.
+    same(&batch.predicts, &[0, 2, 4, 7]);
+    same(&batch.targets, &[6, 8, 10, 3]);
+    // 1 / (trained tokens x global batch).
     assert_eq!(batch.weights, Tensor::from_slice(&[0.125f32, 0.125, 0.25, 0.25]));
 }
 

@@ -47,7 +47,7 @@ fn examples(count: usize) -> Vec<Example> {
     let mut one = || {
         let length = 5 + rng.below(26) as usize;
         let ids = (0..length).map(|_| rng.below(61) as i64).collect();
-        Example { ids, trained_from: 1 + rng.below(length as u64 - 1) as usize }
+        Example::new(ids, 1 + rng.below(length as u64 - 1) as usize)
     };
     (0..count).map(|_| one()).collect()
 }

@@ -4,6 +4,7 @@
 //! `<|im_start|>think` and its answer with `<|im_start|>answer` (s1's `data/tokenization.py`).
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -30,9 +31,32 @@ pub struct Chat {
 pub struct Example {
     /// The whole conversation.
     pub ids: Vec<i64>,
-    /// The first trained position: just after `<|im_start|>assistant\n`. Everything from here to
-    /// the end is trained, the closing `<|im_end|>` and its newline included.
-    pub trained_from: usize,
+    /// The trained positions: ascending, apart, none empty, none with position 0, which nothing
+    /// could predict. In s1's format one range, from just after `<|im_start|>assistant\n` to the
+    /// end, the closing `<|im_end|>` and its newline included.
+    pub trained: Vec<Range<usize>>,
+}
+
+impl Example {
+    /// A conversation of one turn, trained from a position to its end.
+    pub fn new(ids: Vec<i64>, trained_from: usize) -> Self {
+        let trained = std::iter::once(trained_from.max(1)..ids.len()).collect();
+        Self { ids, trained }
+    }
+
+    /// Tokens that the loss is on.
+    pub fn trained_tokens(&self) -> usize {
+        self.trained.iter().map(Range::len).sum()
+    }
+
+    /// Keeps the first `length` tokens.
+    pub fn truncate(&mut self, length: usize) {
+        self.ids.truncate(length);
+        self.trained.retain_mut(|range| {
+            range.end = range.end.min(length);
+            range.start < range.end
+        });
+    }
 }
 
 impl Chat {
@@ -72,7 +96,7 @@ impl Chat {
             Piece::Control(IM_END),
             Piece::Text("\n"),
         ])?);
-        Ok(Example { ids, trained_from })
+        Ok(Example::new(ids, trained_from))
     }
 
     fn prompt_pieces<'a>(&'a self, question: &'a str) -> Vec<Piece<'a>> {
