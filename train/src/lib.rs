@@ -13,6 +13,8 @@ pub mod config;
 
 pub mod data;
 
+pub mod balance;
+
 pub mod shards;
 
 pub mod step;
