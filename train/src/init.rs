@@ -24,7 +24,7 @@ pub fn random_unit(config: &Config, unit: &Unit, seed: u64) -> Tensor {
 }
 
 /// A standard normal number, by Box and Muller's cosine branch.
-fn normal(rng: &mut seed::Rng) -> f64 {
+pub(crate) fn normal(rng: &mut seed::Rng) -> f64 {
     let radius = (-2.0 * (1.0 - rng.uniform()).ln()).sqrt();
     radius * (std::f64::consts::TAU * rng.uniform()).cos()
 }

@@ -15,6 +15,8 @@ pub mod examples;
 
 pub mod data;
 
+pub mod balance;
+
 pub mod shards;
 
 pub mod step;
