@@ -10,10 +10,14 @@ use model::Checkpoint;
 use model::chat::Example;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
-use train::config::Optimizer;
-use train::data::MicroBatch;
+use train::blame::Inspection;
+use train::config::{
+    Distributed, Guard, LossAverage, Memory, Offload, Optimizer, Recompute, ReduceDtype,
+};
+use train::data::{MicroBatch, Part, weights};
+use train::mesh::Mesh;
 use train::optimizer::learning_rate;
-use train::shards::Shards;
+use train::shards::{Placement, Shards};
 use train::step::Trainer;
 
 use crate::compare::{Comparison, Tensors, golden, integers, read_tensors};
@@ -54,8 +58,11 @@ fn examples(expected: &Tensors) -> Vec<Example> {
 fn trainer(folder: &str, group: Group) -> Trainer {
     let checkpoint = Checkpoint::open(&golden(folder)).unwrap();
     let flat = |unit: &model::Unit| checkpoint.read_unit(unit, Kind::Float);
-    let shards = Shards::new(checkpoint.config().clone(), group, Device::Cpu, flat).unwrap();
-    Trainer::new(shards, &ADAMW, 64)
+    let mesh = Mesh::new(group, &Distributed::default()).unwrap();
+    let placement = Placement::new(Device::Cpu, ReduceDtype::Float32, Offload::None);
+    let shards = Shards::new(checkpoint.config().clone(), mesh, placement, flat).unwrap();
+    let memory = Memory { recompute: Recompute::All, ..Memory::default() };
+    Trainer::new(shards, 64, &ADAMW, &memory, &Guard::default())
 }
 
 /// Whole tensors by name, from one flat buffer a unit. All ranks take part.
@@ -64,12 +71,12 @@ fn whole(trainer: &Trainer, prefix: &str, part: impl Fn(usize) -> Tensor) -> Ten
     let mut tensors = Tensors::new();
     for (number, shard) in shards.shards.iter().enumerate() {
         let mine = part(number);
-        let flat = match shards.group.world_size() {
+        let flat = match shards.mesh.shard.world_size() {
             1 => mine,
             ranks => {
                 let options = (Kind::Float, Device::Cpu);
                 let flat = Tensor::empty([mine.numel() as i64 * ranks as i64], options);
-                shards.group.all_gather_into(&flat, &mine).unwrap().wait().unwrap();
+                shards.mesh.shard.all_gather_into(&flat, &mine).unwrap().wait().unwrap();
                 flat
             }
         };
@@ -84,26 +91,22 @@ fn whole(trainer: &Trainer, prefix: &str, part: impl Fn(usize) -> Tensor) -> Ten
 /// One gradient, then ten steps, on one rank: the same names as in the golden file.
 fn train(folder: &str, group: Group, expected: &Tensors, mine: &[&[usize]]) -> Tensors {
     let examples = examples(expected);
+    let all: Vec<&Example> = examples.iter().collect();
+    let weights = weights(&all, LossAverage::Example);
     let pack = |micro_batch: &&[usize]| {
-        let picked: Vec<&Example> = micro_batch.iter().map(|&i| &examples[i]).collect();
-        MicroBatch::pack(&picked, examples.len(), Device::Cpu)
+        let picked: Vec<_> = micro_batch.iter().map(|&i| (all[i], weights[i])).collect();
+        MicroBatch::pack(&picked, Part::WHOLE, Device::Cpu)
     };
     let batches: Vec<MicroBatch> = mine.iter().map(pack).collect();
     let mut trainer = trainer(folder, group);
-    for batch in &batches {
-        let _guard = tch::no_grad_guard();
-        let _ = trainer.accumulate(batch).unwrap();
-    }
-    let mut ours = whole(&trainer, "grad", |n| trainer.shards.shards[n].grad.copy());
-    for shard in &trainer.shards.shards {
-        let _ = shard.grad.shallow_clone().zero_();
-    }
+    trainer.gradients(&batches, &mut Inspection::off()).unwrap();
+    let mut ours = whole(&trainer, "grad", |n| trainer.grads[n].as_ref().unwrap().copy());
     let steps: Vec<_> = (0..10).map(|_| trainer.step(&batches, 1e-3).unwrap()).collect();
-    let losses: Vec<Tensor> = steps.iter().map(|step| step.loss.copy()).collect();
-    let norms: Vec<Tensor> = steps.iter().map(|step| step.grad_norm.copy()).collect();
-    ours.insert("loss".into(), losses[0].view([1]));
-    ours.insert("losses".into(), Tensor::stack(&losses, 0));
-    ours.insert("grad_norms".into(), Tensor::stack(&norms, 0));
+    let losses: Vec<f64> = steps.iter().map(|step| step.loss).collect();
+    let norms: Vec<f64> = steps.iter().map(|step| step.grad_norm).collect();
+    ours.insert("loss".into(), Tensor::from_slice(&losses[..1]));
+    ours.insert("losses".into(), Tensor::from_slice(&losses));
+    ours.insert("grad_norms".into(), Tensor::from_slice(&norms));
     ours.extend(whole(&trainer, "after", |n| trainer.shards.shards[n].master.copy()));
     ours
 }

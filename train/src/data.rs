@@ -1,9 +1,12 @@
 //! The examples' order over the epochs, and one rank's share of a global batch.
 
+use model::Config as ModelConfig;
 use model::chat::Example;
 use tch::{Device, Tensor};
 
-use crate::config::Config;
+use crate::balance;
+use crate::config::{Batch, Config, LossAverage};
+use crate::mesh::Mesh;
 pub use crate::examples::Examples;
 
 /// Which examples each optimizer step sees.
@@ -50,16 +53,17 @@ impl Order {
     }
 }
 
-/// Some examples packed into one pass: attention stays inside each, positions restart.
+/// Some examples packed into one pass: attention stays inside each, positions restart. On a rank
+/// that shares the pass with others, its part of the tokens.
 #[derive(Debug)]
 pub struct MicroBatch {
-    /// `[T]`, all segments behind one another.
+    /// `[T]`, this rank's tokens of all segments behind one another.
     pub ids: Tensor,
     /// `[T]`, each token's place in its own segment.
     pub positions: Tensor,
-    /// Where segments begin and end: 0, …, T.
+    /// Where segments begin and end, over the tokens of all ranks of the group: 0, …, T x ranks.
     pub cu_seqlens: Vec<i64>,
-    /// `[N]`, the rows of the hidden state that predict a trained token.
+    /// `[N]`, the rows of the hidden state that predict a trained token; at least one.
     pub predicts: Tensor,
     /// `[N]`, the tokens they are to predict.
     pub targets: Tensor,
@@ -67,46 +71,95 @@ pub struct MicroBatch {
     pub weights: Tensor,
 }
 
+/// Which part of each micro-batch a rank computes.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// This rank's place among those that share micro-batches.
+    pub rank: usize,
+    /// How many there are.
+    pub ranks: usize,
+}
+
+impl Part {
+    /// The whole micro-batch.
+    pub const WHOLE: Self = Self { rank: 0, ranks: 1 };
+}
+
 impl MicroBatch {
-    /// Packs `examples`, each with the weight 1 / (its trained tokens x `global_batch`): every
-    /// example counts the same, as in the original.
-    pub fn pack(examples: &[&Example], global_batch: usize, device: Device) -> Self {
+    /// Packs `examples`, each with the weight of its trained tokens in the loss. What is missing
+    /// to equal parts, or to a first token, is filled with tokens that weigh nothing.
+    pub fn pack(examples: &[(&Example, f64)], part: Part, device: Device) -> Self {
         let (mut ids, mut positions, mut cu_seqlens) = (Vec::new(), Vec::new(), vec![0]);
         let (mut predicts, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        for example in examples {
+        for (example, weight) in examples {
             let (start, length) = (ids.len() as i64, example.ids.len());
-            let weight = 1.0 / (example.trained_tokens() as f64 * global_batch as f64);
             for trained in example.trained.iter().cloned() {
                 predicts.extend(trained.clone().map(|t| start + t as i64 - 1));
                 targets.extend_from_slice(&example.ids[trained.clone()]);
-                weights.extend(trained.map(|_| weight as f32));
+                weights.extend(trained.map(|_| *weight as f32));
             }
             ids.extend_from_slice(&example.ids);
             positions.extend(0..length as i64);
             cu_seqlens.push(ids.len() as i64);
         }
+        let filled = ids.len().max(1).next_multiple_of(part.ranks);
+        if filled > ids.len() {
+            positions.extend(0..(filled - ids.len()) as i64);
+            ids.resize(filled, 0);
+            cu_seqlens.push(filled as i64);
+        }
+        let share = filled / part.ranks;
+        let mine = share * part.rank..share * (part.rank + 1);
+        let first = predicts.partition_point(|&row| row < mine.start as i64);
+        let end = predicts.partition_point(|&row| row < mine.end as i64);
+        let mut predicts: Vec<i64> =
+            predicts[first..end].iter().map(|row| row - mine.start as i64).collect();
+        let (mut targets, mut weights) = (targets[first..end].to_vec(), weights[first..end].to_vec());
+        if predicts.is_empty() {
+            predicts.push(0);
+            targets.push(0);
+            weights.push(0.0);
+        }
         let to = |values: &[i64]| Tensor::from_slice(values).to_device(device);
-        let weights = Tensor::from_slice(&weights).to_device(device);
-        let (predicts, targets) = (to(&predicts), to(&targets));
-        Self { ids: to(&ids), positions: to(&positions), cu_seqlens, predicts, targets, weights }
+        Self {
+            ids: to(&ids[mine.clone()]),
+            positions: to(&positions[mine]),
+            cu_seqlens,
+            predicts: to(&predicts),
+            targets: to(&targets),
+            weights: Tensor::from_slice(&weights).to_device(device),
+        }
     }
 }
 
-/// The micro-batches of `rank`: the global batch is dealt from longest to shortest, back and
-/// forth over the ranks, so that all have nearly the same work; each rank packs its share.
-pub fn share<'a>(
-    batch: &[&'a Example],
-    micro_batch: usize,
-    rank: usize,
-    world_size: usize,
-) -> Vec<Vec<&'a Example>> {
-    let mut sorted = batch.to_vec();
-    sorted.sort_by_key(|example| std::cmp::Reverse(example.ids.len()));
-    let dealt_to = |place: usize| match (place / world_size, place % world_size) {
-        (round, at) if round % 2 == 0 => at,
-        (_, at) => world_size - 1 - at,
+/// What each trained token of each example of a global batch weighs in its loss: 1 / (the
+/// example's trained tokens x examples), so that every example counts the same, or 1 / all trained
+/// tokens.
+pub fn weights(batch: &[&Example], average: LossAverage) -> Vec<f64> {
+    let all: usize = batch.iter().map(|example| example.trained_tokens()).sum();
+    let weight = |example: &&Example| match average {
+        LossAverage::Example => 1.0 / (example.trained_tokens() * batch.len()) as f64,
+        LossAverage::Token => 1.0 / all as f64,
     };
-    let mine = sorted.iter().enumerate().filter(|(place, _)| dealt_to(*place) == rank);
-    let mine: Vec<&Example> = mine.map(|(_, example)| *example).collect();
-    mine.chunks(micro_batch).map(<[&Example]>::to_vec).collect()
+    batch.iter().map(weight).collect()
+}
+
+/// This rank's micro-batches of one optimizer step: [`balance::share`] spreads the examples over
+/// the groups, each packs its own.
+pub fn micro_batches(
+    batch: &[&Example],
+    how: &Batch,
+    model: &ModelConfig,
+    mesh: &Mesh,
+    device: Device,
+) -> Vec<MicroBatch> {
+    let lengths: Vec<usize> = batch.iter().map(|example| example.ids.len()).collect();
+    let weights = weights(batch, how.loss_average);
+    let shares = balance::share(&lengths, model, mesh.data_groups(), how.micro_batch_tokens);
+    let part = Part { rank: mesh.sequence.rank(), ranks: mesh.sequence.world_size() };
+    let pack = |places: &Vec<usize>| {
+        let examples: Vec<_> = places.iter().map(|&at| (batch[at], weights[at])).collect();
+        MicroBatch::pack(&examples, part, device)
+    };
+    shares[mesh.data_group()].iter().map(pack).collect()
 }

@@ -86,7 +86,7 @@ pub fn export(
     if let Some(folder) = folder {
         write_index(folder, &plan)?;
     }
-    shards.group.barrier()?.wait()
+    shards.mesh.world.barrier()?.wait()
 }
 
 /// Which tensor goes into which file.

@@ -4,10 +4,13 @@
 //! size 1 takes the same path as many ranks.
 //!
 //! Reading order: [`config`] (the run file), [`examples`] (rows as tokens), [`data`] (their
-//! order, one rank's share of a global batch), [`shards`] (who holds which part of the parameters), [`step`] (the training
-//! step), [`loss`] (head and loss in chunks), [`optimizer`] (AdamW, clipping, the schedule),
-//! [`init`] (random weights), [`export`] (the Hugging Face folder), [`progress`] (bar, metrics,
-//! TensorBoard), [`run`] (the whole), [`launch`] (local ranks as processes).
+//! order, one rank's share of a global batch), [`balance`] (even work for every rank), [`mesh`]
+//! (which ranks do what together), [`shards`] (who holds which part of the parameters), [`step`]
+//! (the training step), [`ulysses`] (sequence parallelism), [`recompute`] (what memory allows to
+//! keep), [`loss`] (head and loss in chunks), [`optimizer`] (AdamW, the schedule), [`guard`] and
+//! [`blame`] (numbers that cannot be right), [`init`] (random weights), [`export`] (the Hugging
+//! Face folder), [`progress`] (bar, metrics, TensorBoard), [`folder`] and [`setup`] (what a run
+//! writes and needs), [`run`] (the whole), [`launch`] (local ranks as processes).
 
 pub mod config;
 
@@ -17,19 +20,33 @@ pub mod data;
 
 pub mod balance;
 
+pub mod mesh;
+
 pub mod shards;
 
 pub mod step;
 
+pub mod ulysses;
+
+pub mod recompute;
+
 pub mod loss;
 
 pub mod optimizer;
+
+pub mod guard;
+
+pub mod blame;
 
 pub mod init;
 
 pub mod export;
 
 pub mod progress;
+
+pub mod folder;
+
+pub mod setup;
 
 pub mod run;
 

@@ -1,7 +1,7 @@
 //! Which ranks do what together: shard the parameters, mirror a shard, share a sequence.
 
 use anyhow::Result;
-use c10d::{Group, Rank};
+use c10d::Group;
 
 use crate::config::Distributed;
 
@@ -52,17 +52,4 @@ impl Mesh {
     pub fn data_group(&self) -> usize {
         self.world.rank() / self.sequence.world_size()
     }
-}
-
-/// The ranks that a launcher names are those of one process each.
-pub fn describe(rank: &Rank, distributed: &Distributed) -> String {
-    let copy = rank.world_size / distributed.replicate;
-    let mut text = format!("parameters over {copy} ranks");
-    if distributed.replicate > 1 {
-        text += &format!(", {} copies", distributed.replicate);
-    }
-    if distributed.sequence_parallel > 1 {
-        text += &format!(", each micro-batch over {} ranks", distributed.sequence_parallel);
-    }
-    text
 }

@@ -8,10 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tch::Device;
 use tensorboard_rs::summary_writer::SummaryWriter;
 
 /// Without a terminal, a line this often.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Dense bf16 FLOP/s of an H100 SXM and an H200 (NVIDIA's data sheets), the unit of MFU.
+const H100_PEAK: f64 = 989e12;
 
 /// One optimizer step, a line of `metrics.jsonl`. No clock: the same run gives the same lines.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,6 +32,10 @@ pub struct Metrics {
     pub learning_rate: f64,
     /// Tokens seen so far, prompts included.
     pub tokens: usize,
+    /// The first try was not finite, this is the second.
+    pub recomputed: bool,
+    /// A loss spike: the update was left out.
+    pub skipped: bool,
 }
 
 /// The outputs of rank 0.
@@ -37,14 +45,16 @@ pub struct Progress {
     metrics: BufWriter<File>,
     tensorboard: SummaryWriter,
     steps: usize,
+    flops: f64,
     start: Instant,
     printed: Instant,
+    device: Device,
     history: Vec<Metrics>,
 }
 
 impl Progress {
     /// Starts the logs of a run of `steps` steps in `folder`.
-    pub fn new(folder: &Path, steps: usize) -> Result<Self> {
+    pub fn new(folder: &Path, steps: usize, device: Device) -> Result<Self> {
         let path = folder.join("metrics.jsonl");
         let file = File::create(&path).with_context(|| path.display().to_string())?;
         let events = folder.join("tensorboard");
@@ -58,28 +68,48 @@ impl Progress {
             metrics: BufWriter::new(file),
             tensorboard: SummaryWriter::new(&events),
             steps,
+            flops: 0.0,
             start: Instant::now(),
             printed: Instant::now(),
+            device,
             history: Vec::new(),
         })
     }
 
-    /// Records a finished step.
-    pub fn step(&mut self, metrics: Metrics) -> Result<()> {
+    /// Records a finished step; `flops` are the model's, forward and backward, on one rank.
+    pub fn step(&mut self, metrics: Metrics, flops: f64) -> Result<()> {
         let step = metrics.step;
         serde_json::to_writer(&mut self.metrics, &metrics)?;
         self.metrics.write_all(b"\n").and_then(|()| self.metrics.flush())?;
-        let speed = metrics.tokens as f64 / self.start.elapsed().as_secs_f64();
+        self.flops += flops;
+        let seconds = self.start.elapsed().as_secs_f64();
+        let speed = metrics.tokens as f64 / seconds;
+        let memory = c10d::memory::peak(self.device) as f64 / 1024f64.powi(3);
         for (tag, value) in [
             ("train/loss", metrics.loss),
             ("train/grad_norm", metrics.grad_norm),
             ("train/learning_rate", metrics.learning_rate),
             ("train/epoch", metrics.epoch),
             ("train/tokens_per_second", speed),
+            ("train/tflops_per_rank", self.flops / seconds / 1e12),
+            ("train/peak_memory_gib", memory),
         ] {
             self.tensorboard.add_scalar(tag, value as f32, step);
         }
-        let text = format!("loss {:.4}  {speed:.0} tokens/s", metrics.loss);
+        if metrics.recomputed || metrics.skipped {
+            let what = match metrics.skipped {
+                true => "a spike: its update is left out",
+                false => "not finite at first: computed again",
+            };
+            self.bar.suspend(|| eprintln!("step {step}: {what} (loss {:.4})", metrics.loss));
+        }
+        let text = format!(
+            "loss {:.4}  grad {:.3}  lr {:.2e}  {speed:.0} tokens/s  {}  {memory:.2} GiB",
+            metrics.loss,
+            metrics.grad_norm,
+            metrics.learning_rate,
+            self.rate(seconds)
+        );
         self.bar.set_position(step as u64);
         self.bar.set_message(text.clone());
         if !self.terminal && (self.printed.elapsed() > PLAIN_INTERVAL || step == self.steps) {
@@ -89,6 +119,15 @@ impl Progress {
         }
         self.history.push(metrics);
         Ok(())
+    }
+
+    /// Work a second on one rank: of an H100's or H200's peak on a GPU, in plain figures on a CPU.
+    fn rate(&self, seconds: f64) -> String {
+        let flops = self.flops / seconds;
+        match self.device.is_cuda() {
+            true => format!("MFU {:.1}%", 100.0 * flops / H100_PEAK),
+            false => format!("{:.1} GFLOP/s", flops / 1e9),
+        }
     }
 
     /// Closes the logs; returns every step's metrics and the time they took.

@@ -14,7 +14,7 @@ use model::qwen2::{self, DecoderLayer};
 use tch::{Kind, Tensor};
 
 use crate::blame::{self, Inspection};
-use crate::config::{Config, Recompute};
+use crate::config::{Guard, Memory, Optimizer, Recompute};
 use crate::data::MicroBatch;
 use crate::guard::SpikeGuard;
 use crate::loss::{self, Gradients};
@@ -61,17 +61,22 @@ enum Saved {
 }
 
 impl Trainer {
-    /// Before the first step, with the config's numbers.
-    pub fn new(shards: Shards, config: &Config) -> Self {
-        let rope = Rope::new(&shards.config, config.data.block_size as i64, shards.placement.device);
+    /// Before the first step. `positions` is the longest segment that will be seen.
+    pub fn new(
+        shards: Shards,
+        positions: i64,
+        optimizer: &Optimizer,
+        memory: &Memory,
+        guard: &Guard,
+    ) -> Self {
         Self {
-            adamw: AdamW::new(&shards, &config.optimizer),
-            guard: SpikeGuard::new(config.guard.loss_spike),
+            adamw: AdamW::new(&shards, optimizer),
+            guard: SpikeGuard::new(guard.loss_spike),
             grads: shards.shards.iter().map(|_| None).collect(),
-            rope,
-            max_grad_norm: config.optimizer.max_grad_norm,
-            recompute: config.memory.recompute,
-            limit: config.memory.limit_gib.map(|gib| (gib * 1024f64.powi(3)) as usize),
+            rope: Rope::new(&shards.config, positions, shards.placement.device),
+            max_grad_norm: optimizer.max_grad_norm,
+            recompute: memory.recompute,
+            limit: memory.limit_gib.map(|gib| (gib * 1024f64.powi(3)) as usize),
             shards,
         }
     }
@@ -94,7 +99,8 @@ impl Trainer {
                 let culprits = blame::find(&self.shards, &self.adamw, &inspection)?;
                 bail!(
                     "loss {loss} and gradient norm {grad_norm} are not finite, twice; the update \
-                     was not made\n{culprits}"
+                     was not made\n{culprits}\nlower optimizer.learning_rate, or look at the \
+                     examples of this step"
                 );
             }
         }

@@ -46,7 +46,7 @@ fn prepare() -> tempfile::TempDir {
     let config = "seed = 42\noutput = \"out\"\n\
         [data]\nexamples = \"examples.jsonl\"\nblock_size = 128\nover_long = \"error\"\n\
         [model]\npath = \"base\"\ninit = \"random\"\n\
-        [batch]\nglobal_batch = 4\nmicro_batch = 2\n\
+        [batch]\nglobal_batch = 4\nmicro_batch_tokens = 64\n\
         [optimizer]\nlearning_rate = 1e-2\nbeta1 = 0.9\nbeta2 = 0.95\neps = 1e-8\n\
         weight_decay = 1e-4\nmax_grad_norm = 1.0\n\
         [schedule]\nepochs = 3\nwarmup_ratio = 0.1\n";
@@ -128,11 +128,16 @@ fn refusals_name_the_place_and_the_cure() {
     fs::write(path.join("mine/thesis.txt"), "years of work").unwrap();
     fs::create_dir(path.join("out")).unwrap();
     fs::write(path.join("out/run.toml"), "").unwrap();
-    let rows: [(&[&str], &str); 14] = [
+    let rows: [(&[&str], &str); 16] = [
         (&[], "out exists; pass --overwrite to replace it"),
         (&["--set", "output=mine", "--overwrite"], "mine is not a run's folder"),
         (&["--set", "batch.size=4"], "unknown field `size`"),
-        (&["--set", "batch.micro_batch=3"], "multiple of ranks x batch.micro_batch = 1 x 3"),
+        (&["--set", "batch.micro_batch_tokens=0"], "batch.micro_batch_tokens = 0"),
+        (
+            &["--set", "distributed.sequence_parallel=2"],
+            "distributed.sequence_parallel = 2 must divide the ranks of one copy",
+        ),
+        (&["--set", "distributed.replicate=3"], "distributed.replicate = 3 must divide the 1"),
         (&["--set", "schedule.epochs=0"], "schedule.epochs = 0"),
         (
             &["--set", "schedule.warmup_ratio=7"],
@@ -169,7 +174,7 @@ fn a_finished_run_stays_until_its_replacement_has_finished() {
     let nan = ["--overwrite", "--set", "optimizer.learning_rate=1e30"];
     let output = train(path, &nan);
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("are not finite; lower learning_rate"), "{text}");
+    assert!(text.contains("are not finite, twice; the update was not made"), "{text}");
     assert!(path.join("out.replaced/checkpoint/model.safetensors").exists());
     check_success(&train(path, &["--overwrite"]));
     assert!(path.join("out/checkpoint/model.safetensors").exists());

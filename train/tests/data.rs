@@ -4,8 +4,8 @@ use std::fs;
 
 use model::chat::{Chat, Example};
 use tch::{Device, Tensor};
-use train::config::{Config, Data, OverLong};
-use train::data::{MicroBatch, Order};
+use train::config::{Config, Data, LossAverage, OverLong};
+use train::data::{MicroBatch, Order, Part, weights};
 use train::examples::Examples;
 use train::optimizer::{learning_rate, warmup_steps};
 
@@ -22,7 +22,7 @@ fn order(examples: usize, global_batch: usize, epochs: usize, seed: u64) -> Orde
         init = "checkpoint"
         [batch]
         global_batch = {global_batch}
-        micro_batch = 1
+        micro_batch_tokens = 32768
         [optimizer]
         learning_rate = 1e-5
         beta1 = 0.9
@@ -92,15 +92,38 @@ fn packing_restarts_positions_and_weighs_every_example_the_same() {
         example(&[9, 10], &[(1, 2)]),
         example(&[1, 2, 3], &[(2, 3)]),
     ];
-    let batch = MicroBatch::pack(&examples.iter().collect::<Vec<_>>(), 4, Device::Cpu);
+    let all: Vec<&Example> = examples.iter().collect();
+    // 1 / (trained tokens x examples), or 1 / all trained tokens.
+    assert_eq!(weights(&all, LossAverage::Token), [0.25, 0.25, 0.25]);
+    let weights = weights(&all, LossAverage::Example);
+    assert_eq!(weights, [1.0 / 6.0, 1.0 / 3.0, 1.0 / 3.0]);
+    let weighted: Vec<_> = all.into_iter().zip([0.125, 0.25, 0.5]).collect();
     let same = |found: &Tensor, expected: &[i64]| assert_eq!(*found, Tensor::from_slice(expected));
+    let batch = MicroBatch::pack(&weighted, Part::WHOLE, Device::Cpu);
     same(&batch.ids, &[5, 6, 7, 8, 9, 10, 1, 2, 3]);
     same(&batch.positions, &[0, 1, 2, 3, 0, 1, 0, 1, 2]);
     assert_eq!(batch.cu_seqlens, [0, 4, 6, 9]);
     same(&batch.predicts, &[0, 2, 4, 7]);
     same(&batch.targets, &[6, 8, 10, 3]);
-    // 1 / (trained tokens x global batch).
-    assert_eq!(batch.weights, Tensor::from_slice(&[0.125f32, 0.125, 0.25, 0.25]));
+    assert_eq!(batch.weights, Tensor::from_slice(&[0.125f32, 0.125, 0.25, 0.5]));
+
+    // Cut over two ranks: one token more, which weighs nothing.
+    let part = |rank| MicroBatch::pack(&weighted, Part { rank, ranks: 2 }, Device::Cpu);
+    let (first, second) = (part(0), part(1));
+    same(&first.ids, &[5, 6, 7, 8, 9]);
+    same(&second.ids, &[10, 1, 2, 3, 0]);
+    same(&second.positions, &[1, 0, 1, 2, 0]);
+    assert_eq!(first.cu_seqlens, [0, 4, 6, 9, 10]);
+    assert_eq!(second.cu_seqlens, first.cu_seqlens);
+    same(&first.predicts, &[0, 2, 4]);
+    same(&second.predicts, &[2]);
+    same(&second.targets, &[3]);
+
+    // Nothing to do in this round: a token that weighs nothing.
+    let idle = MicroBatch::pack(&[], Part { rank: 1, ranks: 2 }, Device::Cpu);
+    same(&idle.ids, &[0]);
+    assert_eq!(idle.cu_seqlens, [0, 2]);
+    assert_eq!(idle.weights, Tensor::from_slice(&[0f32]));
 }
 
 /// A word-level tokenizer with ChatML's control tokens, in `folder`.

@@ -1,4 +1,4 @@
-//! The block-wise step against whole-graph autograd (bitwise), and over 1, 2 and 4 ranks.
+//! The block-wise step against whole-graph autograd (bitwise), and on every layout of ranks.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -9,11 +9,16 @@ use model::qwen2::{self, DecoderLayer, attend_segments, rms_norm};
 use model::{Config, Layout, Rope, Unit};
 use record::seed;
 use tch::{Device, Kind, Tensor};
-use train::config::Optimizer;
-use train::data::{MicroBatch, share};
+use train::blame::Inspection;
+use train::config::{
+    Batch, Distributed, Guard, LossAverage, LossSpike, Memory, Offload, Optimizer, Recompute,
+    ReduceDtype,
+};
+use train::data::{self, MicroBatch, Part};
 use train::loss::{head_and_loss, weighted_nll};
-use train::shards::Shards;
-use train::step::Trainer;
+use train::mesh::Mesh;
+use train::shards::{Placement, Shards};
+use train::step::{Measured, Trainer};
 
 const OPTIMIZER: Optimizer = Optimizer {
     learning_rate: 1e-2,
@@ -72,9 +77,42 @@ fn whole_graph(config: &Config, batch: &MicroBatch) -> (Tensor, Vec<Tensor>) {
     (loss.detach(), gradients)
 }
 
-fn trainer(config: &Config, group: Group) -> Trainer {
-    let shards = Shards::new(config.clone(), group, Device::Cpu, |unit| Ok(weights(unit)));
-    Trainer::new(shards.unwrap(), &OPTIMIZER, 512)
+/// How a run is laid out; the mathematics must not see it.
+#[derive(Debug, Clone, Copy)]
+struct Layouted {
+    ranks: usize,
+    sequence_parallel: usize,
+    replicate: usize,
+    micro_batch_tokens: usize,
+    recompute: Recompute,
+    offload: Offload,
+}
+
+const ONE_RANK: Layouted = Layouted {
+    ranks: 1,
+    sequence_parallel: 1,
+    replicate: 1,
+    micro_batch_tokens: 1000,
+    recompute: Recompute::All,
+    offload: Offload::None,
+};
+
+fn trainer(config: &Config, group: Group, layout: Layouted, guard: &Guard) -> Trainer {
+    let Layouted { sequence_parallel, replicate, recompute, offload, .. } = layout;
+    let distributed = Distributed { sequence_parallel, replicate, ..Distributed::default() };
+    let mesh = Mesh::new(group, &distributed).unwrap();
+    let placement = Placement::new(Device::Cpu, ReduceDtype::Float32, offload);
+    let shards = Shards::new(config.clone(), mesh, placement, |unit| Ok(weights(unit)));
+    let memory = Memory { recompute, offload, limit_gib: None };
+    Trainer::new(shards.unwrap(), 512, &OPTIMIZER, &memory, guard)
+}
+
+/// All examples in one micro-batch, every example of the same weight.
+fn pack(examples: &[Example]) -> MicroBatch {
+    let all: Vec<&Example> = examples.iter().collect();
+    let weights = data::weights(&all, LossAverage::Example);
+    let weighted: Vec<_> = all.into_iter().zip(weights).collect();
+    MicroBatch::pack(&weighted, Part::WHOLE, Device::Cpu)
 }
 
 /// Largest difference relative to the largest value.
@@ -89,19 +127,21 @@ fn one_rank_equals_whole_graph_autograd_bit_for_bit() {
     for (tied, kv_heads) in [(false, 1), (false, 4), (true, 1), (true, 2)] {
         let config = config(tied, kv_heads);
         let examples = examples(5);
-        let batch = MicroBatch::pack(&examples.iter().collect::<Vec<_>>(), 5, Device::Cpu);
+        let batch = pack(&examples);
         let (loss, gradients) = whole_graph(&config, &batch);
-        let trainer = trainer(&config, Group::solo());
-        let found = {
-            let _guard = tch::no_grad_guard();
-            trainer.accumulate(&batch).unwrap()
-        };
-        assert_eq!(found, loss, "loss, tied {tied}, {kv_heads} kv heads");
-        for (shard, expected) in trainer.shards.shards.iter().zip(&gradients) {
-            let name = &shard.unit.name;
-            assert!(expected.abs().max().double_value(&[]) > 0.0, "{name}: no gradient at all");
-            let worst = difference(&shard.grad, expected);
-            assert_eq!(shard.grad, *expected, "{name}, tied {tied}: differs by {worst:e}");
+        for recompute in [Recompute::All, Recompute::None, Recompute::Auto] {
+            let layout = Layouted { recompute, ..ONE_RANK };
+            let mut trainer = trainer(&config, Group::solo(), layout, &Guard::default());
+            let found = trainer.accumulate(&batch, true, &mut Inspection::off()).unwrap();
+            assert_eq!(found, loss, "loss, tied {tied}, {kv_heads} kv heads");
+            let units = trainer.shards.shards.iter().map(|shard| &shard.unit);
+            for ((unit, found), expected) in units.zip(&trainer.grads).zip(&gradients) {
+                let name = &unit.name;
+                assert!(expected.abs().max().double_value(&[]) > 0.0, "{name}: no gradient");
+                let found = found.as_ref().unwrap().narrow(0, 0, unit.numel());
+                let worst = difference(&found, expected);
+                assert_eq!(found, *expected, "{name}, tied {tied}: differs by {worst:e}");
+            }
         }
     }
 }
@@ -111,7 +151,7 @@ fn chunks_of_the_head_add_up() {
     tch::set_num_threads(1);
     let config = config(false, 2);
     let examples = examples(5);
-    let batch = MicroBatch::pack(&examples.iter().collect::<Vec<_>>(), 5, Device::Cpu);
+    let batch = pack(&examples);
     let units = Layout::new(&config).units;
     let (norm, head) = qwen2::final_unit(&config, &weights(units.last().unwrap()));
     let tokens = batch.ids.size()[0];
@@ -133,71 +173,147 @@ fn chunks_of_the_head_add_up() {
     }
 }
 
-/// Ten steps on `world_size` threads; rank 0's losses and norms, and all units' final weights.
-fn ten_steps(world_size: usize, micro_batch: usize) -> (Vec<(f64, f64)>, Vec<Tensor>) {
+/// Runs `work` as every rank of a world of threads; what rank 0 returns.
+fn on_ranks<T: Send>(ranks: usize, work: impl Fn(Group) -> T + Sync) -> T {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let one = |rank: usize| {
-        let rank = Rank::local(rank, world_size, port);
-        let group = Group::connect(&rank, Backend::Gloo, Duration::from_secs(60)).unwrap();
-        let mut trainer = trainer(&config(true, 2), group);
-        let examples = examples(8);
-        let batch: Vec<&Example> = examples.iter().collect();
-        let mut measured = Vec::new();
-        for _ in 0..10 {
-            let parts = share(&batch, micro_batch, rank.rank, world_size);
-            let pack = |part: &Vec<&Example>| MicroBatch::pack(part, batch.len(), Device::Cpu);
-            let parts: Vec<MicroBatch> = parts.iter().map(pack).collect();
-            let found = trainer.step(&parts, OPTIMIZER.learning_rate).unwrap();
-            measured.push((found.loss.double_value(&[]), found.grad_norm.double_value(&[])));
-        }
+        let rank = Rank::local(rank, ranks, port);
+        work(Group::connect(&rank, Backend::Gloo, Duration::from_secs(60)).unwrap())
+    };
+    std::thread::scope(|scope| {
+        let one = &one;
+        let ranks: Vec<_> = (0..ranks).map(|rank| scope.spawn(move || one(rank))).collect();
+        let mut results: Vec<T> = ranks.into_iter().map(|rank| rank.join().unwrap()).collect();
+        results.swap_remove(0)
+    })
+}
+
+/// This rank's part of a step over `examples`.
+fn micro_batches(trainer: &Trainer, examples: &[Example], layout: Layouted) -> Vec<MicroBatch> {
+    let batch: Vec<&Example> = examples.iter().collect();
+    let how = Batch {
+        global_batch: batch.len(),
+        micro_batch_tokens: layout.micro_batch_tokens,
+        loss_average: LossAverage::Example,
+    };
+    let Shards { config, mesh, .. } = &trainer.shards;
+    data::micro_batches(&batch, &how, config, mesh, Device::Cpu)
+}
+
+/// Ten steps on a layout; rank 0's losses and norms, and all units' final weights.
+fn ten_steps(tied: bool, layout: Layouted) -> (Vec<Measured>, Vec<Tensor>) {
+    on_ranks(layout.ranks, |group| {
+        let mut trainer = trainer(&config(tied, 2), group, layout, &Guard::default());
+        let batches = micro_batches(&trainer, &examples(8), layout);
+        let mut step = |_| trainer.step(&batches, OPTIMIZER.learning_rate).unwrap();
+        let measured = (0..10).map(&mut step).collect();
         let shards = &trainer.shards;
         let whole = |u: usize| {
             let numel = shards.shards[u].unit.numel();
-            shards.gather(u).unwrap().wait().unwrap().narrow(0, 0, numel)
+            shards.gather(u).unwrap().wait().unwrap().narrow(0, 0, numel).copy()
         };
         (measured, (0..=shards.last()).map(whole).collect())
-    };
-    std::thread::scope(|scope| {
-        let ranks: Vec<_> = (0..world_size).map(|rank| scope.spawn(move || one(rank))).collect();
-        ranks.into_iter().map(|rank| rank.join().unwrap()).next().unwrap()
     })
 }
 
 #[test]
-fn ranks_and_micro_batches_change_nothing_but_the_order_of_sums() {
+fn layouts_change_nothing_but_the_order_of_sums() {
     tch::set_num_threads(1);
-    let (expected, weights) = ten_steps(1, 8);
-    assert!(expected[9].0 < 0.95 * expected[0].0, "ten steps lower the loss: {expected:?}");
-    for (world_size, micro_batch) in [(1, 2), (2, 4), (2, 1), (4, 2)] {
-        let (found, found_weights) = ten_steps(world_size, micro_batch);
-        let pairs = || found.iter().zip(&expected);
-        let loss = pairs().map(|(a, b)| (a.0 / b.0 - 1.0).abs()).fold(0.0, f64::max);
-        let norm = pairs().map(|(a, b)| (a.1 / b.1 - 1.0).abs()).fold(0.0, f64::max);
-        let weight = found_weights.iter().zip(&weights).map(|(a, b)| difference(a, b));
-        let weight = weight.fold(0.0, f64::max);
-        let layout = format!("{world_size} ranks x {micro_batch}");
-        println!("{layout}: loss {loss:.1e}, norm {norm:.1e}, weights {weight:.1e}");
-        assert!(loss < 1e-5 && norm < 1e-4 && weight < 1e-3, "see the line above");
+    let (auto, none) = (Recompute::Auto, Recompute::None);
+    let row = |ranks, sequence_parallel, replicate, micro_batch_tokens| Layouted {
+        ranks,
+        sequence_parallel,
+        replicate,
+        micro_batch_tokens,
+        ..ONE_RANK
+    };
+    let rows = [
+        row(1, 1, 1, 60),                                        // several passes a step
+        row(2, 1, 1, 1000),                                      // shards over two ranks
+        Layouted { recompute: none, ..row(2, 1, 1, 60) },        // released graphs, refilled
+        Layouted { recompute: auto, ..row(4, 1, 1, 30) },        // a round with idle ranks
+        row(2, 2, 1, 1000),                                      // tokens over two ranks
+        Layouted { recompute: none, ..row(4, 2, 1, 60) },        // two groups of two
+        row(2, 1, 2, 1000),                                      // two whole copies
+        Layouted { recompute: none, ..row(4, 2, 2, 60) },        // copies of a shared sequence
+        Layouted { offload: Offload::Optimizer, ..row(2, 1, 1, 60) },
+    ];
+    for tied in [true, false] {
+        let (expected, weights) = ten_steps(tied, ONE_RANK);
+        assert!(expected[9].loss < 0.95 * expected[0].loss, "the loss falls: {expected:?}");
+        for layout in rows {
+            let (found, found_weights) = ten_steps(tied, layout);
+            let worst = |pick: fn(&Measured) -> f64| {
+                let off = found.iter().zip(&expected).map(|(a, b)| (pick(a) / pick(b) - 1.0).abs());
+                off.fold(0.0, f64::max)
+            };
+            let (loss, norm) = (worst(|step| step.loss), worst(|step| step.grad_norm));
+            let weight = found_weights.iter().zip(&weights).map(|(a, b)| difference(a, b));
+            let weight = weight.fold(0.0, f64::max);
+            println!("loss {loss:.1e}, norm {norm:.1e}, weights {weight:.1e}: {layout:?}");
+            assert!(loss < 1e-5 && norm < 1e-4 && weight < 1e-3, "see the line above");
+        }
+    }
+}
+
+/// Memory's settings may change the time a step takes, never a bit of its result.
+#[test]
+fn recomputation_and_offload_are_bitwise_the_same() {
+    tch::set_num_threads(1);
+    for ranks in [1, 2] {
+        let layout = Layouted { ranks, ..ONE_RANK };
+        let expected = ten_steps(false, layout);
+        for layout in [
+            Layouted { recompute: Recompute::None, ..layout },
+            Layouted { recompute: Recompute::Auto, ..layout },
+            Layouted { offload: Offload::Optimizer, ..layout },
+            Layouted { offload: Offload::Optimizer, recompute: Recompute::None, ..layout },
+        ] {
+            assert_eq!(ten_steps(false, layout), expected, "{layout:?}");
+        }
     }
 }
 
 #[test]
-fn a_share_holds_every_example_once_and_evenly() {
-    let examples = examples(16);
-    let batch: Vec<&Example> = examples.iter().collect();
-    for (world_size, micro_batch) in [(1, 16), (2, 4), (4, 2), (16, 1)] {
-        let mut seen: Vec<&Example> = Vec::new();
-        for rank in 0..world_size {
-            let parts = share(&batch, micro_batch, rank, world_size);
-            assert_eq!(parts.len(), 16 / world_size / micro_batch);
-            assert!(parts.iter().all(|part| part.len() == micro_batch));
-            seen.extend(parts.into_iter().flatten());
+fn numbers_that_are_not_finite_stop_a_step_before_the_update() {
+    tch::set_num_threads(1);
+    let layout = Layouted { ranks: 2, ..ONE_RANK };
+    let error = on_ranks(2, |group| {
+        let mut trainer = trainer(&config(true, 2), group, layout, &Guard::default());
+        let batches = micro_batches(&trainer, &examples(8), layout);
+        trainer.step(&batches, 1e-2).unwrap();
+        if trainer.shards.mesh.world.rank() == 1 {
+            let shard = &trainer.shards.shards[2];
+            let _ = shard.master.narrow(0, shard.master.numel() as i64 - 20, 1).fill_(f64::NAN);
         }
-        let sorted = |list: &[&Example]| {
-            let mut ids: Vec<Vec<i64>> = list.iter().map(|e| e.ids.clone()).collect();
-            ids.sort();
-            ids
-        };
-        assert_eq!(sorted(&seen), sorted(&batch), "{world_size} ranks");
+        let before = trainer.shards.shards[1].master.copy();
+        let error = trainer.step(&batches, 1e-2).unwrap_err();
+        assert_eq!(before, trainer.shards.shards[1].master, "the update was made");
+        format!("{error:#}")
+    });
+    assert!(
+        error.contains("rank 1: the weight model.layers.1.mlp.down_proj.weight has 1 values"),
+        "{error}"
+    );
+    assert!(!error.contains("rank 0:"), "{error}");
+}
+
+#[test]
+fn the_guard_leaves_a_spike_out_and_goes_on() {
+    tch::set_num_threads(1);
+    let guard = Guard { loss_spike: Some(LossSpike { window: 4, factor: 3.0 }) };
+    let mut trainer = trainer(&config(true, 2), Group::solo(), ONE_RANK, &guard);
+    let mut batches = micro_batches(&trainer, &examples(8), ONE_RANK);
+    for step in 0..4 {
+        assert!(!trainer.step(&batches, 1e-3).unwrap().skipped, "step {step}");
     }
+    let usual = batches[0].weights.copy();
+    batches[0].weights = &usual * 10.0;
+    let before = trainer.shards.shards[1].master.copy();
+    let spike = trainer.step(&batches, 1e-3).unwrap();
+    assert!(spike.skipped, "{spike:?}");
+    assert_eq!(before, trainer.shards.shards[1].master);
+    batches[0].weights = usual;
+    assert!(!trainer.step(&batches, 1e-3).unwrap().skipped);
+    assert_ne!(before, trainer.shards.shards[1].master);
 }

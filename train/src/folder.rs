@@ -1,0 +1,137 @@
+//! A run's folder and what it tells people: refusals, the over-long rows, the summary.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use record::publish::OutputFolder;
+
+use crate::data::{Examples, Order};
+use crate::progress::Metrics;
+use crate::step::Trainer;
+
+/// A run's folder: logs grow in it while training, `checkpoint/` appears whole at the end, and the
+/// summary last.
+pub struct RunFolder {
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// Marks a run's folder and says what it runs.
+const RUN_FILE: &str = "run.toml";
+/// Marks a run that reached its end.
+const SUMMARY: &str = "summary.txt";
+
+impl RunFolder {
+    /// The folder that a config names; nothing is touched.
+    pub fn new(output: &str) -> Self {
+        Self { path: PathBuf::from(output) }
+    }
+
+    /// Where an earlier run waits until the new one has reached its end.
+    fn aside(&self) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        self.path.with_file_name(format!("{name}.replaced"))
+    }
+
+    /// Refuses a folder that holds something, unless it is an earlier run's and to be replaced.
+    pub fn check(&self, overwrite: bool) -> Result<()> {
+        let place = self.path.display();
+        ensure!(!self.path.is_file(), "output {place} is a file; name a folder");
+        let filled = |mut entries: fs::ReadDir| entries.next().is_some();
+        if !fs::read_dir(&self.path).is_ok_and(filled) {
+            return Ok(());
+        }
+        ensure!(
+            overwrite,
+            "{place} exists; pass --overwrite to replace it, or --set output=... for another"
+        );
+        ensure!(
+            self.path.join(RUN_FILE).exists(),
+            "{place} is not a run's folder ({RUN_FILE} is not in it); remove it yourself or choose \
+             another output"
+        );
+        Ok(())
+    }
+
+    /// Starts the folder anew. An earlier run that reached its end is only moved aside, until this
+    /// one has reached its own; one that did not is removed.
+    pub fn create(&self, table: &toml::Table, examples: &Examples) -> Result<()> {
+        let place = || self.path.display().to_string();
+        if self.path.join(SUMMARY).exists() {
+            if self.aside().exists() {
+                fs::remove_dir_all(self.aside()).with_context(place)?;
+            }
+            fs::rename(&self.path, self.aside()).with_context(place)?;
+            eprintln!("replaces  the run that waits in {} until the end", self.aside().display());
+        } else if self.path.exists() {
+            fs::remove_dir_all(&self.path).with_context(place)?;
+        }
+        fs::create_dir_all(&self.path).with_context(place)?;
+        let text = format!("# The effective config of this run.\n{}", toml::to_string(table)?);
+        fs::write(self.path.join(RUN_FILE), text).with_context(place)?;
+        if !examples.over_long.is_empty() {
+            let lines = examples.over_long.join("\n") + "\n";
+            fs::write(self.path.join("over_long.txt"), &lines).with_context(place)?;
+            let count = examples.over_long.len();
+            eprintln!("over-long {count} examples, listed in {}/over_long.txt", place());
+        }
+        Ok(())
+    }
+
+    /// Where the finished model grows until it is whole.
+    pub fn checkpoint(&self) -> Result<OutputFolder> {
+        OutputFolder::create(&self.path.join("checkpoint"), false)
+    }
+
+    /// Writes and prints the table at the end; the replaced run may go now.
+    pub fn summarise(
+        &self,
+        trainer: &Trainer,
+        examples: &Examples,
+        order: &Order,
+        history: &[Metrics],
+        time: Duration,
+    ) -> Result<()> {
+        let tail = &history[history.len().saturating_sub(10)..];
+        let last = tail.iter().map(|metrics| metrics.loss).sum::<f64>() / tail.len() as f64;
+        let place = self.path.display();
+        let text = format!(
+            "parameters       {}\n\
+             examples         {} ({} tokens, {} trained)\n\
+             steps            {} of {} examples, on {}\n\
+             loss             first step {:.4}, mean of the last {} steps {last:.4}\n\
+             checkpoint       {place}/checkpoint\n\
+             metrics          {place}/metrics.jsonl, {place}/tensorboard\n",
+            trainer.shards.config.num_parameters(),
+            examples.examples.len(),
+            examples.tokens(),
+            examples.trained_tokens(),
+            order.steps(),
+            order.global_batch(),
+            ranks(trainer.shards.mesh.world.world_size()),
+            history[0].loss,
+            tail.len()
+        );
+        fs::write(self.path.join(SUMMARY), &text).context("writing summary.txt")?;
+        if self.aside().exists() {
+            fs::remove_dir_all(self.aside()).context("removing the replaced run")?;
+        }
+        let seconds = time.as_secs_f64();
+        let tokens = history.last().map_or(0, |metrics| metrics.tokens);
+        println!("{text}time             {seconds:.1} s, {:.0} tokens/s", tokens as f64 / seconds);
+        Ok(())
+    }
+}
+
+/// Whether `path` exists inside `folder`, links resolved.
+pub fn lies_in(path: &Path, folder: &Path) -> bool {
+    let (path, folder) = (fs::canonicalize(path), fs::canonicalize(folder));
+    matches!((path, folder), (Ok(path), Ok(folder)) if path.starts_with(&folder))
+}
+
+/// `1 rank` or `2 ranks`.
+pub fn ranks(count: usize) -> String {
+    if count == 1 { "1 rank".to_string() } else { format!("{count} ranks") }
+}
