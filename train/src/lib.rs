@@ -6,7 +6,8 @@
 //! Reading order: [`config`] (the run file), [`examples`] (rows as tokens), [`data`] (their
 //! order, one rank's share of a global batch), [`balance`] (even work for every rank), [`mesh`]
 //! (which ranks do what together), [`shards`] (who holds which part of the parameters), [`step`]
-//! (the training step), [`ulysses`] (sequence parallelism), [`recompute`] (what memory allows to
+//! (the training step), [`ulysses`] (sequence parallelism), [`trace`]
+//! (what a rank is doing), [`mishap`] (how it fails), [`recompute`] (what memory allows to
 //! keep), [`loss`] (head and loss in chunks), [`optimizer`] (AdamW, the schedule), [`guard`] and
 //! [`blame`] (numbers that cannot be right), [`init`] (random weights), [`export`] (the Hugging
 //! Face folder), [`progress`] (bar, metrics, TensorBoard), [`folder`] and [`setup`] (what a run
@@ -27,6 +28,10 @@ pub mod shards;
 pub mod step;
 
 pub mod ulysses;
+
+pub mod trace;
+
+pub mod mishap;
 
 pub mod recompute;
 

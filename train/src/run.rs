@@ -16,7 +16,7 @@ use crate::optimizer::{learning_rate, warmup_steps};
 use crate::progress::{Metrics, Progress};
 use crate::shards::Shards;
 use crate::step::Trainer;
-use crate::{balance, setup};
+use crate::{balance, mishap, setup};
 
 /// What `train run` was asked for.
 #[derive(Debug, Clone)]
@@ -132,9 +132,8 @@ fn train(
         tokens += lengths.clone().sum::<usize>();
         let flops: f64 = lengths.map(|length| 3.0 * balance::flops(model, length)).sum();
         let flops_a_rank = flops / shards.mesh.world.world_size() as f64;
-        let found = trainer
-            .step(&micro_batches, rate)
-            .with_context(|| format!("step {} of {steps}", step + 1))?;
+        let place = || format!("step {} of {steps}", step + 1);
+        let found = mishap::caught(trainer, |t| t.step(&micro_batches, rate)).with_context(place)?;
         let metrics = Metrics {
             step: step + 1,
             epoch: (step + 1) as f64 / order.steps_per_epoch() as f64,

@@ -21,6 +21,7 @@ use crate::loss::{self, Gradients};
 use crate::optimizer::AdamW;
 use crate::recompute;
 use crate::shards::{Gathering, Reducing, Shards};
+use crate::trace::{Stage, Trace};
 use crate::ulysses;
 
 /// Everything a training step reads and writes.
@@ -33,6 +34,8 @@ pub struct Trainer {
     pub guard: SpikeGuard,
     /// Per unit this rank's slice of the gradient, fp32, once there is one.
     pub grads: Vec<Option<Tensor>>,
+    /// What this rank is doing.
+    pub trace: Trace,
     rope: Rope,
     max_grad_norm: f64,
     recompute: Recompute,
@@ -73,6 +76,7 @@ impl Trainer {
             adamw: AdamW::new(&shards, optimizer),
             guard: SpikeGuard::new(guard.loss_spike),
             grads: shards.shards.iter().map(|_| None).collect(),
+            trace: Trace::default(),
             rope: Rope::new(&shards.config, positions, shards.placement.device),
             max_grad_norm: optimizer.max_grad_norm,
             recompute: memory.recompute,
@@ -106,11 +110,13 @@ impl Trainer {
         }
         let skipped = self.guard.is_spike(loss, grad_norm);
         if !skipped {
+            self.trace.note(Stage::Update, 0, 0);
             let scale = self.max_grad_norm / (grad_norm + 1e-6); // as clip_grad_norm_
             self.adamw.step(&self.shards, &self.grads, scale.min(1.0), learning_rate)?;
             self.shards.publish_masters();
         }
         self.grads.fill_with(|| None);
+        self.trace.note(Stage::Idle, 0, 0);
         Ok(Measured { loss, grad_norm, recomputed, skipped })
     }
 
@@ -127,6 +133,7 @@ impl Trainer {
             loss += self.accumulate(batch, number + 1 == batches.len(), inspection)?;
         }
         inspection.note_loss(&loss);
+        self.trace.note(Stage::Sum, 0, 0);
         self.shards.mesh.world.all_reduce(&loss, Reduce::Sum)?.wait()?;
         let square = |grad: &Option<Tensor>| grad.as_ref().map(|g| g.square().sum(Kind::Float));
         let square = self.grads.iter().filter_map(square).reduce(|a, b| a + b);
@@ -148,6 +155,7 @@ impl Trainer {
         let kept = self.kept_layers(batch);
         let (shards, config) = (&self.shards, &self.shards.config);
         let last = shards.last();
+        let note = |stage, unit| self.trace.note(stage, unit, batch.ids.size()[0]);
         let rotation = self.rope.at(&batch.positions, shards.placement.compute);
         let attend = ulysses::attend(&shards.mesh.sequence, &batch.cu_seqlens);
         let layer = |flat: &Tensor, x: &Tensor| {
@@ -158,11 +166,13 @@ impl Trainer {
         let mut reduced = Backlog { shards, grads, inspection, ends, flying: None, mirrors: vec![] };
 
         // Forward: a graph only where it is kept.
+        note(Stage::Forward, 0);
         let embedding = qwen2::embedding(config, &gathered.next()?);
         let mut x = qwen2::embed(&embedding, &batch.ids);
         let tied_head = config.tie_word_embeddings.then_some(embedding);
         let mut saved = Vec::with_capacity(last - 1);
         for n in 1..last {
+            note(Stage::Forward, n);
             let flat = gathered.next()?;
             if n + kept < last {
                 let y = layer(&flat, &x);
@@ -177,6 +187,7 @@ impl Trainer {
         }
 
         // Head and loss, with their gradients, while the last layer's weights set out again.
+        note(Stage::Forward, last);
         let (norm, head) = qwen2::final_unit(config, &gathered.next()?);
         let mut ahead = Some(collect_again(shards, last - 1, &saved)?);
         let head = head.or(tied_head).expect("a head of its own or the embedding");
@@ -192,6 +203,7 @@ impl Trainer {
 
         // Backward: the product of each layer's graph, kept or made anew, with the gradient above.
         for n in (1..last).rev() {
+            note(Stage::Backward, n);
             let now = ahead.take().expect("the one before set it out");
             ahead = (n > 1).then(|| collect_again(shards, n - 1, &saved)).transpose()?;
             let flat = now.wait()?;
@@ -210,6 +222,7 @@ impl Trainer {
         }
 
         // The embedding's rows; a tied head's gradient joins them.
+        note(Stage::Backward, 0);
         let rows = Tensor::embedding_dense_backward(&dx, &batch.ids, config.vocab_size, -1, false);
         let dembed = match tied {
             Some(mut dhead) => dhead.g_add_(&rows),
