@@ -1,6 +1,6 @@
 //! The few calls of libtorch that tch lacks.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tch::Tensor;
 
 use crate::ffi;
@@ -86,6 +86,49 @@ pub fn fused_adamw(slots: &[AdamWSlot], numbers: AdamWStep) -> Result<()> {
         )
     };
     ffi::check(error).context("fused AdamW")
+}
+
+/// Frees the memory behind `tensor` and all that shares its storage, while tensors, views and
+/// autograd graphs that refer to it stay: FSDP's way of keeping a layer's graph without keeping
+/// the layer's weights. [`restore_storage`] must come before the next use of any of them, a graph's
+/// backward included; libtorch does not check that the memory is there, and reading it before
+/// ends the process.
+///
+/// # Errors
+/// When the memory is not libtorch's own (a mapped file's, for one).
+pub fn release_storage(tensor: &Tensor) -> Result<()> {
+    // SAFETY: a live tensor; tensors of released memory are not to be read, as documented.
+    ffi::check(unsafe { ffi::s1_release_storage(ffi::raw(tensor)) }).context("release_storage")
+}
+
+/// Allocates released memory again, at its former size and with undefined content; nothing when
+/// it is there. Fill it with [`refill`] or [`crate::Group::all_gather_into`].
+pub fn restore_storage(tensor: &Tensor) -> Result<()> {
+    // SAFETY: a live tensor.
+    ffi::check(unsafe { ffi::s1_restore_storage(ffi::raw(tensor)) }).context("restore_storage")
+}
+
+/// Whether the memory behind `tensor` is released.
+pub fn is_released(tensor: &Tensor) -> bool {
+    // SAFETY: a live tensor, of which only the storage is looked at.
+    unsafe { ffi::s1_is_released(ffi::raw(tensor)) }
+}
+
+/// Copies `from` into `to`, which may have another kind or device, without counting as a change
+/// to what an autograd graph saved of `to`.
+///
+/// # Errors
+/// When the shapes differ or `to` is released.
+pub fn refill(to: &Tensor, from: &Tensor) -> Result<()> {
+    ensure!(
+        to.size() == from.size(),
+        "refill of {:?} from {:?}: the shapes must be the same",
+        to.size(),
+        from.size()
+    );
+    ensure!(!is_released(to), "refill of {:?}: restore_storage must come first", to.size());
+    // `data` is the same memory with a version counter of its own.
+    tch::no_grad(|| to.f_data()?.f_copy_(from)).context("refill")
 }
 
 /// Opens `libtorch_cuda.so` if it stands beside the `libtorch_cpu.so` in use; true when CUDA's

@@ -17,6 +17,9 @@ unsafe extern "C" {
         timeout_ms: i64,
         out: *mut Handle,
     ) -> *mut c_char;
+    pub fn s1_store_solo(out: *mut Handle) -> *mut c_char;
+    pub fn s1_store_prefix(store: Handle, prefix: *const c_char, out: *mut Handle) -> *mut c_char;
+    pub fn s1_store_count(store: Handle, key: *const c_char, count: *mut i64) -> *mut c_char;
     pub fn s1_store_close(store: Handle);
     pub fn s1_group_new(
         kind: *const c_char,
@@ -42,6 +45,13 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub fn s1_all_reduce(group: Handle, t: Handle, max: bool, work: *mut Handle) -> *mut c_char;
     pub fn s1_broadcast(group: Handle, t: Handle, source: c_int, work: *mut Handle) -> *mut c_char;
+    pub fn s1_all_to_all(
+        group: Handle,
+        output: Handle,
+        input: Handle,
+        work: *mut Handle,
+    ) -> *mut c_char;
+    pub fn s1_exchange(group: Handle, input: Handle, output: *mut Handle) -> *mut c_char;
     pub fn s1_barrier(group: Handle, work: *mut Handle) -> *mut c_char;
     pub fn s1_work_wait(work: Handle) -> *mut c_char;
     pub fn s1_work_free(work: Handle);
@@ -66,6 +76,9 @@ unsafe extern "C" {
         weight_decay: f64,
         eps: f64,
     ) -> *mut c_char;
+    pub fn s1_is_released(t: Handle) -> bool;
+    pub fn s1_release_storage(t: Handle) -> *mut c_char;
+    pub fn s1_restore_storage(t: Handle) -> *mut c_char;
     pub fn s1_exit_at_once(code: c_int) -> !;
     pub fn s1_load_cuda() -> bool;
 }

@@ -1,12 +1,14 @@
 //! Process groups: collectives that return at once, and handles to wait on.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tch::{Kind, Tensor};
 
 use crate::Rank;
+use crate::aten;
 use crate::ffi::{self, Handle};
 
 /// Which of torch.distributed's process groups carries the collectives.
@@ -43,9 +45,19 @@ pub enum Reduce {
 pub struct Group {
     rank: usize,
     world_size: usize,
-    native: Option<Native>,
+    settings: Settings,
+    native: Native,
 }
 
+/// What a sub-group takes over from its group.
+#[derive(Clone)]
+struct Settings {
+    backend: Backend,
+    master_addr: String,
+    timeout: Duration,
+}
+
+/// The group is null when this rank is alone; the store is always there.
 struct Native {
     group: Handle,
     store: Handle,
@@ -69,7 +81,13 @@ unsafe impl Send for Work {}
 impl Group {
     /// A group of this process alone.
     pub fn solo() -> Self {
-        Self { rank: 0, world_size: 1, native: None }
+        let mut native = Native { group: std::ptr::null_mut(), store: std::ptr::null_mut() };
+        // SAFETY: `store` receives a handle that `native` owns from then on.
+        ffi::check(unsafe { ffi::s1_store_solo(&mut native.store) })
+            .expect("an empty map can be made");
+        let settings =
+            Settings { backend: Backend::Gloo, master_addr: String::new(), timeout: Duration::MAX };
+        Self { rank: 0, world_size: 1, settings, native }
     }
 
     /// Meets the other ranks at the master's store and connects to them. A collective that does
@@ -81,47 +99,58 @@ impl Group {
         if rank.world_size == 1 {
             return Ok(Self::solo());
         }
-        let place = || {
-            format!(
-                "rank {} of {} could not join the {} group at {}:{} within {} s: check that all \
-                 ranks started and that this address is reachable from every node",
-                rank.rank,
-                rank.world_size,
-                backend.name(),
-                rank.master_addr,
-                rank.master_port,
-                timeout.as_secs_f32()
-            )
-        };
-        let host = CString::new(rank.master_addr.as_str()).with_context(place)?;
-        let kind = CString::new(backend.name()).expect("no NUL in a backend's name");
-        let timeout_ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
-        let world = rank.world_size as i32;
-        // torchrun's agent serves the store itself.
-        let agent_serves = std::env::var("TORCHELASTIC_USE_AGENT_STORE").is_ok_and(|v| v == "True");
-        let mut native = Native { group: std::ptr::null_mut(), store: std::ptr::null_mut() };
-        // SAFETY: strings are NUL-terminated and live through the call; `store` receives a handle
-        // that `native` owns from then on.
-        let error = unsafe {
-            let serve = rank.rank == 0 && !agent_serves;
-            let port = rank.master_port;
-            ffi::s1_store_open(host.as_ptr(), port, world, serve, timeout_ms, &mut native.store)
-        };
-        ffi::check(error).with_context(place)?;
-        // SAFETY: as above, and the store is open.
-        let error = unsafe {
-            ffi::s1_group_new(
-                kind.as_ptr(),
-                host.as_ptr(),
-                native.store,
-                rank.rank as i32,
-                world,
-                timeout_ms,
-                &mut native.group,
-            )
-        };
-        ffi::check(error).with_context(place)?;
-        Ok(Self { rank: rank.rank, world_size: rank.world_size, native: Some(native) })
+        let master_addr = rank.master_addr.clone();
+        let settings = Settings { backend, master_addr, timeout };
+        Native::open(rank, &settings)
+            .and_then(|native| native.join(&settings, rank.rank, rank.world_size))
+            .map(|native| Self {
+                rank: rank.rank,
+                world_size: rank.world_size,
+                settings: settings.clone(),
+                native,
+            })
+            .with_context(|| {
+                format!(
+                    "rank {} of {} could not join the {} group at {}:{} within {} s: check that \
+                     all ranks started and that this address is reachable from every node",
+                    rank.rank,
+                    rank.world_size,
+                    backend.name(),
+                    rank.master_addr,
+                    rank.master_port,
+                    timeout.as_secs_f32()
+                )
+            })
+    }
+
+    /// The group of those ranks of this group that `members` lists; a member's rank in it is its
+    /// place in the list. Only members call it, each with the same list, and different lists may
+    /// be split off at once under one `name`. It has this group's backend and timeout, and may
+    /// outlive it.
+    ///
+    /// # Errors
+    /// When this rank is no member, a member is no rank of this group or listed twice, when the
+    /// same `name` and `members` were split off before, or not all members come.
+    pub fn split(&self, name: &str, members: &[usize]) -> Result<Self> {
+        let what =
+            || format!("split {name} {members:?} on rank {} of {}", self.rank, self.world_size);
+        let distinct: BTreeSet<usize> = members.iter().copied().collect();
+        ensure!(
+            distinct.len() == members.len() && members.iter().all(|&m| m < self.world_size),
+            "{}: members are different ranks of the group",
+            what()
+        );
+        let rank = members
+            .iter()
+            .position(|&member| member == self.rank)
+            .with_context(|| format!("{}: only members split", what()))?;
+        let prefix = format!("split/{name}/{members:?}");
+        let native = self
+            .native
+            .part(&prefix, rank)
+            .and_then(|native| native.join(&self.settings, rank, members.len()))
+            .with_context(what)?;
+        Ok(Self { rank, world_size: members.len(), settings: self.settings.clone(), native })
     }
 
     /// This process's rank, 0 to `world_size` - 1.
@@ -135,7 +164,8 @@ impl Group {
     }
 
     /// Concatenates every rank's `input` in rank order into `output`, which has `world_size`
-    /// times its elements and the same kind.
+    /// times its elements and the same kind. To autograd this is no change of `output`: a graph
+    /// built on memory that was released since may be run backward once it is gathered again.
     pub fn all_gather_into(&self, output: &Tensor, input: &Tensor) -> Result<Work> {
         self.check_sizes("all_gather_into", output, input)?;
         self.start("all_gather_into", &[input, output], |group, work| {
@@ -173,10 +203,58 @@ impl Group {
         })
     }
 
+    /// Cuts `input` along dim 0 into `world_size` equal parts, sends the r-th to rank r, and lays
+    /// what arrives in rank order into `output`, of the same shape and kind.
+    pub fn all_to_all(&self, output: &Tensor, input: &Tensor) -> Result<Work> {
+        self.check_parts("all_to_all", input)?;
+        if output.size() != input.size() || output.kind() != input.kind() {
+            bail!(
+                "all_to_all on rank {} of {}: the output is {:?} {:?}, the input {:?} {:?}; they \
+                 must be of the same shape and kind",
+                self.rank,
+                self.world_size,
+                output.kind(),
+                output.size(),
+                input.kind(),
+                input.size()
+            );
+        }
+        self.start("all_to_all", &[input, output], |group, work| {
+            // SAFETY: as in all_gather_into.
+            unsafe { ffi::s1_all_to_all(group, ffi::raw(output), ffi::raw(input), work) }
+        })
+    }
+
+    /// [`Group::all_to_all`] of `x`, waited for, as an operation of autograd: its backward is the
+    /// all-to-all of the gradient, in which again all ranks must take part. Alone, `x` itself.
+    pub fn exchange(&self, x: &Tensor) -> Result<Tensor> {
+        self.check_parts("exchange", x)?;
+        if self.native.group.is_null() {
+            return Ok(x.shallow_clone());
+        }
+        let mut output = std::ptr::null_mut();
+        // SAFETY: live handles; the graph keeps the backend alive.
+        ffi::check(unsafe { ffi::s1_exchange(self.native.group, ffi::raw(x), &mut output) })?;
+        // SAFETY: a new at::Tensor that nobody else owns.
+        Ok(unsafe { Tensor::from_ptr(output.cast()) })
+    }
+
     /// Complete when every rank has reached it.
     pub fn barrier(&self) -> Result<Work> {
         // SAFETY: a live handle.
         self.start("barrier", &[], |group, work| unsafe { ffi::s1_barrier(group, work) })
+    }
+
+    fn check_parts(&self, operation: &str, whole: &Tensor) -> Result<()> {
+        ensure!(
+            whole.size().first().is_some_and(|rows| *rows % self.world_size as i64 == 0),
+            "{operation} on rank {} of {}: {:?} has no {} equal parts along dim 0",
+            self.rank,
+            self.world_size,
+            whole.size(),
+            self.world_size
+        );
+        Ok(())
     }
 
     fn check_sizes(&self, operation: &str, whole: &Tensor, part: &Tensor) -> Result<()> {
@@ -205,18 +283,84 @@ impl Group {
     ) -> Result<Work> {
         let shapes: Vec<(Kind, Vec<i64>)> = tensors.iter().map(|t| (t.kind(), t.size())).collect();
         let what = format!("{operation} {shapes:?} on rank {} of {}", self.rank, self.world_size);
+        let released = tensors.iter().any(|tensor| aten::is_released(tensor));
+        ensure!(!released, "{what}: the memory is released, restore_storage must come first");
         let _tensors = tensors.iter().map(|t| t.shallow_clone()).collect();
         let mut handle = std::ptr::null_mut();
-        match (&self.native, tensors) {
-            (Some(native), _) => {
-                ffi::check(issue(native.group, &mut handle)).with_context(|| what.clone())?;
-            }
-            (None, [from, to]) if from.data_ptr() != to.data_ptr() => {
-                to.shallow_clone().copy_(&from.view_as(to));
-            }
-            (None, _) => {}
+        if !self.native.group.is_null() {
+            ffi::check(issue(self.native.group, &mut handle)).with_context(|| what.clone())?;
+        } else if let [from, to] = tensors
+            && from.data_ptr() != to.data_ptr()
+        {
+            aten::refill(to, &from.view_as(to))?;
         }
         Ok(Work { handle, what, _tensors })
+    }
+}
+
+impl Native {
+    /// The store that the master serves, and no group yet.
+    fn open(rank: &Rank, settings: &Settings) -> Result<Self> {
+        let host = CString::new(rank.master_addr.as_str())?;
+        // torchrun's agent serves the store itself.
+        let agent_serves = std::env::var("TORCHELASTIC_USE_AGENT_STORE").is_ok_and(|v| v == "True");
+        let mut native = Self { group: std::ptr::null_mut(), store: std::ptr::null_mut() };
+        // SAFETY: the string is NUL-terminated and lives through the call; `store` receives a
+        // handle that `native` owns from then on.
+        ffi::check(unsafe {
+            ffi::s1_store_open(
+                host.as_ptr(),
+                rank.master_port,
+                rank.world_size as i32,
+                rank.rank == 0 && !agent_serves,
+                settings.timeout_ms(),
+                &mut native.store,
+            )
+        })?;
+        Ok(native)
+    }
+
+    /// The part of this store under `prefix`, which `rank` takes once, and no group yet.
+    fn part(&self, prefix: &str, rank: usize) -> Result<Self> {
+        let prefix = CString::new(prefix)?;
+        let mut native = Self { group: std::ptr::null_mut(), store: std::ptr::null_mut() };
+        // SAFETY: as in open; our own store is live.
+        ffi::check(unsafe {
+            ffi::s1_store_prefix(self.store, prefix.as_ptr(), &mut native.store)
+        })?;
+        let (key, mut count) = (CString::new(format!("taken by {rank}"))?, 0);
+        // SAFETY: live handle, string and number.
+        ffi::check(unsafe { ffi::s1_store_count(native.store, key.as_ptr(), &mut count) })?;
+        ensure!(count == 1, "this name and these members were split off before");
+        Ok(native)
+    }
+
+    /// Connects to the other ranks at this store; nothing when there are none.
+    fn join(mut self, settings: &Settings, rank: usize, world_size: usize) -> Result<Self> {
+        if world_size > 1 {
+            let host = CString::new(settings.master_addr.as_str())?;
+            let kind = CString::new(settings.backend.name())?;
+            // SAFETY: strings are NUL-terminated and live through the call, the store is open;
+            // `group` receives a handle that `self` owns from then on.
+            ffi::check(unsafe {
+                ffi::s1_group_new(
+                    kind.as_ptr(),
+                    host.as_ptr(),
+                    self.store,
+                    rank as i32,
+                    world_size as i32,
+                    settings.timeout_ms(),
+                    &mut self.group,
+                )
+            })?;
+        }
+        Ok(self)
+    }
+}
+
+impl Settings {
+    fn timeout_ms(&self) -> i64 {
+        i64::try_from(self.timeout.as_millis()).unwrap_or(i64::MAX)
     }
 }
 

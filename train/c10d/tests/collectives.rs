@@ -33,6 +33,11 @@ fn exercise(group: &Group) -> Result<()> {
         let expected = Tensor::cat(&(0..world).map(|r| contribution(r, n)).collect::<Vec<_>>(), 0);
         assert_eq!(output.to_kind(Kind::Float), expected, "all_gather_into {kind:?}");
 
+        let output = Tensor::zeros([n * world as i64], (kind, tch::Device::Cpu));
+        group.all_to_all(&output, &all[rank].to_kind(kind))?.wait()?;
+        let mine: Vec<Tensor> = all.iter().map(|t| t.narrow(0, n * rank as i64, n)).collect();
+        assert_eq!(output.to_kind(Kind::Float), Tensor::cat(&mine, 0), "all_to_all {kind:?}");
+
         let share = Tensor::zeros([n], (kind, tch::Device::Cpu));
         group.reduce_scatter(&share, &all[rank].to_kind(kind).copy())?.wait()?;
         let expected = sum.narrow(0, n * rank as i64, n);
@@ -178,6 +183,7 @@ fn misuse_is_an_error_that_names_the_sizes() {
         (group.all_gather_into(&six, &four), "all_gather_into on rank 0 of 1"),
         (group.reduce_scatter(&six, &four), "must have 1 times the part's elements"),
         (group.broadcast(&six, 3), "broadcast from rank 3 in a world of 1"),
+        (group.all_to_all(&six, &four), "must be of the same shape and kind"),
     ];
     for (result, expected) in rows {
         let text = format!("{:#}", result.map(drop).unwrap_err());

@@ -1,22 +1,20 @@
-// The C face of torch.distributed's process groups and of the few ATen calls that tch lacks.
-//
-// Every function returns NULL on success or an error text that the caller frees with
-// s1_free_text; no C++ exception crosses this border. Tensors are tch's `at::Tensor*`.
-#include <dlfcn.h>
-#include <unistd.h>
+// The C face of torch.distributed's stores, process groups and collectives.
 #include <cstdlib>
-#include <cstring>
 #include <mutex>
 #include <sstream>
 #include <string>
 
-#include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #ifdef USE_C10D_NCCL
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
+
+#include "shim.h"
 
 namespace {
 
@@ -25,39 +23,31 @@ using Backend = c10::intrusive_ptr<c10d::Backend>;
 using Work = c10::intrusive_ptr<c10d::Work>;
 using std::chrono::milliseconds;
 
+// libtorch's flight recorder is one for the process and notes a group's first collective in a
+// std::map before it takes its lock, so two groups on two threads could corrupt it (seen: a crash
+// in _Rb_tree_insert_and_rebalance). Gloo only queues work at a collective's start, so a lock
+// around it is cheap and cannot hang; NCCL may wait for its peers there, and its groups all start
+// from one thread.
+std::mutex recorder;
+
 template <typename F>
-char* guarded(F f) {
-  try {
-    f();
-    return nullptr;
-  } catch (const c10::Error& e) {
-    return strdup(e.what_without_backtrace());
-  } catch (const std::exception& e) {
-    return strdup(e.what());
-  } catch (...) {
-    return strdup("unknown C++ exception");
+Work issue(const Backend& backend, F collective) {
+  std::unique_lock<std::mutex> lock(recorder, std::defer_lock);
+  if (backend->getBackendName() == "gloo") {
+    lock.lock();
   }
+  return collective(*backend);
 }
 
-// Starts a collective. libtorch's flight recorder is one for the process and notes a group's first
-// collective in a std::map before it takes its lock, so two groups on two threads could corrupt it
-// (seen: a crash in _Rb_tree_insert_and_rebalance). Gloo only queues work here, so a lock is cheap
-// and cannot hang; NCCL may wait for its peers here, and has one group a process.
 template <typename F>
-char* start(void* group, void** work, F issue) {
-  static std::mutex recorder;
-  return guarded([&] {
-    const Backend& backend = *static_cast<Backend*>(group);
-    std::unique_lock<std::mutex> lock(recorder, std::defer_lock);
-    if (backend->getBackendName() == "gloo") {
-      lock.lock();
-    }
-    *work = new Work(issue(*backend));
-  });
+char* start(void* group, void** work, F collective) {
+  return guarded([&] { *work = new Work(issue(*static_cast<Backend*>(group), collective)); });
 }
 
-at::Tensor& tensor(void* t) {
-  return *static_cast<at::Tensor*>(t);
+// The same memory with an autograd version of its own: a collective that fills it does not count
+// as a change to what a graph saved.
+at::Tensor target(void* t) {
+  return tensor(t).variable_data();
 }
 
 // Gloo binds to an address of this host: the interfaces of GLOO_SOCKET_IFNAME if given, as
@@ -99,6 +89,40 @@ Backend new_group(
   throw std::runtime_error("this build has no backend `" + kind + "`");
 }
 
+// The all-to-all of equal chunks of dim 0, waited for.
+at::Tensor all_to_all(const Backend& group, const at::Tensor& input) {
+  at::Tensor from = input.contiguous();
+  at::Tensor to = at::empty_like(from);
+  std::vector<int64_t> equal;
+  try {
+    issue(group, [&](c10d::Backend& backend) {
+      return backend.alltoall_base(to, from, equal, equal);
+    })->wait();
+  } catch (const std::exception& e) {
+    std::ostringstream text;
+    text << "exchange " << input.scalar_type() << " " << input.sizes() << " on rank "
+         << group->getRank() << " of " << group->getSize() << ": " << e.what();
+    throw std::runtime_error(text.str());
+  }
+  return to;
+}
+
+// An all-to-all is its own transpose: what came from a rank, its gradient goes back to.
+struct Exchange : torch::autograd::Function<Exchange> {
+  static at::Tensor forward(
+      torch::autograd::AutogradContext* context, const at::Tensor& input, const Backend& group) {
+    context->saved_data["group"] = c10::IValue::make_capsule(group);
+    return all_to_all(group, input);
+  }
+
+  static torch::autograd::variable_list backward(
+      torch::autograd::AutogradContext* context, const torch::autograd::variable_list& grads) {
+    auto group = c10::static_intrusive_pointer_cast<c10d::Backend>(
+        context->saved_data["group"].toCapsule());
+    return {all_to_all(group, grads[0]), at::Tensor()};
+  }
+};
+
 } // namespace
 
 extern "C" {
@@ -117,6 +141,24 @@ char* s1_store_open(
     options.timeout = milliseconds(timeout_ms);
     *out = new Store(c10::make_intrusive<c10d::TCPStore>(host, options));
   });
+}
+
+// A store of this process alone.
+char* s1_store_solo(void** out) {
+  return guarded([&] { *out = new Store(c10::make_intrusive<c10d::HashStore>()); });
+}
+
+// A part of `store` that no other prefix sees; it keeps the whole alive.
+char* s1_store_prefix(void* store, const char* prefix, void** out) {
+  return guarded([&] {
+    *out = new Store(
+        c10::make_intrusive<c10d::PrefixStore>(prefix, *static_cast<Store*>(store)));
+  });
+}
+
+// Adds one to the number at `key`, 0 at first, and returns it.
+char* s1_store_count(void* store, const char* key, int64_t* count) {
+  return guarded([&] { *count = (*static_cast<Store*>(store))->add(key, 1); });
 }
 
 void s1_store_close(void* store) {
@@ -143,7 +185,8 @@ void s1_group_free(void* group) {
 
 char* s1_all_gather_into(void* group, void* output, void* input, void** work) {
   return start(group, work, [&](c10d::Backend& backend) {
-    return backend._allgather_base(tensor(output), tensor(input));
+    at::Tensor to = target(output);
+    return backend._allgather_base(to, tensor(input));
   });
 }
 
@@ -171,6 +214,19 @@ char* s1_broadcast(void* group, void* t, int source, void** work) {
   });
 }
 
+char* s1_all_to_all(void* group, void* output, void* input, void** work) {
+  return start(group, work, [&](c10d::Backend& backend) {
+    std::vector<int64_t> equal;
+    return backend.alltoall_base(tensor(output), tensor(input), equal, equal);
+  });
+}
+
+char* s1_exchange(void* group, void* input, void** output) {
+  return guarded([&] {
+    *output = new at::Tensor(Exchange::apply(tensor(input), *static_cast<Backend*>(group)));
+  });
+}
+
 char* s1_barrier(void* group, void** work) {
   return start(group, work, [&](c10d::Backend& backend) { return backend.barrier(); });
 }
@@ -185,64 +241,6 @@ char* s1_work_wait(void* work) {
 
 void s1_work_free(void* work) {
   delete static_cast<Work*>(work);
-}
-
-// Vector-Jacobian product: results[i] = d(sum of outputs * cotangents) / d inputs[i].
-char* s1_vjp(
-    void** outputs, void** cotangents, size_t n_out, void** inputs, size_t n_in, void** results) {
-  return guarded([&] {
-    std::vector<at::Tensor> outs, grads, ins;
-    for (size_t i = 0; i < n_out; i++) {
-      outs.push_back(tensor(outputs[i]));
-      grads.push_back(tensor(cotangents[i]));
-    }
-    for (size_t i = 0; i < n_in; i++) {
-      ins.push_back(tensor(inputs[i]));
-    }
-    auto found = torch::autograd::grad(outs, ins, grads);
-    for (size_t i = 0; i < n_in; i++) {
-      results[i] = new at::Tensor(found[i]);
-    }
-  });
-}
-
-// One fused AdamW update of `n` tensors, in place; `step` is the number of this step, from 1.
-char* s1_fused_adamw(
-    void** params, void** grads, void** m, void** v, size_t n, double step,
-    double learning_rate, double beta1, double beta2, double weight_decay, double eps) {
-  return guarded([&] {
-    if (n == 0) {
-      return;
-    }
-    std::vector<at::Tensor> ps, gs, ms, vs, steps;
-    for (size_t i = 0; i < n; i++) {
-      ps.push_back(tensor(params[i]));
-      gs.push_back(tensor(grads[i]));
-      ms.push_back(tensor(m[i]));
-      vs.push_back(tensor(v[i]));
-      steps.push_back(at::full({}, step, ps[i].options()));
-    }
-    at::_fused_adamw_(
-        ps, gs, ms, vs, {}, steps, learning_rate, beta1, beta2, weight_decay, eps, false, false);
-  });
-}
-
-// Ends the process without static destructors, which would pull libtorch from under threads that
-// still compute.
-void s1_exit_at_once(int code) {
-  _exit(code);
-}
-
-// The linker drops libtorch_cuda.so since nothing names its symbols; opening the one beside
-// libtorch_cpu.so registers the CUDA kernels, so that one binary serves both.
-bool s1_load_cuda() {
-  Dl_info info;
-  if (dladdr(reinterpret_cast<void*>(&torch::autograd::grad), &info) == 0) {
-    return false;
-  }
-  std::string path(info.dli_fname);
-  path = path.substr(0, path.rfind('/') + 1) + "libtorch_cuda.so";
-  return dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL) != nullptr;
 }
 
 } // extern "C"
