@@ -16,6 +16,150 @@ pub struct Config {
     /// What is trained.
     pub model: Model,
     /// How examples become optimizer steps.
+    pub batch: Batch,
+    /// AdamW and clipping.
+    pub optimizer: Optimizer,
+    /// How long, and at which rates.
+    pub schedule: Schedule,
+    /// How ranks deal with one another.
+    #[serde(default)]
+    pub distributed: Distributed,
+    /// What is kept, recomputed or moved away when memory is short.
+    #[serde(default)]
+    pub memory: Memory,
+    /// What a step does about numbers that cannot be right.
+    #[serde(default)]
+    pub guard: Guard,
+}
+
+impl Config {
+    /// Refuses numbers that no run can mean, by their keys.
+    pub fn check(&self, world_size: usize) -> Result<()> {
+        let Optimizer { learning_rate, beta1, beta2, eps, weight_decay, max_grad_norm } =
+            self.optimizer;
+        let within = |key: &str, value: f64, fits: bool, range: &str| {
+            ensure!(fits && value.is_finite(), "{key} = {value}: it must be {range}");
+            Ok(())
+        };
+        within("optimizer.learning_rate", learning_rate, learning_rate > 0.0, "above 0")?;
+        within("optimizer.beta1", beta1, (0.0..1.0).contains(&beta1), "from 0 to below 1")?;
+        within("optimizer.beta2", beta2, (0.0..1.0).contains(&beta2), "from 0 to below 1")?;
+        within("optimizer.eps", eps, eps > 0.0, "above 0")?;
+        within("optimizer.weight_decay", weight_decay, weight_decay >= 0.0, "0 or more")?;
+        within("optimizer.max_grad_norm", max_grad_norm, max_grad_norm > 0.0, "above 0")?;
+        let warmup = self.schedule.warmup_ratio;
+        within("schedule.warmup_ratio", warmup, (0.0..=1.0).contains(&warmup), "from 0 to 1")?;
+        ensure!(self.schedule.epochs > 0, "schedule.epochs = 0: nothing would be trained");
+        let Batch { global_batch, micro_batch_tokens, .. } = self.batch;
+        ensure!(global_batch > 0, "batch.global_batch = 0: a step needs examples");
+        ensure!(micro_batch_tokens > 0, "batch.micro_batch_tokens = 0: a pass needs tokens");
+        if let Some(gib) = self.memory.limit_gib {
+            within("memory.limit_gib", gib, gib > 0.0, "above 0")?;
+        }
+        if let Some(LossSpike { window, factor }) = self.guard.loss_spike {
+            within("guard.loss_spike.factor", factor, factor > 1.0, "above 1")?;
+            ensure!(window >= 4, "guard.loss_spike.window = {window}: it must be 4 or more");
+        }
+        self.distributed.check(world_size)
+    }
+}
+
+/// What is trained on.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// A Parquet or JSONL table, a folder of Parquet files, or a data set of the hub
+    /// (`owner/name`, or `owner/name@revision`).
+    pub examples: String,
+    /// What the table's rows are.
+    #[serde(default)]
+    pub format: Format,
+    /// Whether the question says how long to think, as in s1's conditional models.
+    #[serde(default)]
+    pub control: Control,
+    /// The longest example, in tokens.
+    pub block_size: usize,
+    /// What happens to longer ones.
+    pub over_long: OverLong,
+}
+
+/// What the rows of a table are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// `question`, `thinking_trajectories` and `attempt`, as in s1K; texts, nothing in them is
+    /// special.
+    #[default]
+    S1,
+    /// `text`, as in s1K_tokenized: a chat template's output, its control tokens spelled out.
+    Text,
+    /// `messages`, each with `role` and `content`; nothing in a content is special.
+    Messages,
+}
+
+/// Whether the question says how long to think (the paper's appendix E.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Control {
+    /// It does not.
+    #[default]
+    None,
+    /// "Think for up to N tokens."
+    Tokens,
+    /// "Think for up to N steps.", and each step of the reasoning says how many are left.
+    Steps,
+}
+
+/// Differs from s1: TRL cuts silently; here the choice is named and every cut row is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OverLong {
+    /// Keep the first `block_size` tokens: the answer is lost, as in the original.
+    Truncate,
+    /// Leave the example out.
+    Drop,
+    /// Refuse to start.
+    Error,
+}
+
+/// What is trained.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// A folder in Hugging Face layout, or `owner/name` on the hub.
+    pub path: String,
+    /// Which weights training starts from.
+    pub init: Init,
+    /// The kind of the exported weights.
+    #[serde(default = "float32")]
+    pub save_dtype: SaveDtype,
+}
+
+/// Which weights training starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Init {
+    /// The folder's weights.
+    Checkpoint,
+    /// Fresh weights of the folder's shape, drawn as transformers draws them.
+    Random,
+}
+
+/// The kind of exported weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SaveDtype {
+    /// The master weights, to the bit.
+    Float32,
+    /// Half the size; what the published Qwen2.5 weights are.
+    Bfloat16,
+}
+
+fn float32() -> SaveDtype {
+    SaveDtype::Float32
+}
+
+/// How examples become optimizer steps.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
