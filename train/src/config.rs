@@ -64,12 +64,46 @@ impl Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// A Parquet or JSONL table with question, thinking_trajectories and attempt.
+    /// A Parquet or JSONL table, a folder of Parquet files, or a data set of the hub
+    /// (`owner/name`, or `owner/name@revision`).
     pub examples: String,
+    /// What the table's rows are.
+    #[serde(default)]
+    pub format: Format,
+    /// Whether the question says how long to think, as in s1's conditional models.
+    #[serde(default)]
+    pub control: Control,
     /// The longest example, in tokens.
     pub block_size: usize,
     /// What happens to longer ones.
     pub over_long: OverLong,
+}
+
+/// What the rows of a table are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// `question`, `thinking_trajectories` and `attempt`, as in s1K; texts, nothing in them is
+    /// special.
+    #[default]
+    S1,
+    /// `text`, as in s1K_tokenized: a chat template's output, its control tokens spelled out.
+    Text,
+    /// `messages`, each with `role` and `content`; nothing in a content is special.
+    Messages,
+}
+
+/// Whether the question says how long to think (the paper's appendix E.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Control {
+    /// It does not.
+    #[default]
+    None,
+    /// "Think for up to N tokens."
+    Tokens,
+    /// "Think for up to N steps.", and each step of the reasoning says how many are left.
+    Steps,
 }
 
 /// Differs from s1: TRL cuts silently; here the choice is named and every cut row is listed.

@@ -67,7 +67,7 @@ pub fn run(request: &Request, rank: &Rank) -> Result<()> {
     let (config, table) = prepare(request, rank.world_size)?;
     let base = model::hub::model_folder(&config.model.path)?;
     let chat = Chat::read(&base)?;
-    let examples = Examples::read(&config.data, &chat)?;
+    let examples = Examples::read(&config.data, &chat, rank.rank == 0)?;
     let lead = (rank.rank == 0).then(|| RunFolder::new(&config.output));
     let (device, backend) = choose_device(rank)?;
     let timeout = Duration::from_secs(config.distributed.timeout_seconds);
@@ -109,13 +109,12 @@ fn manifest(
 ) -> Result<Manifest> {
     // By its name in the config: a model of the hub lies in somebody's cache.
     let base = Input { path: config.model.path.clone(), ..publish::input(base, None)? };
-    let table_path = Path::new(&config.data.examples);
     Ok(Manifest {
         tool: "train".into(),
         version: env!("CARGO_PKG_VERSION").into(),
         command: publish::command(),
         config: table,
-        inputs: vec![publish::input(table_path, Some(examples.rows as u64))?, base],
+        inputs: [examples.inputs()?, vec![base]].concat(),
         seeds: [("run".to_string(), config.seed)].into(),
         ..Manifest::default()
     })
