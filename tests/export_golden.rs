@@ -9,9 +9,10 @@ use std::time::Duration;
 use c10d::{Backend, Group, Rank};
 use model::{Checkpoint, Layout};
 use tch::{Device, Kind};
-use train::config::SaveDtype;
+use train::config::{Distributed, Offload, ReduceDtype, SaveDtype};
 use train::export::export;
-use train::shards::Shards;
+use train::mesh::Mesh;
+use train::shards::{Placement, Shards};
 
 use crate::compare::golden;
 
@@ -30,7 +31,9 @@ pub fn export_from(
         let checkpoint = Checkpoint::open(&golden(folder)).unwrap();
         let flat = |unit: &model::Unit| checkpoint.read_unit(unit, Kind::Float);
         let config = checkpoint.config().clone();
-        let shards = Shards::new(config, group, Device::Cpu, flat).unwrap();
+        let mesh = Mesh::new(group, &Distributed::default()).unwrap();
+        let placement = Placement::new(Device::Cpu, ReduceDtype::Float32, Offload::None);
+        let shards = Shards::new(config, mesh, placement, flat).unwrap();
         let to = (rank == 0).then_some(to);
         export(&shards, dtype, &golden(folder), to, file_limit).unwrap();
     };

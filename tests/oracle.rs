@@ -88,13 +88,23 @@ fn transformers_loads_our_checkpoints() {
 #[test]
 fn tensorboard_reads_our_events() {
     let out = tempfile::tempdir().unwrap();
-    let mut progress = Progress::new(out.path(), 3).unwrap();
+    let mut progress = Progress::new(out.path(), 3, Device::Cpu).unwrap();
     for step in 1..=3 {
         let (loss, grad_norm) = (4.0 / step as f64, 0.5 * step as f64);
         let (learning_rate, epoch) = (2.0_f64.powi(-(step as i32)), step as f64 / 4.0);
         let tokens = 100 * step;
-        let metrics = Metrics { step, epoch, loss, grad_norm, learning_rate, tokens };
-        progress.step(metrics).unwrap();
+        let (recomputed, skipped) = (false, false);
+        let metrics = Metrics {
+            step,
+            epoch,
+            loss,
+            grad_norm,
+            learning_rate,
+            tokens,
+            recomputed,
+            skipped,
+        };
+        progress.step(metrics, 1e9).unwrap();
     }
     progress.finish().unwrap();
     let folder = out.path().join("tensorboard");

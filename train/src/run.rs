@@ -59,7 +59,7 @@ pub fn run(request: &Request, rank: &Rank) -> Result<()> {
     let base = model::hub::model_folder(&config.model.path)?;
     let model = setup::read_model(&config, &base)?;
     let chat = Chat::read(&base)?;
-    let examples = Examples::read(&config.data, &chat)?;
+    let examples = Examples::read(&config.data, &chat, rank.rank == 0)?;
     let order = Order::new(&config, examples.examples.len());
     let lead = (rank.rank == 0).then(|| RunFolder::new(&config.output));
     let (device, mesh) = setup::connect(&config, rank)?;
@@ -99,13 +99,12 @@ fn manifest(
 ) -> Result<Manifest> {
     // By its name in the config: a model of the hub lies in somebody's cache.
     let base = Input { path: config.model.path.clone(), ..publish::input(base, None)? };
-    let table_path = Path::new(&config.data.examples);
     Ok(Manifest {
         tool: "train".into(),
         version: env!("CARGO_PKG_VERSION").into(),
         command: publish::command(),
         config: table,
-        inputs: vec![publish::input(table_path, Some(examples.rows as u64))?, base],
+        inputs: [examples.inputs()?, vec![base]].concat(),
         seeds: [("run".to_string(), config.seed)].into(),
         ..Manifest::default()
     })

@@ -157,10 +157,8 @@ impl Shards {
     }
 
     /// Frees a gathered buffer's memory while graphs that saved views of it stay.
-    pub fn release(&self, flat: &Tensor) {
-        if !self.gathers_in_place() {
-            release_storage(flat);
-        }
+    pub fn release(&self, flat: &Tensor) -> Result<()> {
+        if self.gathers_in_place() { Ok(()) } else { release_storage(flat) }
     }
 
     /// Begins to collect unit `unit` again, into the buffer of `flat` that was released.
@@ -170,13 +168,13 @@ impl Shards {
             return Ok(Gathering { flat, work: None });
         }
         let shard = &self.shards[unit];
-        restore_storage(&flat);
+        restore_storage(&flat)?;
         let mine = match &shard.resident {
             Some(resident) => resident.shallow_clone(),
             None => shard.master.to_kind(self.placement.compute),
         };
         if self.mesh.shard.world_size() == 1 {
-            refill(&flat, &mine);
+            refill(&flat, &mine)?;
             return Ok(Gathering { flat, work: None });
         }
         let work = self.mesh.shard.all_gather_into(&flat, &mine)?;

@@ -180,7 +180,7 @@ impl Trainer {
             } else {
                 let (flat, input) = (leaf(&flat), leaf(&x));
                 let y = tch::with_grad(|| layer(&flat, &input));
-                shards.release(&flat);
+                shards.release(&flat)?;
                 x = y.detach();
                 saved.push(Saved::Graph { flat, x: input, y });
             }

@@ -5,6 +5,7 @@
 //! from 1; row N of a JSONL file is its Nth line that is not blank, and errors name the line.
 
 mod columns;
+mod messages;
 mod parquet_in;
 mod parquet_out;
 
@@ -16,6 +17,8 @@ use serde_json::Value;
 use crate::jsonl;
 use crate::question::question_hash;
 use crate::row::{Attempt, Features, Lineage, Outline, Row};
+
+pub use messages::{Message, read_messages};
 
 /// All rows of the `.parquet` or `.jsonl` file at `path`.
 ///

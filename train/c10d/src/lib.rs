@@ -17,3 +17,4 @@ mod ffi;
 
 pub use group::{Backend, Group, Reduce, Work};
 pub use rank::Rank;
+pub mod memory;

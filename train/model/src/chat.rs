@@ -2,6 +2,8 @@
 //!
 //! One turn is `<|im_start|>role\ncontent<|im_end|>\n`. s1 opens an assistant's thinking with
 //! `<|im_start|>think` and its answer with `<|im_start|>answer` (s1's `data/tokenization.py`).
+//! Which of a conversation's tokens are trained follows from its ids, by the rule of s1's collator
+//! ([`Chat::trained`]).
 
 use std::fs;
 use std::ops::Range;
@@ -16,6 +18,8 @@ use crate::tokenizer::{Piece, Tokenizer};
 pub const IM_START: &str = "<|im_start|>";
 /// Closes a turn.
 pub const IM_END: &str = "<|im_end|>";
+/// What s1 pads with; where it stands in a text, it is never trained.
+pub const FIM_PAD: &str = "<|fim_pad|>";
 
 /// Turns questions and examples into ids for one model.
 #[derive(Debug, Clone)]
@@ -24,6 +28,11 @@ pub struct Chat {
     pub tokenizer: Tokenizer,
     /// The system text that the model's template inserts when a conversation has none.
     system: Option<String>,
+    /// `<|im_start|>user`, which opens what is not trained.
+    instruction: Vec<i64>,
+    /// `<|im_start|>assistant\n`, which opens what is.
+    response: Vec<i64>,
+    pad: Option<i64>,
 }
 
 /// The ids of one training example.
@@ -48,15 +57,6 @@ impl Example {
     pub fn trained_tokens(&self) -> usize {
         self.trained.iter().map(Range::len).sum()
     }
-
-    /// Keeps the first `length` tokens.
-    pub fn truncate(&mut self, length: usize) {
-        self.ids.truncate(length);
-        self.trained.retain_mut(|range| {
-            range.end = range.end.min(length);
-            range.start < range.end
-        });
-    }
 }
 
 impl Chat {
@@ -71,7 +71,13 @@ impl Chat {
         if !template.contains(IM_START) || !template.contains(IM_END) {
             bail!("{}: the chat template is not ChatML ({IM_START} … {IM_END})", path.display());
         }
-        Ok(Self { tokenizer, system: default_system(&template) })
+        Ok(Self {
+            system: default_system(&template),
+            instruction: tokenizer.encode_fixed(&format!("{IM_START}user"))?,
+            response: tokenizer.encode_fixed(&format!("{IM_START}assistant\n"))?,
+            pad: tokenizer.control(FIM_PAD).ok(),
+            tokenizer,
+        })
     }
 
     /// The prompt for a question: system turn if the template has a default, user turn, and
@@ -83,20 +89,88 @@ impl Chat {
     /// A question with its thinking and answer, as s1 trains it. `thinking` and `answer` are
     /// already stripped and prefixed as s1 does.
     pub fn example(&self, question: &str, thinking: &str, answer: &str) -> Result<Example> {
-        let mut ids = self.prompt(question)?;
-        let trained_from = ids.len();
-        ids.extend(self.tokenizer.encode(&[
-            Piece::Control(IM_START),
-            Piece::Text("think\n"),
-            Piece::Text(thinking),
-            Piece::Text("\n"),
-            Piece::Control(IM_START),
-            Piece::Text("answer\n"),
-            Piece::Text(answer),
-            Piece::Control(IM_END),
-            Piece::Text("\n"),
-        ])?);
-        Ok(Example::new(ids, trained_from))
+        let ids = self.answered(question, &[("think", thinking), ("answer", answer)])?;
+        Ok(Example { trained: self.trained(&ids), ids })
+    }
+
+    /// The ids of a question and of an assistant's turn made of `parts`: each is
+    /// `<|im_start|>heading\ntext`, and a new line stands between two.
+    pub fn answered(&self, question: &str, parts: &[(&str, &str)]) -> Result<Vec<i64>> {
+        let mut pieces = self.prompt_pieces(question);
+        for (n, (heading, text)) in parts.iter().enumerate() {
+            if n > 0 {
+                pieces.push(Piece::Text("\n"));
+            }
+            let head = [Piece::Control(IM_START), Piece::Text(heading), Piece::Text("\n")];
+            pieces.extend(head);
+            pieces.push(Piece::Text(text));
+        }
+        pieces.extend([Piece::Control(IM_END), Piece::Text("\n")]);
+        self.tokenizer.encode(&pieces)
+    }
+
+    /// The ids of a conversation of (role, content), with the template's default system turn if it
+    /// brings none of its own. Nothing in a content is special.
+    ///
+    /// Differs from s1: an assistant's content is encoded apart from the `assistant\n` before it,
+    /// as it is when the model writes it. In one piece, a content that begins with a new line
+    /// would join the header's into one token, and the collator would train nothing of it.
+    pub fn conversation(&self, turns: &[(&str, &str)]) -> Result<Vec<i64>> {
+        let brings_system = turns.first().is_some_and(|(role, _)| *role == "system");
+        let default = self.system.as_deref().filter(|_| !brings_system);
+        let default = default.map(|system| ("system", system));
+        let mut ids = Vec::new();
+        for (role, content) in default.iter().chain(turns) {
+            let head = [Piece::Control(IM_START), Piece::Text(role), Piece::Text("\n")];
+            let body = [Piece::Text(content), Piece::Control(IM_END), Piece::Text("\n")];
+            if *role == "assistant" {
+                ids.extend(self.tokenizer.encode(&head)?);
+                ids.extend(self.tokenizer.encode(&body)?);
+            } else {
+                ids.extend(self.tokenizer.encode(&[head, body].concat())?);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The positions of `ids` that are trained: the labels that TRL's
+    /// `DataCollatorForCompletionOnlyLM` keeps, with s1's instruction template `<|im_start|>user`,
+    /// its response template `<|im_start|>assistant\n` and its padding token. None where either
+    /// template does not occur.
+    ///
+    /// The first instruction is masked from position 0 to the end of the first response template,
+    /// every later one from itself to the end of the response template of the same number; if
+    /// there are more instructions than responses, the last one to the end of the ids.
+    pub fn trained(&self, ids: &[i64]) -> Vec<Range<usize>> {
+        let find = |template: &[i64]| -> Vec<usize> {
+            let starts = ids.windows(template.len()).enumerate();
+            starts.filter(|(_, window)| *window == template).map(|(at, _)| at).collect()
+        };
+        let mut instructions = find(&self.instruction);
+        let responses = find(&self.response).into_iter().map(|at| at + self.response.len());
+        let responses: Vec<usize> = responses.collect();
+        let (Some(&instruction), Some(&response)) = (instructions.first(), responses.first())
+        else {
+            return Vec::new();
+        };
+        if instruction > response {
+            instructions.insert(0, 0);
+        }
+        let mut is_trained: Vec<bool> = ids.iter().map(|id| Some(*id) != self.pad).collect();
+        let mut mask = |range: Range<usize>| range.for_each(|at| is_trained[at] = false);
+        mask(0..response);
+        for (instruction, response) in instructions.iter().zip(&responses).skip(1) {
+            mask(*instruction..*response);
+        }
+        if let Some(last) = instructions.last().filter(|_| responses.len() < instructions.len()) {
+            mask(*last..ids.len());
+        }
+        let mut at = 0;
+        let runs = is_trained.chunk_by(|a, b| a == b).map(|run| {
+            at += run.len();
+            (run[0], at - run.len()..at)
+        });
+        runs.filter(|(is_trained, _)| *is_trained).map(|(_, run)| run).collect()
     }
 
     fn prompt_pieces<'a>(&'a self, question: &'a str) -> Vec<Piece<'a>> {

@@ -6,7 +6,8 @@
 //!
 //! Reading order: [`config`] (Hugging Face's `config.json`), [`layout`] (which tensors, in which
 //! flat buffer), [`qwen2`] (the forward), [`rope`], [`cache`], [`checkpoint`] (reading weights),
-//! [`tokenizer`], [`chat`] (turns into tokens), [`hub`] (where a model's folder is).
+//! [`tokenizer`], [`chat`] (turns into tokens), [`hub`] (where a model's folder
+//! or a data set's files are).
 
 pub mod config;
 

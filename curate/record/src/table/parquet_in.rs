@@ -234,7 +234,7 @@ thread_local! {
 
 /// The parquet crate panics on some damaged files; here that is one more error, without the
 /// panic's own lines on stderr.
-fn guard<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn guard<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let loud = panic::take_hook();
