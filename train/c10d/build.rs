@@ -19,7 +19,7 @@ fn main() {
         .pic(true)
         .warnings(false)
         .opt_level(1)
-        .files(["groups", "aten"].map(|topic| format!("src/shim/{topic}.cpp")))
+        .files(["groups", "aten", "memory"].map(|topic| format!("src/shim/{topic}.cpp")))
         .include("src/shim")
         .include(torch.join("include"))
         .include(torch.join("include/torch/csrc/api/include"))

@@ -37,7 +37,11 @@ pub fn kept_layers(shards: &Shards, batch: &MicroBatch, limit: Option<usize>) ->
     let device = shards.placement.device;
     let free = match limit {
         Some(limit) => limit as i64 - c10d::memory::allocated(device) as i64,
-        None => (c10d::memory::available(device) as f64 * 0.9) as i64,
+        // A tenth stays free; ranks on a CPU share its memory.
+        None => {
+            let sharing = if device.is_cuda() { 1 } else { shards.mesh.world.world_size() as i64 };
+            (c10d::memory::available(device) as f64 * 0.9) as i64 / sharing
+        }
     };
     let (tokens, targets) = (batch.ids.size()[0], batch.targets.size()[0]);
     // Gradients of all units grow during the pass.

@@ -55,6 +55,7 @@ pub fn prepare(request: &Request, world_size: usize) -> Result<(Config, toml::Ta
 /// # Errors
 /// See the stages; nothing is left half-written: `checkpoint/` appears whole or not at all.
 pub fn run(request: &Request, rank: &Rank) -> Result<()> {
+    c10d::memory::count_cpu();
     let (config, table) = prepare(request, rank.world_size)?;
     let base = model::hub::model_folder(&config.model.path)?;
     let model = setup::read_model(&config, &base)?;

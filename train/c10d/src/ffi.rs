@@ -79,6 +79,16 @@ unsafe extern "C" {
     pub fn s1_is_released(t: Handle) -> bool;
     pub fn s1_release_storage(t: Handle) -> *mut c_char;
     pub fn s1_restore_storage(t: Handle) -> *mut c_char;
+    pub fn s1_count_cpu();
+    pub fn s1_cpu_memory(allocated: *mut usize, peak: *mut usize);
+    pub fn s1_reset_cpu_peak();
+    pub fn s1_cuda_memory(
+        device: c_int,
+        allocated: *mut usize,
+        peak: *mut usize,
+        available: *mut usize,
+    ) -> *mut c_char;
+    pub fn s1_reset_cuda_peak(device: c_int) -> *mut c_char;
     pub fn s1_exit_at_once(code: c_int) -> !;
     pub fn s1_load_cuda() -> bool;
 }

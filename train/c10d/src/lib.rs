@@ -5,7 +5,8 @@
 //! own. This is the crate where `unsafe` lives.
 //!
 //! Reading order: [`rank`] (who am I), [`group`] (collectives and their handles), [`aten`]
-//! (vector-Jacobian products, CUDA loading), `ffi` (the C border).
+//! (vector-Jacobian products, storage release, CUDA loading), [`memory`] (what tensors take), `ffi`
+//! (the C border).
 
 pub mod rank;
 
@@ -13,8 +14,9 @@ pub mod group;
 
 pub mod aten;
 
+pub mod memory;
+
 mod ffi;
 
 pub use group::{Backend, Group, Reduce, Work};
 pub use rank::Rank;
-pub mod memory;
