@@ -94,16 +94,8 @@ fn tensorboard_reads_our_events() {
         let (learning_rate, epoch) = (2.0_f64.powi(-(step as i32)), step as f64 / 4.0);
         let tokens = 100 * step;
         let (recomputed, skipped) = (false, false);
-        let metrics = Metrics {
-            step,
-            epoch,
-            loss,
-            grad_norm,
-            learning_rate,
-            tokens,
-            recomputed,
-            skipped,
-        };
+        let metrics =
+            Metrics { step, epoch, loss, grad_norm, learning_rate, tokens, recomputed, skipped };
         progress.step(metrics, 1e9).unwrap();
     }
     progress.finish().unwrap();

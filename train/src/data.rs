@@ -6,8 +6,8 @@ use tch::{Device, Tensor};
 
 use crate::balance;
 use crate::config::{Batch, Config, LossAverage};
-use crate::mesh::Mesh;
 pub use crate::examples::Examples;
+use crate::mesh::Mesh;
 
 /// Which examples each optimizer step sees.
 #[derive(Debug, Clone)]
@@ -114,7 +114,8 @@ impl MicroBatch {
         let end = predicts.partition_point(|&row| row < mine.end as i64);
         let mut predicts: Vec<i64> =
             predicts[first..end].iter().map(|row| row - mine.start as i64).collect();
-        let (mut targets, mut weights) = (targets[first..end].to_vec(), weights[first..end].to_vec());
+        let (mut targets, mut weights) =
+            (targets[first..end].to_vec(), weights[first..end].to_vec());
         if predicts.is_empty() {
             predicts.push(0);
             targets.push(0);

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
             // What is wrong on every rank is said once: rank 0's end makes the launcher stop the
             // others before they get to speak.
             if is_launched() && std::env::var("RANK").is_ok_and(|rank| rank != "0") {
-                thread::sleep(Duration::from_millis(500));
+                thread::sleep(Duration::from_secs(2));
             }
             let text = format!("error: {error:#}\n");
             let _ = std::io::stderr().write_all(text.as_bytes());

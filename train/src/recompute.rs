@@ -28,7 +28,8 @@ pub fn pass_bytes(config: &Config, placement: &Placement, tokens: i64, targets: 
     // At the head: two units gathered, its gradient in fp32, a chunk of logits. In a layer: three
     // gathered, two gradients, one graph alive.
     let head = 2 * largest * element + largest * 4 + logits;
-    let within = 3 * layer * element + 2 * layer * 4 + 2 * tokens * kept_bytes(config, placement.compute);
+    let within =
+        3 * layer * element + 2 * layer * 4 + 2 * tokens * kept_bytes(config, placement.compute);
     inputs + head.max(within)
 }
 

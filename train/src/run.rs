@@ -126,14 +126,14 @@ fn train(
         let rate = learning_rate(config.optimizer.learning_rate, warmup_ratio, step, steps);
         let shards = &trainer.shards;
         let (model, device) = (&shards.config, shards.placement.device);
-        let micro_batches =
-            data::micro_batches(&batch, &config.batch, model, &shards.mesh, device);
+        let micro_batches = data::micro_batches(&batch, &config.batch, model, &shards.mesh, device);
         let lengths = batch.iter().map(|example| example.ids.len());
         tokens += lengths.clone().sum::<usize>();
         let flops: f64 = lengths.map(|length| 3.0 * balance::flops(model, length)).sum();
         let flops_a_rank = flops / shards.mesh.world.world_size() as f64;
         let place = || format!("step {} of {steps}", step + 1);
-        let found = mishap::caught(trainer, |t| t.step(&micro_batches, rate)).with_context(place)?;
+        let found =
+            mishap::caught(trainer, |t| t.step(&micro_batches, rate)).with_context(place)?;
         let metrics = Metrics {
             step: step + 1,
             epoch: (step + 1) as f64 / order.steps_per_epoch() as f64,

@@ -52,8 +52,7 @@ pub fn load_shards(
     mesh: Mesh,
     device: Device,
 ) -> Result<Shards> {
-    let placement =
-        Placement::new(device, config.distributed.reduce_dtype, config.memory.offload);
+    let placement = Placement::new(device, config.distributed.reduce_dtype, config.memory.offload);
     match config.model.init {
         Init::Random => {
             let (seed, shape) = (config.seed, model.clone());

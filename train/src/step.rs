@@ -139,7 +139,8 @@ impl Trainer {
         let square = self.grads.iter().filter_map(square).reduce(|a, b| a + b);
         let square = square.expect("every unit has a gradient");
         self.shards.mesh.shard.all_reduce(&square, Reduce::Sum)?.wait()?;
-        let both = Vec::<f64>::try_from(&Tensor::stack(&[loss, square.sqrt()], 0).to_kind(Kind::Double))?;
+        let both =
+            Vec::<f64>::try_from(&Tensor::stack(&[loss, square.sqrt()], 0).to_kind(Kind::Double))?;
         Ok((both[0], both[1]))
     }
 
@@ -163,7 +164,8 @@ impl Trainer {
         };
         let mut gathered = Stream::new(shards, 0..=last)?;
         let grads = &mut self.grads;
-        let mut reduced = Backlog { shards, grads, inspection, ends, flying: None, mirrors: vec![] };
+        let mut reduced =
+            Backlog { shards, grads, inspection, ends, flying: None, mirrors: vec![] };
 
         // Forward: a graph only where it is kept.
         note(Stage::Forward, 0);

@@ -228,14 +228,14 @@ fn layouts_change_nothing_but_the_order_of_sums() {
         ..ONE_RANK
     };
     let rows = [
-        row(1, 1, 1, 60),                                        // several passes a step
-        row(2, 1, 1, 1000),                                      // shards over two ranks
-        Layouted { recompute: none, ..row(2, 1, 1, 60) },        // released graphs, refilled
-        Layouted { recompute: auto, ..row(4, 1, 1, 30) },        // a round with idle ranks
-        row(2, 2, 1, 1000),                                      // tokens over two ranks
-        Layouted { recompute: none, ..row(4, 2, 1, 60) },        // two groups of two
-        row(2, 1, 2, 1000),                                      // two whole copies
-        Layouted { recompute: none, ..row(4, 2, 2, 60) },        // copies of a shared sequence
+        row(1, 1, 1, 60),                                 // several passes a step
+        row(2, 1, 1, 1000),                               // shards over two ranks
+        Layouted { recompute: none, ..row(2, 1, 1, 60) }, // released graphs, refilled
+        Layouted { recompute: auto, ..row(4, 1, 1, 30) }, // a round with idle ranks
+        row(2, 2, 1, 1000),                               // tokens over two ranks
+        Layouted { recompute: none, ..row(4, 2, 1, 60) }, // two groups of two
+        row(2, 1, 2, 1000),                               // two whole copies
+        Layouted { recompute: none, ..row(4, 2, 2, 60) }, // copies of a shared sequence
         Layouted { offload: Offload::Optimizer, ..row(2, 1, 1, 60) },
     ];
     for tied in [true, false] {

@@ -242,7 +242,10 @@ impl Group {
     /// stub
     pub fn all_gather_i64(&self, values: &[i64]) -> Result<Vec<Vec<i64>>> {
         let mine = Tensor::from_slice(values);
-        let all = Tensor::zeros([values.len() as i64 * self.world_size as i64], (Kind::Int64, tch::Device::Cpu));
+        let all = Tensor::zeros(
+            [values.len() as i64 * self.world_size as i64],
+            (Kind::Int64, tch::Device::Cpu),
+        );
         self.all_gather_into(&all, &mine)?.wait()?;
         let all = Vec::<i64>::try_from(&all)?;
         Ok(all.chunks(values.len()).map(<[i64]>::to_vec).collect())
