@@ -110,13 +110,9 @@ impl Native {
 
     /// See [`crate::Group::set_device`].
     pub fn set_device(&self, device: Device, current: bool) -> Result<()> {
-        match device {
-            // SAFETY: a live handle or null; libtorch looks at the index.
-            Device::Cuda(index) => {
-                ffi::check(unsafe { ffi::s1_group_device(self.group, index as i32, current) })
-            }
-            _ => Ok(()),
-        }
+        let Device::Cuda(index) = device else { return Ok(()) };
+        // SAFETY: a live handle or null; libtorch looks at the index.
+        ffi::check(unsafe { ffi::s1_group_device(self.group, index as i32, current) })
     }
 
     /// See [`crate::Group::store_set`].

@@ -183,11 +183,11 @@ fn ranks_leave_notes_for_one_another() {
     }
 }
 
-/// A note reaches the ranks although its writer is gone and their collective failed.
+/// A note reaches a rank although its writer is gone and their collective failed.
 #[test]
 fn a_note_says_why_a_rank_is_gone() {
-    over(3, |group| {
-        if group.rank() == 2 {
+    over(2, |group| {
+        if group.rank() == 1 {
             group.store_set("why", b"cannot read").unwrap();
             group.abandon();
             return;
@@ -196,10 +196,5 @@ fn a_note_says_why_a_rank_is_gone() {
         let error = group.all_reduce(&values, Reduce::Sum).and_then(c10d::Work::wait);
         assert!(error.is_err());
         assert_eq!(group.store_get("why", Duration::ZERO).unwrap().unwrap(), b"cannot read");
-        // The store is served by rank 0.
-        group.store_set(&format!("done/{}", group.rank()), &[]).unwrap();
-        for other in 0..2 {
-            group.store_get(&format!("done/{other}"), Duration::from_secs(20)).unwrap();
-        }
     });
 }

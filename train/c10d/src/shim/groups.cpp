@@ -28,8 +28,8 @@ using std::chrono::milliseconds;
 // libtorch's flight recorder is one for the process and notes a group's first collective in a
 // std::map before it takes its lock, so two groups on two threads could corrupt it (seen: a crash
 // in _Rb_tree_insert_and_rebalance). Gloo only queues work at a collective's start, so a lock
-// around it is cheap and cannot hang; NCCL may wait for its peers there, and its groups all start
-// from one thread.
+// around it is cheap and cannot hang; NCCL may wait for its peers there, and its groups start
+// collectives from one thread at a time.
 std::mutex recorder;
 
 template <typename F>
