@@ -1,7 +1,7 @@
 //! The few calls of libtorch that tch lacks.
 
 use anyhow::{Context, Result, ensure};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::ffi;
 
@@ -86,6 +86,49 @@ pub fn fused_adamw(slots: &[AdamWSlot], numbers: AdamWStep) -> Result<()> {
         )
     };
     ffi::check(error).context("fused AdamW")
+}
+
+/// Causal flash attention within packed segments, with a backward: `q` is `[tokens, heads, head
+/// size]`, `k` and `v` likewise with a divisor of its heads (grouped-query attention), all bf16 on
+/// one CUDA device, and so is `cu_seqlens`, int32, the segments' bounds from 0 to tokens;
+/// `longest` is the longest segment's length. The scale is `1 / sqrt(head size)`.
+///
+/// Compiled, never run: needs a CUDA device.
+///
+/// # Errors
+/// On other devices and kinds, and what libtorch refuses (a head size above 256, for one).
+pub fn attend_segments_flash(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    cu_seqlens: &Tensor,
+    longest: i64,
+) -> Result<Tensor> {
+    for tensor in [q, k, v] {
+        ensure!(
+            tensor.device().is_cuda() && tensor.kind() == Kind::BFloat16 && tensor.dim() == 3,
+            "attend_segments_flash takes [tokens, heads, head size] in bf16 on a CUDA device, \
+             not {:?} {:?} on {:?}",
+            tensor.size(),
+            tensor.kind(),
+            tensor.device()
+        );
+    }
+    let mut output = std::ptr::null_mut();
+    // SAFETY: live tensors, and a place for one handle.
+    ffi::check(unsafe {
+        ffi::s1_attend_segments_flash(
+            ffi::raw(q),
+            ffi::raw(k),
+            ffi::raw(v),
+            ffi::raw(cu_seqlens),
+            longest,
+            &mut output,
+        )
+    })
+    .context("flash attention")?;
+    // SAFETY: a new at::Tensor that nobody else owns.
+    Ok(unsafe { Tensor::from_ptr(output.cast()) })
 }
 
 /// Frees the memory behind `tensor` and all that shares its storage, while tensors, views and

@@ -20,6 +20,18 @@ unsafe extern "C" {
     pub fn s1_store_solo(out: *mut Handle) -> *mut c_char;
     pub fn s1_store_prefix(store: Handle, prefix: *const c_char, out: *mut Handle) -> *mut c_char;
     pub fn s1_store_count(store: Handle, key: *const c_char, count: *mut i64) -> *mut c_char;
+    pub fn s1_store_set(
+        store: Handle,
+        key: *const c_char,
+        bytes: *const u8,
+        n: usize,
+    ) -> *mut c_char;
+    pub fn s1_store_get(
+        store: Handle,
+        key: *const c_char,
+        bytes: *mut *mut c_char,
+        n: *mut usize,
+    ) -> *mut c_char;
     pub fn s1_store_close(store: Handle);
     pub fn s1_group_new(
         kind: *const c_char,
@@ -30,6 +42,8 @@ unsafe extern "C" {
         timeout_ms: i64,
         out: *mut Handle,
     ) -> *mut c_char;
+    pub fn s1_group_device(group: Handle, index: c_int, current: bool) -> *mut c_char;
+    pub fn s1_group_end(group: Handle, abort: bool) -> *mut c_char;
     pub fn s1_group_free(group: Handle);
     pub fn s1_all_gather_into(
         group: Handle,
@@ -76,6 +90,14 @@ unsafe extern "C" {
         weight_decay: f64,
         eps: f64,
     ) -> *mut c_char;
+    pub fn s1_attend_segments_flash(
+        q: Handle,
+        k: Handle,
+        v: Handle,
+        cu_seqlens: Handle,
+        longest: i64,
+        output: *mut Handle,
+    ) -> *mut c_char;
     pub fn s1_is_released(t: Handle) -> bool;
     pub fn s1_release_storage(t: Handle) -> *mut c_char;
     pub fn s1_restore_storage(t: Handle) -> *mut c_char;
@@ -96,6 +118,15 @@ unsafe extern "C" {
 /// The `at::Tensor*` that the shim expects; valid while `tensor` lives.
 pub fn raw(tensor: &Tensor) -> Handle {
     tensor.as_ptr().cast_mut().cast()
+}
+
+/// Takes over `n` bytes that the shim allocated.
+pub fn take_bytes(bytes: *mut c_char, n: usize) -> Vec<u8> {
+    // SAFETY: the shim wrote `n` bytes at `bytes`, which are ours to free.
+    let copy = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), n) }.to_vec();
+    // SAFETY: as above, and they are not used again.
+    unsafe { s1_free_text(bytes) };
+    copy
 }
 
 /// Turns the shim's error text into an error and frees it.

@@ -1,15 +1,17 @@
 //! Process groups: collectives that return at once, and handles to wait on.
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::Rank;
 use crate::aten;
 use crate::ffi::{self, Handle};
+use crate::native::{Native, Settings};
 
 /// Which of torch.distributed's process groups carries the collectives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Gloo => "gloo",
             Self::Nccl => "nccl",
@@ -49,28 +51,12 @@ pub struct Group {
     native: Native,
 }
 
-/// What a sub-group takes over from its group.
-#[derive(Clone)]
-struct Settings {
-    backend: Backend,
-    master_addr: String,
-    timeout: Duration,
-}
-
-/// The group is null when this rank is alone; the store is always there.
-struct Native {
-    group: Handle,
-    store: Handle,
-}
-
-// SAFETY: the handles are intrusive pointers to thread-safe C++ objects that only this value owns.
-unsafe impl Send for Group {}
-
 /// A collective in flight. It keeps its tensors alive; wait before reading the output.
 #[must_use = "the output is not there before wait()"]
 pub struct Work {
     handle: Handle,
     what: String,
+    abandoned: Arc<AtomicBool>,
     _tensors: Vec<Tensor>,
 }
 
@@ -81,13 +67,13 @@ unsafe impl Send for Work {}
 impl Group {
     /// A group of this process alone.
     pub fn solo() -> Self {
-        let mut native = Native { group: std::ptr::null_mut(), store: std::ptr::null_mut() };
-        // SAFETY: `store` receives a handle that `native` owns from then on.
-        ffi::check(unsafe { ffi::s1_store_solo(&mut native.store) })
-            .expect("an empty map can be made");
-        let settings =
-            Settings { backend: Backend::Gloo, master_addr: String::new(), timeout: Duration::MAX };
-        Self { rank: 0, world_size: 1, settings, native }
+        let settings = Settings {
+            backend: Backend::Gloo,
+            master_addr: String::new(),
+            timeout: Duration::MAX,
+            device: Device::Cpu,
+        };
+        Self { rank: 0, world_size: 1, settings, native: Native::solo() }
     }
 
     /// Meets the other ranks at the master's store and connects to them. A collective that does
@@ -99,8 +85,12 @@ impl Group {
         if rank.world_size == 1 {
             return Ok(Self::solo());
         }
+        let device = match backend {
+            Backend::Gloo => Device::Cpu,
+            Backend::Nccl => Device::Cuda(rank.local_rank),
+        };
         let master_addr = rank.master_addr.clone();
-        let settings = Settings { backend, master_addr, timeout };
+        let settings = Settings { backend, master_addr, timeout, device };
         Native::open(rank, &settings)
             .and_then(|native| native.join(&settings, rank.rank, rank.world_size))
             .map(|native| Self {
@@ -153,6 +143,47 @@ impl Group {
         Ok(Self { rank, world_size: members.len(), settings: self.settings.clone(), native })
     }
 
+    /// Makes `device` the one that this rank works on, where that is not the `local_rank`-th of
+    /// the node, and the thread's current CUDA device. Call it before the first collective; groups
+    /// split off later take it over. Nothing on the CPU. With NCCL compiled, never run.
+    pub fn set_device(&mut self, device: Device) -> Result<()> {
+        self.native.set_device(device, true)?;
+        self.settings.device = device;
+        Ok(())
+    }
+
+    /// From here on, dropping this group waits for nobody: for a rank that gives up for a reason
+    /// of its own. A failed collective or a panic has the same effect, which matters for NCCL
+    /// alone.
+    pub fn abandon(&self) {
+        self.native.abandoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Leaves `bytes` under `key` for the ranks of this group, in place of what was there. The
+    /// notes of groups that were split apart are apart.
+    pub fn store_set(&self, key: &str, bytes: &[u8]) -> Result<()> {
+        self.native.set(key, bytes).with_context(|| format!("leaving the note {key:?}"))
+    }
+
+    /// What a rank left under `key`, as soon as it is there; none when `timeout` passes first
+    /// (zero: looks once).
+    ///
+    /// # Errors
+    /// When the store is lost, with the rank or the launcher that serves it.
+    pub fn store_get(&self, key: &str, timeout: Duration) -> Result<Option<Vec<u8>>> {
+        const PAUSE: Duration = Duration::from_millis(10);
+        let start = Instant::now();
+        loop {
+            let found =
+                self.native.get(key).with_context(|| format!("reading the note {key:?}"))?;
+            let left = timeout.saturating_sub(start.elapsed());
+            if found.is_some() || left.is_zero() {
+                return Ok(found);
+            }
+            std::thread::sleep(PAUSE.min(left));
+        }
+    }
+
     /// This process's rank, 0 to `world_size` - 1.
     pub fn rank(&self) -> usize {
         self.rank
@@ -182,6 +213,19 @@ impl Group {
             // SAFETY: as in all_gather_into.
             unsafe { ffi::s1_reduce_scatter(group, ffi::raw(output), ffi::raw(input), work) }
         })
+    }
+
+    /// Every rank's `values`, as many on each, in rank order: small things that the ranks agree on.
+    pub fn all_gather_i64(&self, values: &[i64]) -> Result<Vec<Vec<i64>>> {
+        let (n, kind) = (values.len(), Kind::Int64);
+        if n == 0 {
+            return Ok(vec![Vec::new(); self.world_size]);
+        }
+        let mine = Tensor::from_slice(values).to_device(self.settings.device);
+        let all = Tensor::empty([(self.world_size * n) as i64], (kind, self.settings.device));
+        self.all_gather_into(&all, &mine)?.wait()?;
+        let all = Vec::<i64>::try_from(all).context("all_gather_i64")?;
+        Ok(all.chunks(n).map(<[i64]>::to_vec).collect())
     }
 
     /// Combines `tensor` over the ranks, in place.
@@ -234,7 +278,8 @@ impl Group {
         }
         let mut output = std::ptr::null_mut();
         // SAFETY: live handles; the graph keeps the backend alive.
-        ffi::check(unsafe { ffi::s1_exchange(self.native.group, ffi::raw(x), &mut output) })?;
+        let error = unsafe { ffi::s1_exchange(self.native.group, ffi::raw(x), &mut output) };
+        ffi::check(error).inspect_err(|_| self.abandon())?;
         // SAFETY: a new at::Tensor that nobody else owns.
         Ok(unsafe { Tensor::from_ptr(output.cast()) })
     }
@@ -300,90 +345,16 @@ impl Group {
         let _tensors = tensors.iter().map(|t| t.shallow_clone()).collect();
         let mut handle = std::ptr::null_mut();
         if !self.native.group.is_null() {
-            ffi::check(issue(self.native.group, &mut handle)).with_context(|| what.clone())?;
+            ffi::check(issue(self.native.group, &mut handle))
+                .inspect_err(|_| self.abandon())
+                .with_context(|| what.clone())?;
         } else if let [from, to] = tensors
             && from.data_ptr() != to.data_ptr()
         {
             aten::refill(to, &from.view_as(to))?;
         }
-        Ok(Work { handle, what, _tensors })
-    }
-}
-
-impl Native {
-    /// The store that the master serves, and no group yet.
-    fn open(rank: &Rank, settings: &Settings) -> Result<Self> {
-        let host = CString::new(rank.master_addr.as_str())?;
-        // torchrun's agent serves the store itself.
-        let agent_serves = std::env::var("TORCHELASTIC_USE_AGENT_STORE").is_ok_and(|v| v == "True");
-        let mut native = Self { group: std::ptr::null_mut(), store: std::ptr::null_mut() };
-        // SAFETY: the string is NUL-terminated and lives through the call; `store` receives a
-        // handle that `native` owns from then on.
-        ffi::check(unsafe {
-            ffi::s1_store_open(
-                host.as_ptr(),
-                rank.master_port,
-                rank.world_size as i32,
-                rank.rank == 0 && !agent_serves,
-                settings.timeout_ms(),
-                &mut native.store,
-            )
-        })?;
-        Ok(native)
-    }
-
-    /// The part of this store under `prefix`, which `rank` takes once, and no group yet.
-    fn part(&self, prefix: &str, rank: usize) -> Result<Self> {
-        let prefix = CString::new(prefix)?;
-        let mut native = Self { group: std::ptr::null_mut(), store: std::ptr::null_mut() };
-        // SAFETY: as in open; our own store is live.
-        ffi::check(unsafe {
-            ffi::s1_store_prefix(self.store, prefix.as_ptr(), &mut native.store)
-        })?;
-        let (key, mut count) = (CString::new(format!("taken by {rank}"))?, 0);
-        // SAFETY: live handle, string and number.
-        ffi::check(unsafe { ffi::s1_store_count(native.store, key.as_ptr(), &mut count) })?;
-        ensure!(count == 1, "this name and these members were split off before");
-        Ok(native)
-    }
-
-    /// Connects to the other ranks at this store; nothing when there are none.
-    fn join(mut self, settings: &Settings, rank: usize, world_size: usize) -> Result<Self> {
-        if world_size > 1 {
-            let host = CString::new(settings.master_addr.as_str())?;
-            let kind = CString::new(settings.backend.name())?;
-            // SAFETY: strings are NUL-terminated and live through the call, the store is open;
-            // `group` receives a handle that `self` owns from then on.
-            ffi::check(unsafe {
-                ffi::s1_group_new(
-                    kind.as_ptr(),
-                    host.as_ptr(),
-                    self.store,
-                    rank as i32,
-                    world_size as i32,
-                    settings.timeout_ms(),
-                    &mut self.group,
-                )
-            })?;
-        }
-        Ok(self)
-    }
-}
-
-impl Settings {
-    fn timeout_ms(&self) -> i64 {
-        i64::try_from(self.timeout.as_millis()).unwrap_or(i64::MAX)
-    }
-}
-
-impl Drop for Native {
-    fn drop(&mut self) {
-        // SAFETY: both handles are ours or null, which the shim's delete accepts; the group goes
-        // before the store that it uses.
-        unsafe {
-            ffi::s1_group_free(self.group);
-            ffi::s1_store_close(self.store);
-        }
+        let abandoned = self.native.abandoned.clone();
+        Ok(Work { handle, what, abandoned, _tensors })
     }
 }
 
@@ -399,7 +370,9 @@ impl Work {
             return Ok(());
         }
         // SAFETY: a live handle that wait frees; ours is null from here on.
-        ffi::check(unsafe { ffi::s1_work_wait(handle) }).with_context(|| self.what.clone())
+        ffi::check(unsafe { ffi::s1_work_wait(handle) })
+            .inspect_err(|_| self.abandoned.store(true, Ordering::Relaxed))
+            .with_context(|| self.what.clone())
     }
 }
 

@@ -5,8 +5,8 @@
 //! own. This is the crate where `unsafe` lives.
 //!
 //! Reading order: [`rank`] (who am I), [`group`] (collectives and their handles), [`aten`]
-//! (vector-Jacobian products, storage release, CUDA loading), [`memory`] (what tensors take), `ffi`
-//! (the C border).
+//! (vector-Jacobian products, storage release, CUDA loading), [`memory`] (what tensors take),
+//! `native` (the C++ objects behind a group), `ffi` (the C border).
 
 pub mod rank;
 
@@ -15,6 +15,8 @@ pub mod group;
 pub mod aten;
 
 pub mod memory;
+
+mod native;
 
 mod ffi;
 

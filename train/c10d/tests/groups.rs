@@ -144,3 +144,57 @@ fn an_exchange_needs_equal_parts_and_its_peers() {
         }
     });
 }
+
+#[test]
+fn small_values_of_every_rank_come_in_rank_order() {
+    for world in [1, 2, 4] {
+        over(world, |group| {
+            let rank = group.rank() as i64;
+            let of = |rank: i64| vec![rank - 1, i64::MAX - rank, i64::MIN + rank];
+            let expected: Vec<_> = (0..world as i64).map(of).collect();
+            assert_eq!(group.all_gather_i64(&of(rank)).unwrap(), expected);
+            assert_eq!(group.all_gather_i64(&[]).unwrap(), vec![Vec::<i64>::new(); world]);
+        });
+    }
+}
+
+#[test]
+fn ranks_leave_notes_for_one_another() {
+    let look = Duration::ZERO;
+    for world in [1, 3] {
+        over(world, |group| {
+            let (rank, wait) = (group.rank(), Duration::from_secs(20));
+            assert_eq!(group.store_get("nobody's", Duration::from_millis(30)).unwrap(), None);
+            let text = format!("rank {rank}: no space left\0").into_bytes();
+            group.store_set(&format!("error/{rank}"), &text).unwrap();
+            for other in 0..world {
+                let found = group.store_get(&format!("error/{other}"), wait).unwrap().unwrap();
+                assert_eq!(found, format!("rank {other}: no space left\0").into_bytes());
+            }
+            let alone = group.split("alone", &[rank]).unwrap();
+            assert_eq!(alone.store_get(&format!("error/{rank}"), look).unwrap(), None);
+            let own = format!("own/{rank}");
+            for bytes in [&b"first"[..], &[], &[0, 255, 7]] {
+                group.store_set(&own, bytes).unwrap();
+                assert_eq!(group.store_get(&own, look).unwrap().as_deref(), Some(bytes));
+            }
+            group.barrier().unwrap().wait().unwrap();
+        });
+    }
+}
+
+/// A note reaches a rank although its writer is gone and their collective failed.
+#[test]
+fn a_note_says_why_a_rank_is_gone() {
+    over(2, |group| {
+        if group.rank() == 1 {
+            group.store_set("why", b"cannot read").unwrap();
+            group.abandon();
+            return;
+        }
+        let values = Tensor::from_slice(&[1i64]);
+        let error = group.all_reduce(&values, Reduce::Sum).and_then(c10d::Work::wait);
+        assert!(error.is_err());
+        assert_eq!(group.store_get("why", Duration::ZERO).unwrap().unwrap(), b"cannot read");
+    });
+}

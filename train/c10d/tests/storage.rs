@@ -3,7 +3,9 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use c10d::aten::{is_released, refill, release_storage, restore_storage, vjp};
+use c10d::aten::{
+    attend_segments_flash, is_released, refill, release_storage, restore_storage, vjp,
+};
 use c10d::{Backend, Group, Rank, Work};
 use tch::{Device, Kind, Tensor};
 
@@ -105,4 +107,11 @@ fn misuse_is_an_error() {
     let lent =
         unsafe { Tensor::from_blob(lent.as_ptr().cast(), &[4], &[], Kind::Float, Device::Cpu) };
     assert!(release_storage(&lent).is_err());
+}
+
+#[test]
+fn flash_attention_says_what_it_needs() {
+    let (q, ends) = (noise(&[4, 2, 8], Kind::BFloat16), Tensor::from_slice(&[0i32, 4]));
+    let text = format!("{:#}", attend_segments_flash(&q, &q, &q, &ends, 4).unwrap_err());
+    assert!(text.contains("in bf16 on a CUDA device, not [4, 2, 8] BFloat16 on Cpu"), "{text}");
 }

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/full.h>
 #include <c10/core/DeviceGuard.h>
@@ -64,6 +65,20 @@ char* s1_fused_adamw(
     }
     at::_fused_adamw_(
         ps, gs, ms, vs, {}, steps, learning_rate, beta1, beta2, weight_decay, eps, false, false);
+  });
+}
+
+// Causal attention within segments of packed tokens, `[tokens, heads, head size]`.
+char* s1_attend_segments_flash(
+    void* q, void* k, void* v, void* cu_seqlens, int64_t longest, void** output) {
+  return guarded([&] {
+    constexpr double no_dropout = 0.0;
+    constexpr bool causal = true, debug_mask = false;
+    const at::Tensor& ends = tensor(cu_seqlens);
+    auto found = at::_flash_attention_forward(
+        tensor(q), tensor(k), tensor(v), ends, ends, longest, longest, no_dropout, causal,
+        debug_mask);
+    *output = new at::Tensor(std::get<0>(found));
   });
 }
 

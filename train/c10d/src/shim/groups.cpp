@@ -1,10 +1,12 @@
 // The C face of torch.distributed's stores, process groups and collectives.
+#include <algorithm>
 #include <cstdlib>
 #include <mutex>
 #include <sstream>
 #include <string>
 
 #include <ATen/ops/empty_like.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -26,8 +28,8 @@ using std::chrono::milliseconds;
 // libtorch's flight recorder is one for the process and notes a group's first collective in a
 // std::map before it takes its lock, so two groups on two threads could corrupt it (seen: a crash
 // in _Rb_tree_insert_and_rebalance). Gloo only queues work at a collective's start, so a lock
-// around it is cheap and cannot hang; NCCL may wait for its peers there, and its groups all start
-// from one thread.
+// around it is cheap and cannot hang; NCCL may wait for its peers there, and its groups start
+// collectives from one thread at a time.
 std::mutex recorder;
 
 template <typename F>
@@ -161,6 +163,25 @@ char* s1_store_count(void* store, const char* key, int64_t* count) {
   return guarded([&] { *count = (*static_cast<Store*>(store))->add(key, 1); });
 }
 
+char* s1_store_set(void* store, const char* key, const uint8_t* bytes, size_t n) {
+  return guarded(
+      [&] { (*static_cast<Store*>(store))->set(key, std::vector<uint8_t>(bytes, bytes + n)); });
+}
+
+// What stands at `key`, for s1_free_text to free; `*bytes` is NULL when nothing does.
+char* s1_store_get(void* store, const char* key, char** bytes, size_t* n) {
+  return guarded([&] {
+    const Store& from = *static_cast<Store*>(store);
+    *bytes = nullptr;
+    if (from->check({key})) {
+      std::vector<uint8_t> found = from->get(key);
+      *n = found.size();
+      *bytes = static_cast<char*>(malloc(found.size() + 1));
+      std::copy(found.begin(), found.end(), *bytes);
+    }
+  });
+}
+
 void s1_store_close(void* store) {
   delete static_cast<Store*>(store);
 }
@@ -176,6 +197,28 @@ char* s1_group_new(
   return guarded([&] {
     *out = new Backend(new_group(
         kind, master, *static_cast<Store*>(store), rank, world_size, milliseconds(timeout_ms)));
+  });
+}
+
+// The CUDA device of the group's barriers; the current one of this thread as well if `current`.
+char* s1_group_device(void* group, int index, bool current) {
+  return guarded([&] {
+    at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+    if (current) {
+      c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(device);
+    }
+    if (group != nullptr) {
+      (*static_cast<Backend*>(group))->setBoundDeviceId(device);
+    }
+  });
+}
+
+// Flushes what is in flight and leaves the other ranks in good order, or gives it up. Both do
+// nothing on Gloo, whose destructor ends what is queued.
+char* s1_group_end(void* group, bool abort) {
+  return guarded([&] {
+    c10d::Backend& backend = **static_cast<Backend*>(group);
+    abort ? backend.abort() : backend.shutdown();
   });
 }
 
