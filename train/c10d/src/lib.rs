@@ -5,13 +5,16 @@
 //! own. This is the crate where `unsafe` lives.
 //!
 //! Reading order: [`rank`] (who am I), [`group`] (collectives and their handles), [`aten`]
-//! (vector-Jacobian products, CUDA loading), `ffi` (the C border).
+//! (vector-Jacobian products, CUDA loading), [`kernels`] (our own, for decoding on CPUs), `ffi`
+//! (the C border).
 
 pub mod rank;
 
 pub mod group;
 
 pub mod aten;
+
+pub mod kernels;
 
 mod ffi;
 
