@@ -43,8 +43,14 @@ fn main() {
     let only = arguments.next();
     tch::set_num_threads(threads);
     let _guard = tch::no_grad_guard();
-    println!("GFLOP per CPU second (and GB/s of weights by the clock), {threads} threads, {:?}", Isa::best());
-    println!("{:8} {:>4} {:>16} {:>16} {:>16} {:>16}", "layer", "n", "ours", "ours avx2", "libtorch fp32", "libtorch bf16");
+    println!(
+        "GFLOP per CPU second (and GB/s of weights by the clock), {threads} threads, {:?}",
+        Isa::best()
+    );
+    println!(
+        "{:8} {:>4} {:>16} {:>16} {:>16} {:>16}",
+        "layer", "n", "ours", "ours avx2", "libtorch fp32", "libtorch bf16"
+    );
     for (name, k, m) in SHAPES {
         let weight = Tensor::randn([m, k], (Kind::Float, Device::Cpu)).to_kind(Kind::BFloat16);
         let wide = weight.to_kind(Kind::Float);
@@ -72,7 +78,8 @@ fn main() {
                         drop(way());
                     }
                     let each = repeats as f64;
-                    times.push(((cpu_seconds() - cpu) / each, clock.elapsed().as_secs_f64() / each));
+                    times
+                        .push(((cpu_seconds() - cpu) / each, clock.elapsed().as_secs_f64() / each));
                 }
             }
             let bytes = (k * m) as f64 * 1e-9;
@@ -81,7 +88,10 @@ fn main() {
                 let clock = median(times.iter().map(|t| t.1).collect());
                 format!("{:7.1} ({:5.1})", flops * 1e-9 / cpu, bytes * width / clock)
             });
-            println!("{name:8} {n:4} {}", cells.map(|cell| format!("{cell:>16}")).collect::<Vec<_>>().join(" "));
+            println!(
+                "{name:8} {n:4} {}",
+                cells.map(|cell| format!("{cell:>16}")).collect::<Vec<_>>().join(" ")
+            );
         }
     }
 }

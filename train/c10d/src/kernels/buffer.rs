@@ -1,6 +1,8 @@
-//! Memory for weights: aligned to cache lines, and on huge pages where the system has them.
+//! Memory for weights, aligned to cache lines and on huge pages where the system has them, and
+//! for what a call needs between its steps.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
@@ -67,5 +69,53 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with this layout.
         unsafe { dealloc(self.at.as_ptr().cast(), self.layout) }
+    }
+}
+
+/// A pointer that threads share; who may touch what is said where it is used.
+#[derive(Clone, Copy)]
+pub struct Shared(pub *mut f32);
+
+// SAFETY: a plain address.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// # Safety
+    /// The element exists.
+    pub unsafe fn at(&self, element: usize) -> *mut f32 {
+        // SAFETY: the caller's.
+        unsafe { self.0.add(element) }
+    }
+}
+
+/// Memory of this thread's for so many elements, kept from call to call; what it holds is stale.
+/// It is valid until the thread's next call.
+pub fn scratch(elements: usize) -> *mut f32 {
+    thread_local! {
+        static SCRATCH: RefCell<Buffer> = RefCell::new(Buffer::new(0));
+    }
+    SCRATCH.with_borrow_mut(|buffer| {
+        if buffer.len() < elements {
+            *buffer = Buffer::new(elements);
+        }
+        buffer.as_mut_ptr()
+    })
+}
+
+/// `to[i, row] = rows[row][i]` for i < k.
+///
+/// # Safety
+/// Each of `rows` holds k elements, `to` all of them, apart from each other.
+pub unsafe fn side_by_side(rows: &[*const f32], k: usize, to: *mut f32) {
+    const TOGETHER: usize = 16;
+    for start in (0..k).step_by(TOGETHER) {
+        for (row, from) in rows.iter().enumerate() {
+            for i in start..(start + TOGETHER).min(k) {
+                // SAFETY: the caller's.
+                unsafe { *to.add(i * rows.len() + row) = *from.add(i) };
+            }
+        }
     }
 }

@@ -1,13 +1,12 @@
 //! A linear layer whose weight is packed once into panels of 16 columns, for decoding.
 
-use std::cell::RefCell;
 use std::fmt;
 
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
 use super::Isa;
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Shared, scratch, side_by_side};
 use super::pool::parallel;
 use super::tile::{PANEL, Tile, most_rows, shape};
 
@@ -118,7 +117,9 @@ impl PackedLinear {
             let x = x.contiguous();
             let bias = bias.as_ref().map_or(std::ptr::null(), |bias| bias.as_ptr());
             // SAFETY: contiguous fp32 tensors of n * k and n * m elements, alive for the call.
-            unsafe { self.compute(isa, panels, bias, x.data_ptr().cast(), n, out.data_ptr().cast()) };
+            unsafe {
+                self.compute(isa, panels, bias, x.data_ptr().cast(), n, out.data_ptr().cast())
+            };
         }
         out
     }
@@ -182,14 +183,14 @@ impl PackedLinear {
         let chunk = (CHUNK / panel).next_multiple_of(wide).max(wide);
         let (chunks, blocks) = (panels.div_ceil(chunk), tiles.div_ceil(BLOCK));
         let (x, out, bias) = (Shared(x.cast_mut()), Shared(out), Shared(bias.cast_mut()));
-        let scratch = scratch(n * k);
-        let packed = Shared(scratch);
+        let packed = Shared(scratch(n * k));
         // SAFETY: each tile has its own rows, each task its own rows and columns of the output;
         // all of them exist, and the processor has the ISA's features.
         parallel(tiles, &|tile| unsafe {
             let rows = rows_of(tile);
-            let start = rows.start * k;
-            side_by_side(x.at(start), rows.len(), k, packed.at(start));
+            let to = packed.at(rows.start * k);
+            let from: Vec<_> = rows.map(|row| x.at(row * k).cast_const()).collect();
+            side_by_side(&from, k, to);
         });
         parallel(chunks * blocks, &|task| {
             let (chunk_first, block) = (task / blocks * chunk, task % blocks * BLOCK);
@@ -225,56 +226,6 @@ impl PackedLinear {
 const CHUNK: usize = 64 << 10;
 /// Tiles of rows in a task.
 const BLOCK: usize = 8;
-
-/// A pointer that threads share; who may touch what is said where it is used.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-
-// SAFETY: a plain address.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    /// # Safety
-    /// The element exists.
-    unsafe fn at(&self, element: usize) -> *mut f32 {
-        // SAFETY: the caller's.
-        unsafe { self.0.add(element) }
-    }
-}
-
-/// Memory of this thread's for so many elements, kept from call to call; what it holds is stale.
-fn scratch(elements: usize) -> *mut f32 {
-    thread_local! {
-        static SCRATCH: RefCell<Buffer> = RefCell::new(Buffer::new(0));
-    }
-    SCRATCH.with_borrow_mut(|buffer| {
-        if buffer.len() < elements {
-            *buffer = Buffer::new(elements);
-        }
-        buffer.as_mut_ptr()
-    })
-}
-
-/// `[rows, k]` to `[k, rows]`.
-///
-/// # Safety
-/// Both hold rows * k elements and do not overlap.
-unsafe fn side_by_side(from: *const f32, rows: usize, k: usize, to: *mut f32) {
-    // SAFETY: the caller's.
-    unsafe {
-        if rows == 1 {
-            std::ptr::copy_nonoverlapping(from, to, k);
-            return;
-        }
-        for start in (0..k).step_by(PANEL) {
-            for row in 0..rows {
-                for i in start..(start + PANEL).min(k) {
-                    *to.add(i * rows + row) = *from.add(row * k + i);
-                }
-            }
-        }
-    }
-}
 
 /// Lines of a panel: one for each step of k, or one for two in bf16.
 fn lines(k: usize, storage: Storage) -> usize {

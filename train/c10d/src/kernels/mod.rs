@@ -7,17 +7,22 @@
 //! fixed order, so that a row's bits are the same alone, in any batch and on any number of
 //! threads. Where the processor has neither AVX-512 nor AVX2 with FMA, libtorch does the work.
 //!
-//! Reading order: [`tile`] (the one computation), `lanes` (what it needs of a processor),
-//! [`linear`] (packed weights), [`attention`] (cached keys and values), `pool` (threads).
+//! Reading order: [`linear`] (packed weights), [`attention`] (cached keys and values), `tile` (the
+//! one computation in both), `lanes` (what it needs of a processor), `softmax`, `pool` (threads),
+//! `buffer` (memory).
 
+pub mod attention;
 pub mod linear;
 
 mod buffer;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
 mod pool;
+#[cfg(target_arch = "x86_64")]
+mod softmax;
 mod tile;
 
+pub use attention::{Cached, Sequence, attend, attend_by};
 pub use linear::{PackedLinear, Storage};
 
 /// Instruction sets that the kernels are written for. Both give the same bits.
