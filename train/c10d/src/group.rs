@@ -284,18 +284,6 @@ impl Group {
         Ok(unsafe { Tensor::from_ptr(output.cast()) })
     }
 
-    /// stub
-    pub fn all_gather_i64(&self, values: &[i64]) -> Result<Vec<Vec<i64>>> {
-        let mine = Tensor::from_slice(values);
-        let all = Tensor::zeros(
-            [values.len() as i64 * self.world_size as i64],
-            (Kind::Int64, tch::Device::Cpu),
-        );
-        self.all_gather_into(&all, &mine)?.wait()?;
-        let all = Vec::<i64>::try_from(&all)?;
-        Ok(all.chunks(values.len()).map(<[i64]>::to_vec).collect())
-    }
-
     /// Complete when every rank has reached it.
     pub fn barrier(&self) -> Result<Work> {
         // SAFETY: a live handle.

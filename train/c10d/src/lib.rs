@@ -6,13 +6,16 @@
 //!
 //! Reading order: [`rank`] (who am I), [`group`] (collectives and their handles), [`aten`]
 //! (vector-Jacobian products, storage release, CUDA loading), [`memory`] (what tensors take),
-//! `native` (the C++ objects behind a group), `ffi` (the C border).
+//! [`kernels`] (our own, for decoding on CPUs), `native` (the C++ objects behind a group), `ffi`
+//! (the C border).
 
 pub mod rank;
 
 pub mod group;
 
 pub mod aten;
+
+pub mod kernels;
 
 pub mod memory;
 
