@@ -18,26 +18,14 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 
+#include "border.h"
+
 namespace {
 
 using Store = c10::intrusive_ptr<c10d::Store>;
 using Backend = c10::intrusive_ptr<c10d::Backend>;
 using Work = c10::intrusive_ptr<c10d::Work>;
 using std::chrono::milliseconds;
-
-template <typename F>
-char* guarded(F f) {
-  try {
-    f();
-    return nullptr;
-  } catch (const c10::Error& e) {
-    return strdup(e.what_without_backtrace());
-  } catch (const std::exception& e) {
-    return strdup(e.what());
-  } catch (...) {
-    return strdup("unknown C++ exception");
-  }
-}
 
 // Starts a collective. libtorch's flight recorder is one for the process and notes a group's first
 // collective in a std::map before it takes its lock, so two groups on two threads could corrupt it
@@ -54,10 +42,6 @@ char* start(void* group, void** work, F issue) {
     }
     *work = new Work(issue(*backend));
   });
-}
-
-at::Tensor& tensor(void* t) {
-  return *static_cast<at::Tensor*>(t);
 }
 
 // Gloo binds to an address of this host: the interfaces of GLOO_SOCKET_IFNAME if given, as
