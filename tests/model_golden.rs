@@ -176,7 +176,8 @@ fn rope_scores_depend_on_distance() {
     let ramp = |step: f64| (Tensor::arange(8, (Kind::Float, Device::Cpu)) * step).view([1, 1, 8]);
     let (query, key) = (ramp(0.3).sin(), ramp(0.7).cos());
     let turned = |x: &Tensor, position: i64| {
-        model::rope::rotate(x, &rope.at(&Tensor::from_slice(&[position]), Kind::Float))
+        let rotation = rope.at(&Tensor::from_slice(&[position]), Kind::Float);
+        c10d::fused::rope(&Tensor::cat(&[x, x, x], 1).view([1, 24]), &rotation, 1, 1).0
     };
     let score = |at, distance| {
         (turned(&query, at) * turned(&key, at - distance)).sum(Kind::Float).double_value(&[])

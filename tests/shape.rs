@@ -30,7 +30,7 @@ const GRAPH: [(&str, &[&str]); 10] = [
     ("page", &[]),
     ("curate", &["endpoint", "grading", "page", "record"]),
     ("c10d", &[]),
-    ("model", &[]),
+    ("model", &["c10d"]),
     ("train", &["c10d", "model", "record"]),
     ("infer", &["c10d", "endpoint", "grading", "model", "record"]),
     ("tests", &["c10d", "curate", "grading", "infer", "model", "record", "train"]),

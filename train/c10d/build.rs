@@ -19,7 +19,7 @@ fn main() {
         .pic(true)
         .warnings(false)
         .opt_level(1)
-        .files(["groups", "aten", "memory"].map(|topic| format!("src/shim/{topic}.cpp")))
+        .files(["groups", "aten", "fused", "memory"].map(|topic| format!("src/shim/{topic}.cpp")))
         .include("src/shim")
         .include(torch.join("include"))
         .include(torch.join("include/torch/csrc/api/include"))
@@ -37,8 +37,38 @@ fn main() {
             ),
         }
     }
+    // libtorch runs its parallel loops, and so ours, on the threads of OpenMP.
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+        build.flag("-fopenmp");
+        println!("cargo:rustc-link-lib=gomp");
+    }
+    let x86 = env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64");
+    if x86 {
+        build.define("S1_KERNELS_X86", None);
+        kernels("avx512", &["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]);
+        kernels("avx2", &["-mavx2", "-mfma"]);
+    }
+    kernels("plain", &[]);
     build.compile("s1_c10d");
     println!("cargo:rustc-link-search=native={}", lib.display());
+}
+
+/// Compiles the CPU kernels for one kind of processor, which is chosen when the program runs.
+fn kernels(processor: &str, flags: &[&str]) {
+    let name = format!("kernels_{processor}");
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").pic(true).opt_level(3).file("src/shim/kernels.cpp");
+    build.define("S1_KERNELS", name.as_str());
+    for flag in ["-fopenmp-simd", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"] {
+        build.flag_if_supported(flag);
+    }
+    for flag in flags {
+        build.flag(flag);
+    }
+    if processor == "avx512" {
+        build.flag_if_supported("-mprefer-vector-width=512");
+    }
+    build.compile(&format!("s1_{name}"));
 }
 
 /// Where pip's wheels put the CUDA and NCCL headers beside torch, or the CUDA toolkit's own.

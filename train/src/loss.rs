@@ -5,8 +5,8 @@
 
 use anyhow::Result;
 use c10d::aten::vjp;
+use c10d::fused;
 use model::Config;
-use model::qwen2::rms_norm;
 use tch::{Kind, Tensor};
 
 use crate::data::MicroBatch;
@@ -37,44 +37,51 @@ pub fn head_and_loss(
     batch: &MicroBatch,
     chunk: i64,
 ) -> Result<Gradients> {
+    let _guard = tch::no_grad_guard();
+    assert!(batch.targets.numel() > 0, "a micro-batch has targets");
     let leaf = |t: &Tensor| t.detach().set_requires_grad(true);
-    let (hidden, norm, head) = (leaf(hidden), leaf(norm), leaf(head));
+    let (hidden, norm) = (leaf(hidden), leaf(norm));
     let normed = tch::with_grad(|| {
-        rms_norm(&hidden.index_select(0, &batch.predicts), &norm, config.rms_norm_eps)
+        fused::rms_norm(&hidden.index_select(0, &batch.predicts), &norm, config.rms_norm_eps)
     });
-    let rows = batch.targets.size()[0];
+    let (rows, vocab) = (batch.targets.size()[0], config.vocab_size);
     let mut loss = Tensor::zeros([], (Kind::Float, hidden.device()));
-    let mut head_gradient: Option<Tensor> = None;
-    let mut normed_gradients = Vec::new();
+    let normed_gradient = normed.empty_like();
+    let options = (Kind::Float, hidden.device());
+    // Summed in fp32: in bf16 the chunks' sum would lose what the single products kept.
+    let head_gradient = Tensor::empty([vocab, config.hidden_size], options);
+    let logits = Tensor::empty([chunk.min(rows), vocab], options);
     for start in (0..rows).step_by(chunk as usize) {
-        let cut = |t: &Tensor| t.narrow(0, start, chunk.min(rows - start));
-        let (part, targets, weights) =
-            (leaf(&cut(&normed)), cut(&batch.targets), cut(&batch.weights));
-        let nll = tch::with_grad(|| weighted_nll(&part, &head, &targets, &weights));
-        let one = nll.ones_like();
-        let mut gradients = vjp(&[&nll], &[&one], &[&part, &head])?;
-        let of_head = gradients.pop().expect("two gradients");
-        // Summed in fp32: in bf16 the chunks' sum would lose what the single products kept.
-        head_gradient = Some(match head_gradient {
-            Some(sum) => sum + of_head,
-            None if rows > chunk => of_head.to_kind(Kind::Float),
-            None => of_head,
-        });
-        normed_gradients.extend(gradients);
-        loss += nll.detach();
+        let count = chunk.min(rows - start);
+        let cut = |t: &Tensor| t.narrow(0, start, count);
+        let (part, mut logits) = (cut(&normed.detach()), logits.narrow(0, 0, count));
+        product(&logits, &part, &head.tr());
+        loss += fused::cross_entropy_(&mut logits, &cut(&batch.targets), &cut(&batch.weights));
+        let gradient = logits.to_kind(head.kind());
+        product(&cut(&normed_gradient), &gradient, head);
+        match start {
+            0 => product(&head_gradient, &gradient.tr(), &part),
+            _ => add_product(&head_gradient, &gradient.tr(), &part),
+        }
     }
-    let cotangent = Tensor::cat(&normed_gradients, 0);
-    let mut gradients = vjp(&[&normed], &[&cotangent], &[&hidden, &norm])?;
+    let mut gradients = vjp(&[&normed], &[&normed_gradient], &[&hidden, &norm])?;
     let (norm, hidden) = (gradients.pop().expect("two"), gradients.pop().expect("two"));
-    let head = head_gradient.expect("a micro-batch has targets").to_kind(head.kind());
-    Ok(Gradients { loss, hidden, norm, head })
+    Ok(Gradients { loss, hidden, norm, head: head_gradient.to_kind(head.kind()) })
 }
 
-/// Sum over rows of weight x -log p(target), the softmax in fp32.
-///
-/// `normed` `[N, H]`, `head` `[V, H]`, `targets` and `weights` `[N]`.
-pub fn weighted_nll(normed: &Tensor, head: &Tensor, targets: &Tensor, weights: &Tensor) -> Tensor {
-    let logits = normed.linear(head, None::<Tensor>).to_kind(Kind::Float); // [N, V]
-    let log_p = logits.log_softmax(-1, Kind::Float).gather(1, &targets.unsqueeze(1), false);
-    -(log_p.squeeze_dim(1) * weights).sum(Kind::Float)
+/// `out = a b`, whatever the kinds.
+fn product(out: &Tensor, a: &Tensor, b: &Tensor) {
+    match out.kind() == a.kind() {
+        true => drop(a.mm_out(out, b)),
+        false => drop(out.shallow_clone().copy_(&a.mm(b))),
+    }
+}
+
+/// `out += a b`, whatever the kinds.
+fn add_product(out: &Tensor, a: &Tensor, b: &Tensor) {
+    let mut out = out.shallow_clone();
+    let _ = match out.kind() == a.kind() {
+        true => out.addmm_(a, b),
+        false => out.g_add_(&a.mm(b)),
+    };
 }

@@ -111,6 +111,32 @@ unsafe extern "C" {
         available: *mut usize,
     ) -> *mut c_char;
     pub fn s1_reset_cuda_peak(device: c_int) -> *mut c_char;
+    pub fn s1_rms_norm(x: Handle, weight: Handle, eps: f64, y: *mut Handle) -> *mut c_char;
+    pub fn s1_add_rms_norm(
+        x: Handle,
+        residual: Handle,
+        weight: Handle,
+        eps: f64,
+        sum: *mut Handle,
+        y: *mut Handle,
+    ) -> *mut c_char;
+    pub fn s1_swiglu(gate_up: Handle, y: *mut Handle) -> *mut c_char;
+    pub fn s1_rope(
+        qkv: Handle,
+        cos: Handle,
+        sin: Handle,
+        heads: i64,
+        kv_heads: i64,
+        query: *mut Handle,
+        key: *mut Handle,
+        value: *mut Handle,
+    ) -> *mut c_char;
+    pub fn s1_cross_entropy(
+        logits: Handle,
+        targets: Handle,
+        weights: Handle,
+        loss: *mut Handle,
+    ) -> *mut c_char;
     pub fn s1_exit_at_once(code: c_int) -> !;
     pub fn s1_load_cuda() -> bool;
 }

@@ -4,9 +4,10 @@
 //! I intermediate, V vocabulary.
 
 use anyhow::Result;
-use tch::{Device, IndexOp, Kind, Tensor};
+use c10d::fused;
+use tch::{Device, Kind, Tensor};
 
-use crate::{Cache, Checkpoint, Config, Layout, Rope, Unit, rope};
+use crate::{Cache, Checkpoint, Config, Layout, Rope, Unit};
 
 /// The weights of one decoder layer: views into its unit's flat buffer.
 #[derive(Debug)]
@@ -65,38 +66,32 @@ impl DecoderLayer {
     ) -> Tensor {
         let (heads, kv, d) =
             (config.num_attention_heads, config.num_key_value_heads, config.head_dim());
-        let normed = rms_norm(x, &self.input_layernorm, config.rms_norm_eps);
+        let normed = fused::rms_norm(x, &self.input_layernorm, config.rms_norm_eps);
         let qkv = normed.linear(&self.qkv_proj, Some(&self.qkv_bias)); // [T, Q+2K]
-        let qkv = qkv.view([-1, heads + 2 * kv, d]).split_with_sizes([heads, kv, kv], 1);
-        let query = rope::rotate(&qkv[0], rotation);
-        let key = rope::rotate(&qkv[1], rotation);
-        let attended = attend(query, key, qkv[2].shallow_clone()).reshape([-1, heads * d]);
-        let x = x + attended.linear(&self.o_proj, None::<Tensor>);
+        let (query, key, value) = fused::rope(&qkv, rotation, heads, kv);
+        let attended = attend(query, key, value).reshape([-1, heads * d]);
+        let attended = attended.linear(&self.o_proj, None::<Tensor>);
 
-        let normed = rms_norm(&x, &self.post_attention_layernorm, config.rms_norm_eps);
-        let gate_up = normed.linear(&self.gate_up_proj, None::<Tensor>).chunk(2, -1); // [T, I] x 2
-        let inner = gate_up[0].silu() * &gate_up[1];
-        x + inner.linear(&self.down_proj, None::<Tensor>)
+        let (x, normed) =
+            fused::add_rms_norm(x, &attended, &self.post_attention_layernorm, config.rms_norm_eps);
+        let gate_up = normed.linear(&self.gate_up_proj, None::<Tensor>); // [T, 2I]
+        x + fused::swiglu(&gate_up).linear(&self.down_proj, None::<Tensor>)
     }
-}
-
-/// Root-mean-square norm over the last dimension, reckoned in fp32 whatever the input's kind.
-pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
-    let x32 = x.to_kind(Kind::Float);
-    let mean_square = x32.square().mean_dim(-1, true, Kind::Float);
-    weight * (x32 * (mean_square + eps).rsqrt()).to_kind(x.kind())
 }
 
 /// Attention within each segment and never across: segment i is the tokens
 /// `cu_seqlens[i]..cu_seqlens[i + 1]`, each seeing itself and what stands before it.
-pub fn attend_segments(cu_seqlens: &[i64]) -> impl Fn(Tensor, Tensor, Tensor) -> Tensor + '_ {
+pub fn attend_segments(cu_seqlens: &[i64]) -> impl Fn(Tensor, Tensor, Tensor) -> Tensor + use<> {
+    let lengths: Vec<i64> = cu_seqlens.windows(2).map(|bounds| bounds[1] - bounds[0]).collect();
     move |query, key, value| {
-        let one = |bounds: &[i64]| {
-            let cut = |t: &Tensor| t.i(bounds[0]..bounds[1]).transpose(0, 1).unsqueeze(0);
-            let (q, k, v) = (cut(&query), cut(&key), cut(&value)); // [1, heads, t, D]
-            sdpa(&q, &k, &v, None, true).squeeze_dim(0).transpose(0, 1)
+        // One split rather than many slices: its backward is one concatenation.
+        let split = |t: Tensor| t.transpose(0, 1).unsqueeze(0).split_with_sizes(&lengths, 2);
+        let (queries, keys, values) = (split(query), split(key), split(value));
+        let one = |n: usize| {
+            let attended = sdpa(&queries[n], &keys[n], &values[n], None, true); // [1, heads, t, D]
+            attended.squeeze_dim(0).transpose(0, 1)
         };
-        let parts: Vec<Tensor> = cu_seqlens.windows(2).map(one).collect();
+        let parts: Vec<Tensor> = (0..lengths.len()).map(one).collect();
         Tensor::cat(&parts, 0)
     }
 }
@@ -207,7 +202,7 @@ impl Qwen2 {
     }
 
     fn head(&self, x: &Tensor) -> Tensor {
-        let normed = rms_norm(x, &self.norm, self.config.rms_norm_eps);
+        let normed = fused::rms_norm(x, &self.norm, self.config.rms_norm_eps);
         normed.linear(&self.lm_head, None::<Tensor>).to_kind(Kind::Float)
     }
 }

@@ -1,4 +1,4 @@
-//! Rotary position embedding, tables in fp32.
+//! Rotary position embedding: its tables in fp32. [`c10d::fused::rope`] turns by them.
 
 use tch::{Device, Kind, Tensor};
 
@@ -39,12 +39,4 @@ impl Rope {
         let rows = |table: &Tensor| table.index_select(0, positions).unsqueeze(1).to_kind(kind);
         (rows(&self.cos), rows(&self.sin))
     }
-}
-
-/// Rotates the heads of `x` (`[T, heads, D]`) by their positions' cosines and sines.
-pub fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Tensor {
-    let half = x.size()[2] / 2;
-    let halves = x.split(half, -1);
-    let turned = Tensor::cat(&[&halves[1].neg(), &halves[0]], -1);
-    x * cos + turned * sin
 }
