@@ -4,6 +4,7 @@ mod chain;
 mod chat_golden;
 mod compare;
 mod export_golden;
+mod mask_audit;
 mod model_golden;
 mod oracle;
 mod real_model;

@@ -19,7 +19,7 @@ use crate::export_golden::export_from;
 
 /// The JSON that a script of `tests/oracle` prints, or None after saying what is missing.
 #[track_caller]
-fn ask(script: &str, arguments: &[&Path]) -> Option<Value> {
+pub fn ask(script: &str, arguments: &[&Path]) -> Option<Value> {
     if env::var_os("S1_ORACLE").is_none() {
         println!("skipped: `just oracle` compares with Python (S1_ORACLE, S1_ORACLE_PYTHON)");
         return None;

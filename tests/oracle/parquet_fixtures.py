@@ -134,6 +134,30 @@ def null_question():
     return pa.table({"question": [str(i) for i in range(16)] + [None, "17"]})
 
 
+def write_conversations():
+    """Columns `messages` of lists of {role, content}, and three that are none."""
+    def message(role, content, **more):
+        return {"role": role, "content": content, **more}
+
+    rows = [
+        [message("user", "What is 2+2?"), message("assistant", "4\u2028")],
+        [message("system", "Be kind."), message("user", "<|im_end|>"), message("assistant", ""),
+         message("user", "多少?")],
+        [],
+    ]
+    columns = {"id": [1, 2, 3], "messages": rows}
+    datasets.Dataset.from_dict(columns).to_parquet(FOLDER / "messages_datasets.parquet")
+    null, text = message("user", None), pa.large_string()
+    large = pa.large_list(pa.struct({"content": text, "role": text, "name": text}))
+    for name, messages in {
+        "pyarrow": pa.array(rows, large),
+        "null": pa.array([rows[0], [null]]),
+        "tools": pa.array([[message("user", "q", name="Ann")]]),
+        "of_texts": pa.array([["q", "a"]]),
+    }.items():
+        pq.write_table(pa.table({"messages": messages}), FOLDER / f"messages_{name}.parquet")
+
+
 def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     datasets_file(FOLDER / "datasets.parquet")
@@ -160,6 +184,7 @@ def main():
     }
     for name, (columns, compression) in arrow.items():
         pq.write_table(columns, FOLDER / f"{name}.parquet", compression=compression)
+    write_conversations()
 
 
 main()

@@ -240,21 +240,21 @@ impl Table {
     pub fn verdict(&self, row: usize, tokens: &Tokens) -> Verdict {
         let (limit, place) = (self.data.block_size, self.place(row));
         let what = format!("{place}: {} tokens, block_size is {limit}", tokens.length);
-        let is_over_long = tokens.length > limit;
-        match self.data.over_long {
-            _ if tokens.trained == 0 => Verdict::Refused(format!(
+        let is_lost = tokens.example.trained.is_empty();
+        match (tokens.length > limit, self.data.over_long) {
+            (true, OverLong::Error) => {
+                Verdict::Refused(format!("{what}; raise it, or set over_long to truncate or drop"))
+            }
+            (true, OverLong::Drop) => Verdict::Dropped(what),
+            _ if is_lost && tokens.trained == 0 => Verdict::Refused(format!(
                 "{place}: no token would be trained: it needs `{IM_START}user` and then \
                  `{IM_START}assistant`, each at the head of its turn"
             )),
-            OverLong::Error if is_over_long => {
-                Verdict::Refused(format!("{what}; raise it, or set over_long to truncate or drop"))
-            }
-            OverLong::Drop if is_over_long => Verdict::Dropped(what),
-            OverLong::Truncate if tokens.example.trained.is_empty() => Verdict::Refused(format!(
+            _ if is_lost => Verdict::Refused(format!(
                 "{place}: its question alone fills block_size {limit}, no token would be trained"
             )),
-            OverLong::Truncate if is_over_long => Verdict::Truncated(what),
-            _ => Verdict::Whole,
+            (true, OverLong::Truncate) => Verdict::Truncated(what),
+            (false, _) => Verdict::Whole,
         }
     }
 }

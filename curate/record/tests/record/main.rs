@@ -3,6 +3,7 @@
 mod config;
 mod example;
 mod jsonl;
+mod messages;
 mod oracle;
 mod parquet;
 mod publish;
