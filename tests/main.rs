@@ -7,6 +7,7 @@ mod export_golden;
 mod model_golden;
 mod oracle;
 mod real_model;
+mod recipe;
 mod setup;
 mod shape;
 mod strict_loading;
