@@ -54,6 +54,13 @@ oracle: build
     .venv/bin/python -m pip install --quiet --requirement tests/oracle/requirements.txt
     S1_ORACLE=1 S1_ORACLE_PYTHON="$PWD/.venv/bin/python" cargo test --workspace -- --nocapture
 
+# the training recipe beside PyTorch and transformers, tiny and real weights (5 minutes, 9 GB of memory)
+oracle-train: build
+    [ -x .venv/bin/python ] || python3 -m venv .venv
+    .venv/bin/python -m pip install --quiet --requirement tests/oracle/requirements.txt
+    S1_ORACLE=1 S1_ORACLE_PYTHON="$PWD/.venv/bin/python" S1_MODELS="$PWD/runs/models" \
+        cargo test --workspace --test s1 -- --nocapture --test-threads 1 recipe::
+
 # token counts beside Hugging Face's tokenizer: a million random strings and all real texts (minutes)
 tokens:
     S1_TOKEN_STRINGS=1000000 cargo test --release -p curate ids_equal -- --nocapture

@@ -14,7 +14,7 @@ fn root() -> &'static Path {
 }
 
 /// The folder of the three programs, up to date with their sources; cargo is quick where they are.
-fn programs() -> &'static Path {
+pub fn programs() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let test = env::current_exe().unwrap(); // target/PROFILE/deps/s1-…

@@ -8,6 +8,7 @@ mod mask_audit;
 mod model_golden;
 mod oracle;
 mod real_model;
+mod recipe;
 mod setup;
 mod shape;
 mod strict_loading;

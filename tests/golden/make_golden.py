@@ -18,6 +18,8 @@ The files, and what a test should compare them with:
   tiny-untied-gqa4-{bf16,fp16}/ the same weights rounded; logits of those weights raised to fp32
   rope.safetensors      positions [5], cos.D and sin.D of transformers (fp32) and exact_cos.D,
                         exact_sin.D (fp64), each [5, D], for head dims D = 8, 64, 128, theta 1e6
+  recipe/               train.toml, 78 examples; recipe-{tied,untied}/ a model each for them, and
+                        what tests/oracle/train_recipe.py makes of 50 steps: expected.safetensors
   schedule.json         s1's learning rate before each of its 315 steps, and after the last
   chat.jsonl            conversations, their text, token ids and train mask
 """
@@ -25,6 +27,7 @@ The files, and what a test should compare them with:
 import json
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +38,10 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 from transformers.utils.logging import disable_progress_bar
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "oracle"))
+import train_recipe
+
+DEMO = HERE.parents[1] / "data" / "demo"
 THETA = 1e6
 VOCAB = 80
 LENGTHS = (9, 17, 24)
@@ -51,6 +58,9 @@ def main():
     make_sharded(HERE / "tiny-untied-gqa4")
     make_rounded(HERE / "tiny-untied-gqa4", "bf16", torch.bfloat16)
     make_rounded(HERE / "tiny-untied-gqa4", "fp16", torch.float16)
+    make_examples()
+    for tied in (True, False):
+        make_recipe(tied)
     make_rope()
     make_schedule()
     if len(sys.argv) > 1:
@@ -222,6 +232,41 @@ def save_model(model, folder):
 def save_expected(tensors, folder):
     tensors = {name: tensors[name].contiguous() for name in sorted(tensors)}
     save_file(tensors, folder / "expected.safetensors")
+
+
+# --- the recipe -----------------------------------------------------------------------------
+
+
+def make_examples():
+    """Of the demo's pool, 78 examples from the shortest to the longest, dealt out by number."""
+    import pyarrow.parquet as pq
+
+    columns = ["question", "thinking_trajectories", "attempt"]
+    rows = pq.read_table(DEMO / "pool.parquet", columns=columns).to_pylist()
+    rows = [row for row in rows if row["thinking_trajectories"] and row["attempt"]]
+    rows.sort(key=lambda row: (len("".join(row["thinking_trajectories"])), row["question"]))
+    picked = [rows[i * (len(rows) - 1) // 77] for i in range(78)]
+    with open(HERE / "recipe" / "examples.jsonl", "w", encoding="utf-8") as out:
+        for i in range(78):
+            out.write(json.dumps(picked[i * 31 % 78], ensure_ascii=False) + "\n")
+
+
+def make_recipe(tied):
+    """A random model for the demo's tokenizer, and 50 steps of the recipe from it."""
+    folder = fresh(f"recipe-{'tied' if tied else 'untied'}")
+    config = tiny_config(tied, 2)
+    config.vocab_size, config.intermediate_size = 377, 48
+    model = Qwen2ForCausalLM(config).eval()
+    randomise(model, torch.Generator().manual_seed(2000 + tied))
+    save_model(model, folder)
+    run = train_recipe.read_config(HERE / "recipe" / "train.toml", [])
+    run["data"]["examples"] = HERE / "recipe" / "examples.jsonl"
+    with tempfile.TemporaryDirectory() as whole:
+        shutil.copytree(folder, whole, dirs_exist_ok=True)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(DEMO / "model" / name, whole)
+        run["model"]["path"] = whole
+        save_expected(train_recipe.train(run), folder)
 
 
 # --- tables ---------------------------------------------------------------------------------
