@@ -3,7 +3,10 @@
 //! Shapes: T tokens of all segments together, H hidden, Q query heads x D, K key/value heads x D,
 //! I intermediate, V vocabulary.
 
+use std::cell::OnceCell;
+
 use anyhow::Result;
+use c10d::aten::attend_segments_flash;
 use c10d::fused;
 use tch::{Device, Kind, Tensor};
 
@@ -83,7 +86,15 @@ impl DecoderLayer {
 /// `cu_seqlens[i]..cu_seqlens[i + 1]`, each seeing itself and what stands before it.
 pub fn attend_segments(cu_seqlens: &[i64]) -> impl Fn(Tensor, Tensor, Tensor) -> Tensor + use<> {
     let lengths: Vec<i64> = cu_seqlens.windows(2).map(|bounds| bounds[1] - bounds[0]).collect();
+    let bounds = Tensor::from_slice(cu_seqlens).to_kind(Kind::Int);
+    let on_device = OnceCell::new();
     move |query, key, value| {
+        if query.device().is_cuda() && query.kind() == Kind::BFloat16 {
+            let bounds = on_device.get_or_init(|| bounds.to_device(query.device()));
+            let longest = lengths.iter().copied().max().unwrap_or(0);
+            let attended = attend_segments_flash(&query, &key, &value, bounds, longest);
+            return attended.unwrap_or_else(|error| panic!("{error:#}"));
+        }
         // One split rather than many slices: its backward is one concatenation.
         let split = |t: Tensor| t.transpose(0, 1).unsqueeze(0).split_with_sizes(&lengths, 2);
         let (queries, keys, values) = (split(query), split(key), split(value));
