@@ -99,7 +99,7 @@ fn arrived(to: usize, sent: &[Tensor]) -> Tensor {
 fn check_exchange(world: usize, kind: Kind) {
     over(world, |group| {
         let xs: Vec<Tensor> = (0..world).map(|rank| numbered(rank, world, kind)).collect();
-        // Of a sum of y * y * weight the gradient depends on what arrived and on where it came from.
+        // Of a sum of y * y * weight the gradient depends on what arrived and from where.
         let weights: Vec<Tensor> = xs.iter().map(|x| x.remainder(5.0) + 1.0).collect();
         let ys: Vec<Tensor> = (0..world).map(|rank| arrived(rank, &xs)).collect();
         let dys: Vec<Tensor> = ys.iter().zip(&weights).map(|(y, w)| y * w * 2.0).collect();
