@@ -11,7 +11,8 @@
 //! keep), [`loss`] (head and loss in chunks), [`optimizer`] (AdamW, the schedule), [`guard`] and
 //! [`blame`] (numbers that cannot be right), [`init`] (random weights), [`export`] (the Hugging
 //! Face folder), [`progress`] (bar, metrics, TensorBoard), [`folder`] and [`setup`] (what a run
-//! writes and needs), [`run`] (the whole), [`launch`] (local ranks as processes).
+//! writes and needs), [`run`] (the whole), [`show`] (an
+//! example and its mask), [`launch`] (local ranks as processes).
 
 pub mod config;
 
@@ -54,5 +55,7 @@ pub mod folder;
 pub mod setup;
 
 pub mod run;
+
+pub mod show;
 
 pub mod launch;

@@ -1,6 +1,6 @@
-//! The `train` program: `train run CONFIG`.
+//! The `train` program: `train run CONFIG`, `train show CONFIG`.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
@@ -9,8 +9,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use c10d::Rank;
 use clap::{Parser, Subcommand};
+use train::config::Config;
 use train::launch::{follow_launcher, is_launched, launch};
 use train::run::{Request, prepare, run};
+use train::show;
 
 /// Full-parameter fine-tuning of Qwen2.5 on reasoning traces.
 #[derive(Parser)]
@@ -36,6 +38,24 @@ enum Command {
         #[arg(long)]
         overwrite: bool,
     },
+    /// Show what would be trained: an example with its trained tokens, or a check of all rows.
+    /// Needs the model's tokenizer, no weights.
+    Show {
+        /// The run's TOML file.
+        config: PathBuf,
+        /// The row to show, from 1; without it all rows are checked.
+        #[arg(long)]
+        row: Option<usize>,
+        /// Check all rows: totals, lengths, over-long and refused rows, duplicates.
+        #[arg(long)]
+        check: bool,
+        /// A line for each token of the row.
+        #[arg(long, requires = "row")]
+        ids: bool,
+        /// Override a value of the config, as section.key=value.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        sets: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -54,7 +74,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(Command::Run { config, ranks, sets, overwrite }: Command) -> Result<()> {
+fn start(command: Command) -> Result<()> {
+    match command {
+        Command::Run { config, ranks, sets, overwrite } => train(config, ranks, sets, overwrite),
+        Command::Show { config, row, check, ids, sets } => {
+            let (config, _) = record::config::load::<Config>(&config, &sets)?;
+            let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let colour = std::io::stdout().is_terminal() && !no_colour;
+            show::print(&show::show(&config, show::Request { row, check, ids, colour })?)
+        }
+    }
+}
+
+fn train(config: PathBuf, ranks: Option<u16>, sets: Vec<String>, overwrite: bool) -> Result<()> {
     let request = Request { config, sets, overwrite };
     if is_launched() {
         follow_launcher();

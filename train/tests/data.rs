@@ -1,12 +1,9 @@
-//! Order, shares and over-long examples: what each optimizer step sees.
+//! Order, shares and weights: what each optimizer step sees.
 
-use std::fs;
-
-use model::chat::{Chat, Example};
+use model::chat::Example;
 use tch::{Device, Tensor};
-use train::config::{Config, Data, LossAverage, OverLong};
+use train::config::{Config, LossAverage};
 use train::data::{MicroBatch, Order, Part, weights};
-use train::examples::Examples;
 use train::optimizer::{learning_rate, warmup_steps};
 
 fn order(examples: usize, global_batch: usize, epochs: usize, seed: u64) -> Order {
@@ -124,83 +121,4 @@ fn packing_restarts_positions_and_weighs_every_example_the_same() {
     same(&idle.ids, &[0]);
     assert_eq!(idle.cu_seqlens, [0, 2]);
     assert_eq!(idle.weights, Tensor::from_slice(&[0f32]));
-}
-
-/// A word-level tokenizer with ChatML's control tokens, in `folder`.
-fn write_tokenizer(folder: &std::path::Path) {
-    let words = ["user", "assistant", "think", "answer", "Answer:", "a", "b", "c"];
-    let vocab: Vec<String> =
-        words.iter().enumerate().map(|(i, w)| format!("\"{w}\": {i}")).collect();
-    let added: Vec<String> = ["<|im_start|>", "<|im_end|>"]
-        .iter()
-        .enumerate()
-        .map(|(i, name)| {
-            format!(
-                r#"{{"id": {}, "content": "{name}", "single_word": false, "lstrip": false,
-                    "rstrip": false, "normalized": false, "special": true}}"#,
-                100 + i
-            )
-        })
-        .collect();
-    let json = format!(
-        r#"{{"version": "1.0", "added_tokens": [{}],
-            "pre_tokenizer": {{"type": "WhitespaceSplit"}},
-            "model": {{"type": "WordLevel", "unk_token": "c", "vocab": {{{}}}}}}}"#,
-        added.join(","),
-        vocab.join(",")
-    );
-    fs::write(folder.join("tokenizer.json"), json).unwrap();
-    let template = r#"{"chat_template": "<|im_start|>user\n{{ q }}<|im_end|>\n"}"#;
-    fs::write(folder.join("tokenizer_config.json"), template).unwrap();
-}
-
-#[test]
-fn over_long_rows_are_truncated_dropped_or_refused_and_always_listed() {
-    let folder = tempfile::tempdir().unwrap();
-    write_tokenizer(folder.path());
-    let chat = Chat::read(folder.path()).unwrap();
-    let path = folder.path().join("examples.jsonl");
-    let row = |trace: &str| {
-        format!(
-            r#"{{"question": "a {trace}", "cot_type": "math", "source_type": "t", "metadata": "",
-                "thinking_trajectories": ["{trace}"], "attempt": "b"}}"#
-        )
-        .replace('\n', " ")
-    };
-    // Around the trace: im_start user a … im_end im_start assistant | im_start think …
-    // im_start answer Answer: b im_end, with the trace once on either side.
-    fs::write(&path, [row("b"), row("b b b b"), row("b b")].join("\n")).unwrap();
-    let read = |block_size, over_long| {
-        let examples = path.display().to_string();
-        Examples::read(&Data { examples, block_size, over_long }, &chat)
-    };
-    let lengths = |found: &Examples| -> Vec<usize> {
-        found.examples.iter().map(|example| example.ids.len()).collect()
-    };
-    let whole = read(64, OverLong::Error).unwrap();
-    assert_eq!(lengths(&whole), [15, 21, 17]);
-    assert_eq!((whole.tokens(), whole.trained_tokens()), (53, 53 - 7 - 10 - 8));
-    assert!(whole.over_long.is_empty());
-
-    let cut = read(17, OverLong::Truncate).unwrap();
-    assert_eq!(lengths(&cut), [15, 17, 17]);
-    assert!(cut.over_long[0].starts_with("truncated ") && cut.over_long[0].contains("row 2"));
-
-    let dropped = read(17, OverLong::Drop).unwrap();
-    assert_eq!((lengths(&dropped), dropped.rows), (vec![15, 17], 3));
-    assert!(
-        dropped.over_long[0].contains("21 tokens, block_size is 17"),
-        "{:?}",
-        dropped.over_long
-    );
-
-    for (block_size, over_long, expected) in [
-        (17, OverLong::Error, "row 2"),
-        (17, OverLong::Error, "raise it, or set over_long to truncate or drop"),
-        (8, OverLong::Truncate, "no token would be trained"),
-        (3, OverLong::Drop, "every row was dropped"),
-    ] {
-        let text = format!("{:#}", read(block_size, over_long).unwrap_err());
-        assert!(text.contains(expected), "{text:?} lacks {expected:?}");
-    }
 }
