@@ -184,25 +184,14 @@ struct Heads {
   Tensor query, key, value;
 };
 
-// Turns (or copies, for the values) each head of `from` into `to`, both [T, heads, D] of any
-// strides but a last one of 1.
+// Turns (or copies, where sign is 0) `from` into `to`, both [T, heads, D] with a last stride of 1.
 void turn(const Tensor& from, const Tensor& to, const Tensor& cos, const Tensor& sin, float sign) {
-  const int64_t dim = from.size(2);
-  const float* from_data = in(from);
-  float* to_data = out(to);
-  over_rows(from.size(0), from.size(1) * dim, [&](int64_t begin, int64_t end) {
-    for (int64_t head = 0; head < from.size(1); head++) {
-      const float* x = from_data + head * from.stride(1);
-      float* y = to_data + head * to.stride(1);
-      if (sign != 0) {
-        kernels().rotate(
-            x, from.stride(0), in(cos), in(sin), sign, dim, begin, end, y, to.stride(0));
-        continue;
-      }
-      for (int64_t row = begin; row < end; row++) {
-        std::copy_n(x + row * from.stride(0), dim, y + row * to.stride(0));
-      }
-    }
+  const int64_t heads = from.size(1), dim = from.size(2);
+  const Strides apart{from.stride(0), from.stride(1)}, to_apart{to.stride(0), to.stride(1)};
+  float* y = out(to);
+  over_rows(from.size(0), heads * dim, [&](int64_t begin, int64_t end) {
+    kernels().rotate(
+        in(from), apart, in(cos), in(sin), sign, heads, dim, begin, end, y, to_apart);
   });
 }
 

@@ -135,20 +135,30 @@ void swiglu_backward(
   }
 }
 
+// One head. The negative angle swaps which half's sine is meant: the tables' halves may differ.
+inline void turn(
+    const float* a, const float* cos, const float* sin, float sign, int64_t half, float* y) {
+  const float *b = a + half, *first = sin + (sign < 0 ? half : 0), *second = sin + (sign < 0 ? 0 : half);
+  _Pragma("omp simd")
+  for (int64_t i = 0; i < half; i++) {
+    y[i] = a[i] * cos[i] - sign * b[i] * first[i];
+    y[half + i] = b[i] * cos[half + i] + sign * a[i] * second[i];
+  }
+}
+
 void rotate(
-    const float* x, int64_t x_row, const float* cos, const float* sin, float sign, int64_t dim,
-    int64_t begin, int64_t end, float* y, int64_t y_row) {
-  const int64_t half = dim / 2;
-  // The negative angle swaps which half's sine is meant; the tables' halves may differ.
-  const int64_t first = sign < 0 ? half : 0, second = half - first;
+    const float* x, Strides from, const float* cos, const float* sin, float sign, int64_t heads,
+    int64_t dim, int64_t begin, int64_t end, float* y, Strides to) {
   for (int64_t row = begin; row < end; row++) {
-    const float *a = x + row * x_row, *b = a + half;
-    const float *c = cos + row * dim, *s = sin + row * dim;
-    float *ya = y + row * y_row, *yb = ya + half;
-    _Pragma("omp simd")
-    for (int64_t i = 0; i < half; i++) {
-      ya[i] = a[i] * c[i] - sign * b[i] * s[first + i];
-      yb[i] = b[i] * c[half + i] + sign * a[i] * s[second + i];
+    for (int64_t head = 0; head < heads; head++) {
+      const float* in = x + row * from.row + head * from.head;
+      float* out = y + row * to.row + head * to.head;
+      if (sign != 0) {
+        turn(in, cos + row * dim, sin + row * dim, sign, dim / 2, out);
+      } else {
+        _Pragma("omp simd")
+        for (int64_t i = 0; i < dim; i++) out[i] = in[i];
+      }
     }
   }
 }

@@ -2,6 +2,10 @@
 #pragma once
 #include <cstdint>
 
+struct Strides {
+  int64_t row, head;
+};
+
 // Every function works on the rows begin..end only, so that threads can share a tensor.
 struct Kernels {
   // sum = x + residual (skipped where residual is null), y = weight * (sum / rms(sum)).
@@ -18,11 +22,11 @@ struct Kernels {
   void (*swiglu_backward)(
       const float* dy, const float* gate_up, int64_t inner, int64_t begin, int64_t end,
       float* dgate_up);
-  // y = x turned by cos and sin times `sign`, for one head of `dim`; rows of x, y and the tables
-  // lie x_row, y_row and dim apart.
+  // y = x turned by cos and sin times `sign`, or just x where sign is 0. A row has `heads` heads of
+  // `dim`; rows and heads lie so far apart as `from` and `to` say, the tables' rows `dim`.
   void (*rotate)(
-      const float* x, int64_t x_row, const float* cos, const float* sin, float sign, int64_t dim,
-      int64_t begin, int64_t end, float* y, int64_t y_row);
+      const float* x, Strides from, const float* cos, const float* sin, float sign, int64_t heads,
+      int64_t dim, int64_t begin, int64_t end, float* y, Strides to);
   // logits become weight * (softmax - onehot(target)), loss[row] = weight * -log softmax(target).
   void (*cross_entropy)(
       float* logits, int64_t vocab, const int64_t* targets, const float* weights, int64_t begin,
