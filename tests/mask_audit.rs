@@ -20,7 +20,8 @@ use crate::oracle::ask;
 use crate::real_model::model_folder;
 
 const SEED: u64 = 23;
-const BATCHES: usize = 250;
+/// A model's 1,000 conversations, as tables of a few rows.
+const BATCHES: usize = 125;
 const ROWS: usize = 8;
 const SYSTEM: &str = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
 const CONTROLS: [&str; 4] = [IM_START, IM_END, "<|endoftext|>", "<|fim_pad|>"];
@@ -376,44 +377,52 @@ fn audit(chat: &Chat, format: Format, cases: &[Case], limit: usize, totals: &mut
     }
 }
 
+/// Random conversations for the tokenizer and template in `folder`.
+fn check_model(folder: &Path, default_system: bool) {
+    let mut rng = rng(SEED, &["mask audit"]);
+    let chat = Chat::read(folder).unwrap();
+    let mut totals = Totals::default();
+    for batch in 0..BATCHES {
+        let format = [Format::S1, Format::Messages, Format::Text][batch % 3];
+        let seed = record::seed::rng(rng.below(u64::MAX), &["texts"]);
+        let mut writer = Writer { rng: seed, hostile: rng.below(2) == 0 };
+        let case = |_| match format {
+            Format::S1 => s1_case(&mut writer, &chat, default_system),
+            Format::Messages => messages_case(&mut writer, &chat, default_system),
+            Format::Text => text_case(&mut writer, &chat),
+        };
+        let cases: Vec<Case> = (0..ROWS).map(case).collect();
+        // One token more or less than some row, or somewhere inside it.
+        let length = cases[rng.below(ROWS as u64) as usize].ids.len() as u64;
+        let limit = match rng.below(4) {
+            0 => 1 + rng.below(length),
+            near => length + near - 2,
+        };
+        audit(&chat, format, &cases, limit.max(1) as usize, &mut totals);
+    }
+    let Totals { conversations, tokens, trained, cut, refused, peers } = totals;
+    println!(
+        "{conversations} conversations, {tokens} tokens, {trained} of them trained, {cut} rows cut \
+         or dropped, {refused} tables refused: 0 mismatches"
+    );
+    let lines: String = peers.iter().map(|peer| format!("{peer}\n")).collect();
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("peers.jsonl");
+    fs::write(&path, lines).unwrap();
+    if let Some(report) = ask("masks_agree.py", &[folder, &path]) {
+        println!("transformers and TRL's rule: {report}");
+        assert_eq!(report["compared"], peers.len());
+        assert_eq!(report["mismatches"], json!([]));
+    }
+}
+
 #[test]
 fn trained_tokens_are_the_answers_and_nothing_else() {
-    let mut rng = rng(SEED, &["mask audit"]);
     for default_system in [false, true] {
-        let folder = chat_folder(default_system);
-        let chat = Chat::read(folder.path()).unwrap();
-        let mut totals = Totals::default();
-        for batch in 0..BATCHES / 2 {
-            let format = [Format::S1, Format::Messages, Format::Text][batch % 3];
-            let seed = record::seed::rng(rng.below(u64::MAX), &["texts"]);
-            let mut writer = Writer { rng: seed, hostile: rng.below(2) == 0 };
-            let case = |_| match format {
-                Format::S1 => s1_case(&mut writer, &chat, default_system),
-                Format::Messages => messages_case(&mut writer, &chat, default_system),
-                Format::Text => text_case(&mut writer, &chat),
-            };
-            let cases: Vec<Case> = (0..ROWS).map(case).collect();
-            // One token more or less than some row, or somewhere inside it.
-            let length = cases[rng.below(ROWS as u64) as usize].ids.len() as u64;
-            let limit = match rng.below(4) {
-                0 => 1 + rng.below(length),
-                near => length + near - 2,
-            };
-            audit(&chat, format, &cases, limit.max(1) as usize, &mut totals);
-        }
-        let Totals { conversations, tokens, trained, cut, refused, peers } = totals;
-        println!(
-            "{conversations} conversations, {tokens} tokens, {trained} of them trained, {cut} rows \
-             cut or dropped, {refused} refused: 0 mismatches"
-        );
-        let lines: String = peers.iter().map(|peer| format!("{peer}\n")).collect();
-        let path = folder.path().join("peers.jsonl");
-        fs::write(&path, lines).unwrap();
-        if let Some(report) = ask("masks_agree.py", &[folder.path(), &path]) {
-            println!("transformers and TRL's rule: {report}");
-            assert_eq!(report["compared"], peers.len());
-            assert_eq!(report["mismatches"], json!([]));
-        }
+        check_model(chat_folder(default_system).path(), default_system);
+    }
+    if let Some(folder) = model_folder() {
+        check_model(&folder, true);
     }
 }
 

@@ -38,7 +38,7 @@ const GRAPH: [(&str, &[&str]); 10] = [
 
 /// How the first line of each kind of file begins: with a sentence that says what the file is.
 /// Kinds without an entry here and in `SILENT` are refused.
-const FIRST_LINE: [(&str, &str); 14] = [
+const FIRST_LINE: [(&str, &str); 15] = [
     ("rs", "//! "),
     ("h", "// "),
     ("cpp", "// "),
@@ -48,6 +48,7 @@ const FIRST_LINE: [(&str, &str); 14] = [
     ("lock", "# "),
     ("py", "# "),
     ("sh", "# "),
+    ("sbatch", "# "),
     ("txt", "# "),
     ("yml", "# "),
     ("justfile", "# "),

@@ -259,7 +259,11 @@ impl Table {
     }
 }
 
-/// s1's text of a row as ids; `control` puts into it how long to think.
+/// s1's text of a row as ids; `control` puts into it how long to think (the paper's appendix E.1).
+///
+/// Differs from s1: the script of its conditional data is not public. Here the steps count down
+/// from N, as its evaluation asks for N steps; blank steps are none; a trace's tokens are those of
+/// the trained model's tokenizer.
 fn of_s1(row: &record::row::Row, control: Control, chat: &Chat) -> Result<Vec<i64>> {
     let (thinking, answer) = record::example::parts(row)?;
     let asked =

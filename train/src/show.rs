@@ -1,6 +1,6 @@
 //! `train show`: one example with what is trained of it, or a check of all rows. Needs no weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::ops::Range;
 
@@ -255,7 +255,8 @@ fn write_findings(
     for what in &found.over_long {
         writeln!(text, "  {}", visible(what))?;
     }
-    let twice: Vec<&Vec<usize>> = found.questions.values().filter(|rows| rows.len() > 1).collect();
+    let twice = found.questions.values().filter(|rows| rows.len() > 1);
+    let twice: BTreeSet<&Vec<usize>> = twice.collect();
     writeln!(text, "duplicates  {} asked more than once", counted(twice.len(), "question"))?;
     for rows in twice {
         let rows: Vec<String> = rows.iter().map(usize::to_string).collect();

@@ -165,8 +165,9 @@ fn download(
     let listing = match remote.info() {
         Ok(listing) => listing,
         Err(error) => {
-            // The snapshot's folder is what an empty file name stands for.
+            // The snapshot's folder is what an empty file name stands for, and a slash behind it.
             let folder = Cache::from_env().repo(repo).get("");
+            let folder = folder.map(|folder| folder.components().collect());
             return Ok(Found::Offline(folder, anyhow::Error::new(error).context(context())));
         }
     };

@@ -7,19 +7,21 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use model::hub::model_folder;
+use model::hub::{model_folder, tokenizer_folder};
 
 /// What the stand-in serves besides the listing.
 fn files() -> BTreeMap<&'static str, &'static str> {
     [
         ("/tiny/qwen/resolve/main/config.json", "{\"model_type\": \"qwen2\"}"),
+        ("/tiny/qwen/resolve/main/model.safetensors", "weights"),
         ("/tiny/qwen/resolve/main/tokenizer.json", "{\"version\": \"1.0\"}"),
     ]
     .into()
 }
 
 const LISTING: &str = r#"{"sha": "0123abcd", "siblings": [{"rfilename": "config.json"},
-    {"rfilename": "../outside.json"}, {"rfilename": "README.md"}, {"rfilename": "tokenizer.json"}]}"#;
+    {"rfilename": "../outside.json"}, {"rfilename": "README.md"}, {"rfilename": "tokenizer.json"},
+    {"rfilename": "model.safetensors"}]}"#;
 
 /// Answers one connection's requests as the hub does: ranges, commit and etag in the headers.
 fn serve(stream: TcpStream) -> std::io::Result<()> {
@@ -79,7 +81,11 @@ fn ask(name: &str, home: &Path, port: u16) -> String {
 #[test]
 fn child() {
     if let Ok(name) = std::env::var("HUB_TEST_NAME") {
-        match model_folder(&name) {
+        let found = match name.strip_suffix(" without weights") {
+            Some(name) => tokenizer_folder(name),
+            None => model_folder(&name),
+        };
+        match found {
             Ok(folder) => println!("folder={}", folder.display()),
             Err(error) => println!("error={error:#}"),
         }
@@ -100,7 +106,11 @@ fn a_model_is_downloaded_once_and_then_found_without_the_hub() {
         let line = text.lines().find_map(|line| line.split_once("folder="));
         line.map(|(_, path)| path.to_string()).unwrap_or_else(|| panic!("{text}"))
     };
+    let bare = folder(&ask("tiny/qwen without weights", home.path(), port));
+    assert!(Path::new(&bare).join("tokenizer.json").exists());
+    assert!(!Path::new(&bare).join("model.safetensors").exists());
     let first = folder(&ask("tiny/qwen", home.path(), port));
+    assert_eq!(first, bare);
     for (path, body) in files() {
         let name = path.rsplit('/').next().unwrap();
         assert_eq!(std::fs::read_to_string(Path::new(&first).join(name)).unwrap(), body);
