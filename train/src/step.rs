@@ -154,46 +154,28 @@ impl Trainer {
     ) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let kept = self.kept_layers(batch);
-        let (shards, config) = (&self.shards, &self.shards.config);
-        let last = shards.last();
-        let note = |stage, unit| self.trace.note(stage, unit, batch.ids.size()[0]);
+        let (shards, trace) = (&self.shards, &self.trace);
+        let (config, last) = (&shards.config, shards.last());
         let rotation = self.rope.at(&batch.positions, shards.placement.compute);
-        let attend = ulysses::attend(&shards.mesh.sequence, &batch.cu_seqlens);
-        let layer = |flat: &Tensor, x: &Tensor| {
-            DecoderLayer::from_flat(config, flat).forward(config, x, &rotation, &attend)
-        };
+        let attend = Box::new(ulysses::attend(&shards.mesh.sequence, &batch.cu_seqlens));
+        let pass = Pass { shards, trace, batch, rotation, attend };
         let mut gathered = Stream::new(shards, 0..=last)?;
         let grads = &mut self.grads;
         let mut reduced =
             Backlog { shards, grads, inspection, ends, flying: None, mirrors: vec![] };
 
-        // Forward: a graph only where it is kept.
-        note(Stage::Forward, 0);
+        pass.note(Stage::Forward, 0);
         let embedding = qwen2::embedding(config, &gathered.next()?);
-        let mut x = qwen2::embed(&embedding, &batch.ids);
+        let x = qwen2::embed(&embedding, &batch.ids);
         let tied_head = config.tie_word_embeddings.then_some(embedding);
-        let mut saved = Vec::with_capacity(last - 1);
-        for n in 1..last {
-            note(Stage::Forward, n);
-            let flat = gathered.next()?;
-            if n + kept < last {
-                let y = layer(&flat, &x);
-                saved.push(Saved::Input(std::mem::replace(&mut x, y)));
-            } else {
-                let (flat, input) = (leaf(&flat), leaf(&x));
-                let y = tch::with_grad(|| layer(&flat, &input));
-                shards.release(&flat)?;
-                x = y.detach();
-                saved.push(Saved::Graph { flat, x: input, y });
-            }
-        }
+        let (x, saved) = pass.forward(x, kept, &mut gathered)?;
 
         // Head and loss, with their gradients, while the last layer's weights set out again.
-        note(Stage::Forward, last);
+        pass.note(Stage::Forward, last);
         let (norm, head) = qwen2::final_unit(config, &gathered.next()?);
-        let mut ahead = Some(collect_again(shards, last - 1, &saved)?);
+        let ahead = pass.collect_again(last - 1, &saved)?;
         let head = head.or(tied_head).expect("a head of its own or the embedding");
-        let Gradients { loss, hidden: mut dx, norm: dnorm, head: dhead } =
+        let Gradients { loss, hidden: dx, norm: dnorm, head: dhead } =
             loss::head_and_loss(config, &x, &norm, &head, batch, loss::CHUNK)?;
         drop((x, norm, head));
         let (dfinal, tied) = match config.tie_word_embeddings {
@@ -203,28 +185,10 @@ impl Trainer {
         reduced.push(last, shards.flatten(last, &dfinal))?;
         drop(dfinal);
 
-        // Backward: the product of each layer's graph, kept or made anew, with the gradient above.
-        for n in (1..last).rev() {
-            note(Stage::Backward, n);
-            let now = ahead.take().expect("the one before set it out");
-            ahead = (n > 1).then(|| collect_again(shards, n - 1, &saved)).transpose()?;
-            let flat = now.wait()?;
-            let (flat, x, y) = match saved.pop().expect("something for every layer") {
-                Saved::Graph { flat, x, y } => (flat, x, y),
-                Saved::Input(x) => {
-                    let (flat, x) = (leaf(&flat), leaf(&x));
-                    let y = tch::with_grad(|| layer(&flat, &x));
-                    (flat, x, y)
-                }
-            };
-            let products = vjp(&[&y], &[&dx], &[&flat, &x])?;
-            let [dflat, dinput] = products.try_into().expect("a product for each input");
-            reduced.push(n, dflat)?;
-            dx = dinput;
-        }
+        let dx = pass.backward(dx, saved, ahead, &mut reduced)?;
 
         // The embedding's rows; a tied head's gradient joins them.
-        note(Stage::Backward, 0);
+        pass.note(Stage::Backward, 0);
         let rows = Tensor::embedding_dense_backward(&dx, &batch.ids, config.vocab_size, -1, false);
         let dembed = match tied {
             Some(mut dhead) => dhead.g_add_(&rows),
@@ -250,11 +214,89 @@ fn leaf(t: &Tensor) -> Tensor {
     t.detach().set_requires_grad(true)
 }
 
-/// Begins to collect a layer's weights for its backward, into its graph if that was kept.
-fn collect_again(shards: &Shards, n: usize, saved: &[Saved]) -> Result<Gathering> {
-    match &saved[n - 1] {
-        Saved::Graph { flat, .. } => shards.regather(n, flat),
-        Saved::Input(_) => shards.gather(n),
+/// One micro-batch on its way through the layers.
+struct Pass<'a> {
+    shards: &'a Shards,
+    trace: &'a Trace,
+    batch: &'a MicroBatch,
+    rotation: (Tensor, Tensor),
+    attend: Box<dyn Fn(Tensor, Tensor, Tensor) -> Tensor + 'a>,
+}
+
+impl Pass<'_> {
+    fn note(&self, stage: Stage, unit: usize) {
+        self.trace.note(stage, unit, self.batch.ids.size()[0]);
+    }
+
+    fn layer(&self, flat: &Tensor, x: &Tensor) -> Tensor {
+        let config = &self.shards.config;
+        DecoderLayer::from_flat(config, flat).forward(config, x, &self.rotation, &self.attend)
+    }
+
+    /// All layers, from the embedded tokens to the residual stream at the end. The last `kept` of
+    /// them run with a graph, whose weights' memory is freed.
+    fn forward(
+        &self,
+        mut x: Tensor,
+        kept: usize,
+        gathered: &mut Stream<'_, impl Iterator<Item = usize>>,
+    ) -> Result<(Tensor, Vec<Saved>)> {
+        let last = self.shards.last();
+        let mut saved = Vec::with_capacity(last - 1);
+        for n in 1..last {
+            self.note(Stage::Forward, n);
+            let flat = gathered.next()?;
+            if n + kept < last {
+                let y = self.layer(&flat, &x);
+                saved.push(Saved::Input(std::mem::replace(&mut x, y)));
+            } else {
+                let (flat, input) = (leaf(&flat), leaf(&x));
+                let y = tch::with_grad(|| self.layer(&flat, &input));
+                self.shards.release(&flat)?;
+                x = y.detach();
+                saved.push(Saved::Graph { flat, x: input, y });
+            }
+        }
+        Ok((x, saved))
+    }
+
+    /// All layers in reverse: the product of each one's graph, kept or made anew, with the
+    /// gradient from above. `ahead` is the last layer's weights.
+    fn backward(
+        &self,
+        mut dx: Tensor,
+        mut saved: Vec<Saved>,
+        ahead: Gathering,
+        reduced: &mut Backlog,
+    ) -> Result<Tensor> {
+        let mut ahead = Some(ahead);
+        for n in (1..self.shards.last()).rev() {
+            self.note(Stage::Backward, n);
+            let now = ahead.take().expect("the one before set it out");
+            ahead = (n > 1).then(|| self.collect_again(n - 1, &saved)).transpose()?;
+            let flat = now.wait()?;
+            let (flat, x, y) = match saved.pop().expect("something for every layer") {
+                Saved::Graph { flat, x, y } => (flat, x, y),
+                Saved::Input(x) => {
+                    let (flat, x) = (leaf(&flat), leaf(&x));
+                    let y = tch::with_grad(|| self.layer(&flat, &x));
+                    (flat, x, y)
+                }
+            };
+            let products = vjp(&[&y], &[&dx], &[&flat, &x])?;
+            let [dflat, dinput] = products.try_into().expect("a product for each input");
+            reduced.push(n, dflat)?;
+            dx = dinput;
+        }
+        Ok(dx)
+    }
+
+    /// Begins to collect a layer's weights for its backward, into its graph if that was kept.
+    fn collect_again(&self, n: usize, saved: &[Saved]) -> Result<Gathering> {
+        match &saved[n - 1] {
+            Saved::Graph { flat, .. } => self.shards.regather(n, flat),
+            Saved::Input(_) => self.shards.gather(n),
+        }
     }
 }
 
