@@ -18,7 +18,8 @@ use crate::shards::{Placement, Shards};
 pub fn connect(config: &Config, rank: &Rank) -> Result<(Device, Mesh)> {
     let (device, backend) = choose_device(rank)?;
     let timeout = Duration::from_secs(config.distributed.timeout_seconds);
-    let world = Group::connect(rank, backend, timeout)?;
+    let mut world = Group::connect(rank, backend, timeout)?;
+    world.set_device(device)?;
     Ok((device, Mesh::new(world, &config.distributed)?))
 }
 
