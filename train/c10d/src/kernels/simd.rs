@@ -26,7 +26,7 @@ macro_rules! shapes {
     };
 }
 
-shapes!(avx512_shape, avx512, 1, 1 => 4, 2 => 4, 3 => 4, 4 => 4, 5 => 4, 6 => 4,
+shapes!(avx512_shape, avx512, 1, 1 => 4, 2 => 4, 3 => 4, 4 => 4, 5 => 2, 6 => 2,
     7 => 2, 8 => 2, 9 => 2, 10 => 2, 11 => 2, 12 => 2);
 shapes!(avx2_shape, avx2, 2, 1 => 2, 2 => 2, 3 => 1, 4 => 1, 5 => 1, 6 => 1);
 
@@ -56,22 +56,24 @@ unsafe fn compute<L: Lanes, const BF16: bool, const R: usize, const N: usize>(t:
                 acc[r][v] = L::load(edge.as_ptr().add((r * N + v) * L::WIDTH));
             }
         }
-        if BF16 {
-            let (mut x, mut line) = (t.x, t.w);
-            for _ in 0..t.k / 2 {
+        let (mut x, mut line) = (t.x, t.w);
+        let lines = if BF16 { t.k / 2 } else { t.k };
+        let next = AHEAD * t.line + (N * L::WIDTH / PANEL - 1) * t.panel;
+        for left in (0..lines).rev() {
+            let ahead = if left < AHEAD { next } else { AHEAD * t.line };
+            prefetch::<L, N>(line, t.panel, ahead);
+            if BF16 {
                 step::<L, R, N>(&mut acc, x, weights::<L, LOW, N>(line, t.panel));
-                step::<L, R, N>(&mut acc, x.add(R), weights::<L, HIGH, N>(line, t.panel));
-                x = x.add(2 * R);
-                line = line.add(t.line);
+                x = x.add(R);
+                step::<L, R, N>(&mut acc, x, weights::<L, HIGH, N>(line, t.panel));
+            } else {
+                step::<L, R, N>(&mut acc, x, weights::<L, WORD, N>(line, t.panel));
             }
-            if t.k % 2 == 1 {
-                step::<L, R, N>(&mut acc, x, weights::<L, LOW, N>(line, t.panel));
-            }
-        } else {
-            for i in 0..t.k {
-                let w = weights::<L, WORD, N>(t.w.add(i * t.line), t.panel);
-                step::<L, R, N>(&mut acc, t.x.add(i * R), w);
-            }
+            x = x.add(R);
+            line = line.add(t.line);
+        }
+        if BF16 && t.k % 2 == 1 {
+            step::<L, R, N>(&mut acc, x, weights::<L, LOW, N>(line, t.panel));
         }
         for r in 0..R {
             for v in 0..N {
@@ -79,6 +81,18 @@ unsafe fn compute<L: Lanes, const BF16: bool, const R: usize, const N: usize>(t:
             }
         }
         finish(t, R, N * L::WIDTH, edge.as_ptr());
+    }
+}
+
+/// How many lines ahead of its use a line is asked for.
+const AHEAD: usize = 32;
+
+/// Asks for each panel's line that comes a while later, at the end for the next tile's; what is
+/// not there is only a hint.
+#[inline(always)]
+unsafe fn prefetch<L: Lanes, const N: usize>(line: *const f32, panel: usize, ahead: usize) {
+    for p in 0..N * L::WIDTH / PANEL {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(p * panel + ahead).cast()) };
     }
 }
 

@@ -94,6 +94,10 @@ fn exp(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { e }
 }
 
+/// How many positions ahead of their use keys are asked for.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 32;
+
 /// `to[i, p] = from[p, i]` for i < d and p < `positions` <= 16, and zero for the other p; d is a
 /// multiple of 8, and `stride` lies between two positions of `from`.
 ///
@@ -106,9 +110,13 @@ pub unsafe fn turn(from: *const f32, stride: usize, positions: usize, d: usize, 
         for i in (0..d).step_by(8) {
             let mut rows = [_mm256_setzero_ps(); 8];
             for (p, row) in rows.iter_mut().enumerate() {
+                let ahead = from.wrapping_add((half + p + AHEAD) * stride + i);
                 if half + p < positions {
-                    // SAFETY: a position and 8 of its elements that exist.
-                    *row = unsafe { _mm256_loadu_ps(from.add((half + p) * stride + i)) };
+                    // SAFETY: a position and 8 of its elements that exist, and a hint.
+                    unsafe {
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                        *row = _mm256_loadu_ps(from.add((half + p) * stride + i));
+                    }
                 }
             }
             for (j, row) in turn_8x8(rows).into_iter().enumerate() {
