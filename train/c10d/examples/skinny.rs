@@ -1,5 +1,6 @@
 //! Times the kernels beside libtorch's on the shapes of Qwen2.5-0.5B:
-//! `skinny [threads [rounds [layer]]]`; the layers are qkv, o, gate+up, down, head and attention.
+//! `skinny [threads [rounds [layer]]]`; the layers are qkv, o, gate+up, down, head, attention, and
+//! model: all the linear layers of the model in order, as a step of decoding reads them.
 //!
 //! The ways alternate in every round; figures are medians over the rounds of CPU time, which
 //! others on the machine disturb less than the clock.
@@ -92,6 +93,37 @@ fn linear(name: &str, k: i64, m: i64, rounds: usize) {
     }
 }
 
+/// Tokens per CPU second through every linear layer; 3 GB of weights.
+fn model(rounds: usize) {
+    println!("tokens per CPU second (and by the clock) through all 97 linear layers");
+    let shapes = (0..24).flat_map(|_| LAYERS[..4].iter()).chain(&LAYERS[4..]);
+    let weights: Vec<_> = shapes
+        .map(|(_, k, m)| {
+            let weight = Tensor::randn([*m, *k], CPU).to_kind(Kind::BFloat16);
+            let packed = PackedLinear::pack(&weight, None).expect("bf16");
+            (packed, weight.to_kind(Kind::Float))
+        })
+        .collect();
+    for n in BATCHES {
+        let inputs = [896, 4864].map(|k| Tensor::randn([n, k], CPU));
+        let input = |k| &inputs[usize::from(k != 896)];
+        let ways: [&dyn Fn() -> Tensor; 2] = [
+            &|| weights.iter().map(|(ours, w)| ours.apply(input(w.size()[1]))).last().unwrap(),
+            &|| {
+                weights
+                    .iter()
+                    .map(|(_, w)| input(w.size()[1]).linear(w, None::<&Tensor>))
+                    .last()
+                    .unwrap()
+            },
+        ];
+        let cells = time(&ways, rounds, 1).into_iter();
+        let cells =
+            cells.map(|(cpu, clock)| format!("{:.1} ({:.1})", n as f64 / cpu, n as f64 / clock));
+        print("model", n, cells);
+    }
+}
+
 /// 14 query heads on 2 key and value heads of 64: microseconds of CPU for one layer.
 fn attention(rounds: usize) {
     println!("CPU microseconds for a layer's attention: ours, libtorch (one sequence at a time)");
@@ -134,5 +166,8 @@ fn main() {
     }
     if only.is_none_or(|only| only == "attention") {
         attention(rounds);
+    }
+    if only.is_some_and(|only| only == "model") {
+        model(rounds);
     }
 }
