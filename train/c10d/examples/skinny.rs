@@ -107,15 +107,11 @@ fn model(rounds: usize) {
     for n in BATCHES {
         let inputs = [896, 4864].map(|k| Tensor::randn([n, k], CPU));
         let input = |k| &inputs[usize::from(k != 896)];
+        let plain = |w: &Tensor| input(w.size()[1]).linear(w, None::<&Tensor>);
+        let last = |_, y| y;
         let ways: [&dyn Fn() -> Tensor; 2] = [
-            &|| weights.iter().map(|(ours, w)| ours.apply(input(w.size()[1]))).last().unwrap(),
-            &|| {
-                weights
-                    .iter()
-                    .map(|(_, w)| input(w.size()[1]).linear(w, None::<&Tensor>))
-                    .last()
-                    .unwrap()
-            },
+            &|| weights.iter().map(|(w, of)| w.apply(input(of.size()[1]))).reduce(last).unwrap(),
+            &|| weights.iter().map(|(_, w)| plain(w)).reduce(last).unwrap(),
         ];
         let cells = time(&ways, rounds, 1).into_iter();
         let cells =
