@@ -296,7 +296,7 @@ fn no_forbidden_words() {
     none(wrong, "these words never stand in the repository");
 }
 
-/// `train/c10d` wraps C++; `train/model` maps its weights into memory at one place.
+/// `train/c10d` wraps C++ and holds the CPU kernels; `train/model` maps its weights into memory at one place.
 #[test]
 fn unsafe_stays_where_it_belongs() {
     let mut places = Vec::new();

@@ -8,7 +8,6 @@ use tch::{Device, Kind, Tensor};
 use super::Isa;
 use super::buffer::{Shared, scratch, side_by_side};
 use super::pool::parallel;
-#[cfg(target_arch = "x86_64")]
 use super::softmax::{softmax, turn};
 use super::tile::{PANEL, Tile, most_rows, shape};
 
@@ -199,9 +198,7 @@ impl Block<'_> {
             }
         }
     }
-}
 
-impl Block<'_> {
     /// Every row times every key: `scores` [rows, width] from `asked` [rows, D], turned tile by
     /// tile.
     ///

@@ -160,8 +160,8 @@ impl PackedLinear {
         lines(self.k, self.storage)
     }
 
-    /// Puts each tile's rows of x side by side, then spreads chunks of panels x blocks of tiles over
-    /// the threads.
+    /// Puts each tile's rows of x side by side, then spreads chunks of panels x blocks of tiles
+    /// over the threads.
     ///
     /// # Safety
     /// `x` is [n, k], `out` [n, m], `bias` null or padded to whole panels.

@@ -8,17 +8,16 @@
 //! threads. Where the processor has neither AVX-512 nor AVX2 with FMA, libtorch does the work.
 //!
 //! Reading order: [`linear`] (packed weights), [`attention`] (cached keys and values), `tile` (the
-//! one computation in both), `lanes` (what it needs of a processor), `softmax`, `pool` (threads),
-//! `buffer` (memory).
+//! one computation in both), `simd` (the same in vectors), `softmax`, `pool` (threads), `buffer`
+//! (memory).
 
 pub mod attention;
 pub mod linear;
 
 mod buffer;
-#[cfg(target_arch = "x86_64")]
-mod lanes;
 mod pool;
 #[cfg(target_arch = "x86_64")]
+mod simd;
 mod softmax;
 mod tile;
 

@@ -3,6 +3,7 @@
 use std::ffi::{c_uint, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+#[cfg(target_os = "linux")]
 // GNU OpenMP's entry for `#pragma omp parallel`; torch-sys links the library, which libtorch uses.
 unsafe extern "C" {
     fn GOMP_parallel(
@@ -28,9 +29,16 @@ pub fn parallel(tasks: usize, work: &(dyn Fn(usize) + Sync)) {
         return;
     }
     let region = Loop { next: AtomicUsize::new(0), tasks, work };
+    let data = (&raw const region).cast_mut().cast();
     // SAFETY: the region outlives the call, which ends when all threads have left `take_tasks`.
+    #[cfg(target_os = "linux")]
     unsafe {
-        GOMP_parallel(take_tasks, (&raw const region).cast_mut().cast(), threads as c_uint, 0);
+        GOMP_parallel(take_tasks, data, threads as c_uint, 0);
+    }
+    // SAFETY: as above.
+    #[cfg(not(target_os = "linux"))]
+    unsafe {
+        take_tasks(data);
     }
 }
 

@@ -3,6 +3,7 @@
 //! Written as plain loops over 16 lanes, which the compiler turns into vectors; each element is
 //! computed by the same operations whatever their width.
 
+#[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
 use super::Isa;
@@ -13,6 +14,7 @@ use super::tile::PANEL;
 ///
 /// # Safety
 /// The processor has the instruction set.
+#[cfg(target_arch = "x86_64")]
 pub unsafe fn softmax(isa: Isa, row: &mut [f32], visible: usize, scale: f32) -> f32 {
     // SAFETY: the caller's.
     unsafe {
@@ -23,11 +25,19 @@ pub unsafe fn softmax(isa: Isa, row: &mut [f32], visible: usize, scale: f32) -> 
     }
 }
 
+/// Elsewhere there is no [`Isa`] to ask for.
+#[cfg(not(target_arch = "x86_64"))]
+pub unsafe fn softmax(_: Isa, row: &mut [f32], visible: usize, scale: f32) -> f32 {
+    softmax_row(row, visible, scale)
+}
+
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 unsafe fn softmax_avx512(row: &mut [f32], visible: usize, scale: f32) -> f32 {
     softmax_row(row, visible, scale)
 }
 
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn softmax_avx2(row: &mut [f32], visible: usize, scale: f32) -> f32 {
     softmax_row(row, visible, scale)
@@ -84,20 +94,29 @@ fn exp(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { e }
 }
 
+/// How many positions ahead of their use keys are asked for.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 32;
+
 /// `to[i, p] = from[p, i]` for i < d and p < `positions` <= 16, and zero for the other p; d is a
 /// multiple of 8, and `stride` lies between two positions of `from`.
 ///
 /// # Safety
 /// The pointers hold what that says, `to` [d, 16]; the processor has AVX2.
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 pub unsafe fn turn(from: *const f32, stride: usize, positions: usize, d: usize, to: *mut f32) {
     for half in [0, 8] {
         for i in (0..d).step_by(8) {
             let mut rows = [_mm256_setzero_ps(); 8];
             for (p, row) in rows.iter_mut().enumerate() {
+                let ahead = from.wrapping_add((half + p + AHEAD) * stride + i);
                 if half + p < positions {
-                    // SAFETY: a position and 8 of its elements that exist.
-                    *row = unsafe { _mm256_loadu_ps(from.add((half + p) * stride + i)) };
+                    // SAFETY: a position and 8 of its elements that exist, and a hint.
+                    unsafe {
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                        *row = _mm256_loadu_ps(from.add((half + p) * stride + i));
+                    }
                 }
             }
             for (j, row) in turn_8x8(rows).into_iter().enumerate() {
@@ -108,7 +127,14 @@ pub unsafe fn turn(from: *const f32, stride: usize, positions: usize, d: usize, 
     }
 }
 
+/// Elsewhere there is no [`Isa`] to ask for.
+#[cfg(not(target_arch = "x86_64"))]
+pub unsafe fn turn(_: *const f32, _: usize, _: usize, _: usize, _: *mut f32) {
+    unreachable!("this processor has no instruction set to turn keys for")
+}
+
 /// An 8 x 8 matrix on its side.
+#[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2")]
 fn turn_8x8(r: [__m256; 8]) -> [__m256; 8] {
