@@ -194,7 +194,7 @@ impl Trainer {
         let mut ahead = Some(collect_again(shards, last - 1, &saved)?);
         let head = head.or(tied_head).expect("a head of its own or the embedding");
         let Gradients { loss, hidden: mut dx, norm: dnorm, head: dhead } =
-            loss::head_and_loss(config, &x, &norm, &head, batch, loss::CHUNK)?;
+            loss::head_and_loss(config, &x, &norm, &head, batch, loss::chunk(shards.placement.device))?;
         drop((x, norm, head));
         let (dfinal, tied) = match config.tie_word_embeddings {
             true => (vec![dnorm], Some(dhead)),
