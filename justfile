@@ -139,6 +139,26 @@ bench-curate tokenizer="":
     runs/bench/venv/bin/python tests/bench/curate/compare.py runs/bench/pool \
         --large runs/bench/large {{ if tokenizer == "" { "" } else { "--tokenizer " + tokenizer } }}
 
+# training steps beside PyTorch and transformers (an hour on one quiet core, 16 GB of memory)
+bench-train *options: setup
+    cargo build --release --workspace --example train_bench
+    [ -x .venv/bin/python ] || python3 -m venv .venv
+    .venv/bin/python -m pip install --quiet --requirement tests/oracle/requirements.txt
+    .venv/bin/python tests/bench/train/compare.py {{ options }}
+
+# a GPU in one call, or what a CPU can do of it: numerics, speed and memory against its ceilings
+gpu-check *parts: setup
+    cargo build --release --workspace --example gpu_check
+    target/release/examples/gpu_check {{ parts }}
+    @python=.venv/bin/python; [ -x $python ] || python=python3; \
+    if $python -c 'import torch, transformers' 2> /dev/null; then \
+        $python tests/bench/gpu_check.py; \
+    else echo '| G6 | PyTorch and transformers | skipped: they are not installed | |'; fi
+
+# poisoned weights, moments and gradients in the long form, and 10,000 clean steps (some minutes)
+poison:
+    S1_FULL=1 cargo test --workspace --test poison -- --nocapture
+
 # what runs before a change is accepted
 ci:
     .ci/run

@@ -67,7 +67,9 @@ fn check_checkpoint(folder: &str, dtype: SaveDtype, file_limit: Option<usize>) {
     export_from(folder, 2, dtype, file_limit, &checkpoint);
     let ours = out.path().join("ours.safetensors");
     write_our_logits(&checkpoint, &golden("tiny-tied-gqa4/expected.safetensors"), &ours);
-    let Some(report) = ask("checkpoint_loads.py", &[&checkpoint, &ours]) else { return };
+    let Some(report) = ask("checkpoint_loads.py", &[&checkpoint, &ours, &golden(folder)]) else {
+        return;
+    };
     println!("{folder} as {dtype:?} in transformers: {report}");
     for list in ["missing", "unexpected", "mismatched"] {
         assert_eq!(report[list], json!([]), "{folder}: {list}");
@@ -76,13 +78,22 @@ fn check_checkpoint(folder: &str, dtype: SaveDtype, file_limit: Option<usize>) {
     assert_eq!(report["examples"], 3, "{folder}: examples");
     let relative = report["largest_relative"].as_f64().unwrap();
     assert!(relative <= 1e-5, "{folder}: logits differ by {relative}");
+    // Rounding to bf16 is told; nothing else may change a single bit of what transformers computes.
+    let changed = report["largest_from_base"].as_f64().unwrap();
+    let is_exact = dtype == SaveDtype::Float32 || folder.ends_with("-bf16");
+    assert!(changed == 0.0 || !is_exact, "{folder}: the export changed logits by {changed}");
 }
 
 #[test]
 fn transformers_loads_our_checkpoints() {
-    check_checkpoint("tiny-tied-gqa4", SaveDtype::Float32, None);
-    check_checkpoint("tiny-untied-gqa4-sharded", SaveDtype::Float32, Some(35_000));
-    check_checkpoint("tiny-untied-gqa1", SaveDtype::Bfloat16, Some(20_000));
+    let (float32, bfloat16) = (SaveDtype::Float32, SaveDtype::Bfloat16);
+    check_checkpoint("tiny-tied-gqa4", float32, None);
+    check_checkpoint("tiny-tied-gqa1", float32, Some(20_000));
+    check_checkpoint("tiny-untied-gqa1", float32, None);
+    check_checkpoint("tiny-untied-gqa4-sharded", float32, Some(35_000));
+    check_checkpoint("tiny-tied-gqa1", bfloat16, None);
+    check_checkpoint("tiny-untied-gqa1", bfloat16, Some(20_000));
+    check_checkpoint("tiny-untied-gqa4-bf16", bfloat16, None);
 }
 
 #[test]

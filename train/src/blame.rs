@@ -45,7 +45,7 @@ impl Inspection {
 }
 
 /// Asks all ranks and says, a line each, what each found: `rank 1: the gradient of
-/// model.layers.0.mlp.up_proj.weight has 3 values that are not finite`. All ranks call it.
+/// model.layers.0.mlp.up_proj.weight has 3 values that are not finite or too large`. All ranks call it.
 pub fn find(shards: &Shards, adamw: &AdamW, inspection: &Inspection) -> Result<String> {
     let mut faults: Vec<[i64; 4]> = Vec::new();
     let part = |unit: usize| shards.shards[unit].master.numel() as i64;
@@ -70,7 +70,7 @@ pub fn find(shards: &Shards, adamw: &AdamW, inspection: &Inspection) -> Result<S
         match fault[0] {
             0 => format!("rank {rank}: {kind} is not finite although all gradients are"),
             _ => format!(
-                "rank {rank}: {kind} {} has {} values that are not finite",
+                "rank {rank}: {kind} {} has {} values that are not finite or too large",
                 tensor_at(unit, fault[2]),
                 fault[3]
             ),
@@ -83,9 +83,9 @@ pub fn find(shards: &Shards, adamw: &AdamW, inspection: &Inspection) -> Result<S
     })
 }
 
-/// The first element that is not finite, and how many there are.
+/// The first element that is not finite or too large to be squared, and how many there are.
 fn first_fault(t: &Tensor) -> Option<(i64, i64)> {
-    let bad = t.reshape([-1]).isfinite().logical_not();
+    let bad = t.reshape([-1]).square().isfinite().logical_not();
     let count = bad.sum(Kind::Int64).int64_value(&[]);
     (count > 0).then(|| (bad.to_kind(Kind::Int8).argmax(0, false).int64_value(&[]), count))
 }

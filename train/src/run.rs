@@ -56,6 +56,7 @@ pub fn prepare(request: &Request, world_size: usize) -> Result<(Config, toml::Ta
 /// See the stages; nothing is left half-written: `checkpoint/` appears whole or not at all.
 pub fn run(request: &Request, rank: &Rank) -> Result<()> {
     c10d::memory::count_cpu();
+    c10d::memory::keep_freed();
     let (config, table) = prepare(request, rank.world_size)?;
     let base = model::hub::model_folder(&config.model.path)?;
     let model = setup::read_model(&config, &base)?;

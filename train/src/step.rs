@@ -133,6 +133,7 @@ impl Trainer {
             loss += self.accumulate(batch, number + 1 == batches.len(), inspection)?;
         }
         inspection.note_loss(&loss);
+        loss += self.unsound();
         self.trace.note(Stage::Sum, 0, 0);
         self.shards.mesh.world.all_reduce(&loss, Reduce::Sum)?.wait()?;
         let square = |grad: &Option<Tensor>| grad.as_ref().map(|g| g.square().sum(Kind::Float));
@@ -142,6 +143,17 @@ impl Trainer {
         let both =
             Vec::<f64>::try_from(&Tensor::stack(&[loss, square.sqrt()], 0).to_kind(Kind::Double))?;
         Ok((both[0], both[1]))
+    }
+
+    /// 0; NaN when a weight or a moment of this rank is not finite or too large to be squared. The
+    /// loss would not tell: no token may need that weight, and an infinite second moment only
+    /// keeps its weight from ever moving again.
+    fn unsound(&self) -> Tensor {
+        let device = self.shards.placement.device;
+        let state = self.shards.shards.iter().zip(&self.adamw.moments);
+        let norms = state.flat_map(|(shard, (m, v))| [&shard.master, m, v].map(Tensor::norm));
+        let sum = norms.map(|norm| norm.to_device(device)).reduce(|a, b| a + b);
+        sum.expect("at least one unit") * 0.0
     }
 
     /// Forward and backward of one micro-batch: adds its gradients to this rank's slices and

@@ -102,6 +102,7 @@ unsafe extern "C" {
     pub fn s1_release_storage(t: Handle) -> *mut c_char;
     pub fn s1_restore_storage(t: Handle) -> *mut c_char;
     pub fn s1_count_cpu();
+    pub fn s1_keep_freed();
     pub fn s1_cpu_memory(allocated: *mut usize, peak: *mut usize);
     pub fn s1_reset_cpu_peak();
     pub fn s1_cuda_memory(

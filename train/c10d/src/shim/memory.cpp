@@ -4,6 +4,10 @@
 #include <atomic>
 #include <cstdint>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
@@ -91,6 +95,14 @@ extern "C" {
 void s1_count_cpu() {
   constexpr uint8_t above_the_default = 1;
   c10::SetCPUAllocator(&Counting::instance(), above_the_default);
+}
+
+void s1_keep_freed() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, -1);
+  mallopt(M_TOP_PAD, 64 << 20);
+#endif
 }
 
 void s1_cpu_memory(size_t* allocated, size_t* peak) {
