@@ -156,6 +156,13 @@ fn unit_sizes(model: &Model) -> Vec<f64> {
     Layout::new(model).units.iter().map(|unit| unit.numel() as f64).collect()
 }
 
+/// The examples of the steps that a plan goes through: an epoch at least, and not all of a run of
+/// many.
+pub fn batches(order: &Order) -> Vec<Vec<usize>> {
+    let enough = order.steps_per_epoch().max(1000);
+    (0..order.steps().min(enough)).map(|step| order.step(step)).collect()
+}
+
 /// The answer of `train plan`.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -198,12 +205,15 @@ impl Plan {
     ) -> Result<Self> {
         let job = Job::new(config, model, &hardware)?;
         let order = Order::new(config, lengths.tokens.len());
-        let batches: Vec<Vec<usize>> = (0..order.steps()).map(|step| order.step(step)).collect();
+        let batches = batches(&order);
         let peak = memory::largest(&job, &lengths, &batches);
         let of_cut =
             |job: &Job, length: usize| memory::largest(job, &lengths.cut(length), &batches).bytes();
         let cures = if peak.bytes() > job.limit { cures(&job, of_cut) } else { Vec::new() };
-        let of = |job: &Job, rates| time::estimate(job, rates, &lengths, &batches);
+        let of = |job: &Job, rates| {
+            let found = time::estimate(job, rates, &lengths, &batches);
+            Estimate { steps: order.steps(), ..found }
+        };
         let (s1_job, s1_rates) = time::as_s1_ran(&job, &hardware.rates);
         Ok(Self {
             longest: memory::longest(&job),

@@ -116,7 +116,7 @@ const ROWS: [Row; 14] = [
     Row {
         name: "two ranks, gradients summed in bf16",
         shape: (256, 1024, 4, 4, 2, 4000, true),
-        lengths: &[100, 100],
+        lengths: &[300, 300],
         ranks: 2,
         settings: &["distributed.reduce_dtype = \"bfloat16\"", "memory.recompute = \"all\""],
     },

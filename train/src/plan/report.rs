@@ -31,8 +31,7 @@ pub fn table(plan: &Plan, name: &str, price: f64, explain: bool) -> String {
 /// What `train run` says first, on one line: the pass of all its steps that needs most memory.
 pub fn planned(job: &Job, micro_batch_tokens: usize, lengths: &Lengths, order: &Order) -> String {
     let job = &Job { micro_batch_tokens, ..job.clone() };
-    let batches: Vec<Vec<usize>> = (0..order.steps()).map(|step| order.step(step)).collect();
-    let peak = super::memory::largest(job, lengths, &batches);
+    let peak = super::memory::largest(job, lengths, &super::batches(order));
     format!(
         "{} of {} planned for a rank, in {} of {} tokens with {} of {} layers kept",
         gib(peak.bytes()),
@@ -115,8 +114,8 @@ fn subject(plan: &Plan) -> String {
     let _ = writeln!(
         text,
         "steps      {} of {} tokens on average; {groups}, at most {} tokens a pass",
-        plan.estimate.steps,
-        count((plan.estimate.tokens / plan.estimate.steps as f64) as usize),
+        count(plan.estimate.steps),
+        count(plan.estimate.tokens as usize),
         count(job.micro_batch_tokens)
     );
     text
@@ -176,7 +175,7 @@ fn time(plan: &Plan, price: f64) -> String {
     let _ =
         writeln!(text, "  a step     {} ({} to {})", seconds(step), seconds(low), seconds(high));
     let _ = writeln!(text, "  the run    {}, {} steps", duration(found.seconds()), found.steps);
-    let rate = found.flops / found.seconds() / plan.job.ranks as f64;
+    let rate = found.flops / found.step.total() / plan.job.ranks as f64;
     match plan.job.device {
         Device::Cuda => {
             let _ = writeln!(

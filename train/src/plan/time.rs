@@ -91,9 +91,9 @@ pub struct Estimate {
     pub step: Parts,
     /// The shortest and the longest step, in seconds.
     pub range: (f64, f64),
-    /// Tokens of the whole run.
+    /// Tokens of an average step.
     pub tokens: f64,
-    /// Operations that the mathematics needs over the whole run, without recomputation.
+    /// Operations that the mathematics of an average step needs, without recomputation.
     pub flops: f64,
 }
 
@@ -118,9 +118,9 @@ pub fn estimate(job: &Job, rates: &Rates, lengths: &Lengths, batches: &[Vec<usiz
         let of = |&i: &usize| 3.0 * balance::flops(&job.model, lengths.tokens[i]);
         flops += batch.iter().map(of).sum::<f64>();
     }
-    let mut mean = Parts::default();
-    mean.add(&sum, 1.0 / steps as f64);
-    Estimate { steps, step: mean, range, tokens, flops }
+    let mut step = Parts::default();
+    step.add(&sum, 1.0 / steps as f64);
+    Estimate { steps, step, range, tokens: tokens / steps as f64, flops: flops / steps as f64 }
 }
 
 /// One optimizer step.
