@@ -7,12 +7,12 @@
 //! order, one rank's share of a global batch), [`balance`] (even work for every rank), [`mesh`]
 //! (which ranks do what together), [`shards`] (who holds which part of the parameters), [`step`]
 //! (the training step), [`ulysses`] (sequence parallelism), [`trace`]
-//! (what a rank is doing), [`mishap`] (how it fails), [`recompute`] (what memory allows to
-//! keep), [`loss`] (head and loss in chunks), [`optimizer`] (AdamW, the schedule), [`guard`] and
+//! (what a rank is doing), [`mishap`] (how it fails), [`loss`] (head and loss in chunks), [`optimizer`] (AdamW, the schedule), [`guard`] and
 //! [`blame`] (numbers that cannot be right), [`init`] (random weights), [`export`] (the Hugging
 //! Face folder), [`progress`] (bar, metrics, TensorBoard), [`folder`] and [`setup`] (what a run
-//! writes and needs), [`run`] (the whole), [`show`] (an
-//! example and its mask), [`launch`] (local ranks as processes).
+//! writes and needs), [`run`] (the whole), [`show`] (an example and its mask), [`launch`] (local
+//! ranks as processes), [`plan`] (memory, time and cost before a run, and which layers a pass
+//! keeps).
 
 pub mod config;
 
@@ -33,8 +33,6 @@ pub mod ulysses;
 pub mod trace;
 
 pub mod mishap;
-
-pub mod recompute;
 
 pub mod loss;
 
@@ -59,3 +57,5 @@ pub mod run;
 pub mod show;
 
 pub mod launch;
+
+pub mod plan;

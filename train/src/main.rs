@@ -1,4 +1,4 @@
-//! The `train` program: `train run CONFIG`, `train show CONFIG`.
+//! The `train` program: `train run`, `train plan` and `train show CONFIG`.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use c10d::Rank;
 use clap::{Parser, Subcommand};
 use train::config::Config;
 use train::launch::{follow_launcher, is_launched, launch};
+use train::plan;
 use train::run::{Request, prepare, run};
 use train::show;
 
@@ -56,6 +57,8 @@ enum Command {
         #[arg(long = "set", value_name = "KEY=VALUE")]
         sets: Vec<String>,
     },
+    /// What a run will need: memory of a GPU by parts, time, cost. Needs no GPU and no weights.
+    Plan(plan::command::Request),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +79,10 @@ fn main() -> ExitCode {
 
 fn start(command: Command) -> Result<()> {
     match command {
+        Command::Plan(request) => {
+            let text = plan::command::run(&request)?;
+            show::print(&show::Shown { text, trouble: None })
+        }
         Command::Run { config, ranks, sets, overwrite } => train(config, ranks, sets, overwrite),
         Command::Show { config, row, check, ids, sets } => {
             let (config, _) = record::config::load::<Config>(&config, &sets)?;

@@ -5,6 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use anyhow::{Result, anyhow, bail};
 use model::Layout;
 
+use crate::plan::report;
 use crate::step::Trainer;
 
 /// How libtorch's allocators on GPU and CPU say that there is no memory left.
@@ -31,11 +32,9 @@ pub fn caught<T>(trainer: &mut Trainer, work: impl FnOnce(&mut Trainer) -> Resul
     let layout = Layout::new(&trainer.shards.config);
     let place = trainer.trace.place().describe(&layout);
     if OUT_OF_MEMORY.iter().any(|sign| text.contains(sign)) {
-        bail!(
-            "rank {rank}: out of memory in {place}: `train plan` says what fits; set \
-             memory.recompute = \"all\", lower batch.micro_batch_tokens or data.block_size, raise \
-             distributed.sequence_parallel, or set memory.offload = \"optimizer\"\n{text}"
-        );
+        let tokens = trainer.trace.place().tokens.max(1);
+        let cure = report::out_of_memory(&trainer.job, rank, &place, tokens);
+        bail!("{cure}\n{text}");
     }
     Err(error.context(format!("rank {rank}, in {place}")))
 }

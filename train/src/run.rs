@@ -13,6 +13,7 @@ use crate::data::{self, Examples, Order};
 use crate::export::export;
 use crate::folder::{RunFolder, lies_in, ranks};
 use crate::optimizer::{learning_rate, warmup_steps};
+use crate::plan::{lengths::Lengths, report};
 use crate::progress::{Metrics, Progress};
 use crate::shards::Shards;
 use crate::step::Trainer;
@@ -75,6 +76,10 @@ pub fn run(request: &Request, rank: &Rank) -> Result<()> {
     let Config { optimizer, memory, guard, .. } = &config;
     let positions = config.data.block_size as i64;
     let mut trainer = Trainer::new(shards, positions, optimizer, memory, guard);
+    if lead.is_some() {
+        let (budget, lengths) = (config.batch.micro_batch_tokens, Lengths::of(&examples, ""));
+        eprintln!("memory    {}", report::planned(&trainer.job, budget, &lengths, &order));
+    }
     let progress = lead.as_ref().map(|lead| Progress::new(&lead.path, order.steps(), device));
     let progress = train(&config, &examples, &order, &mut trainer, progress.transpose()?)?;
 

@@ -14,12 +14,12 @@ use model::qwen2::{self, DecoderLayer};
 use tch::{Kind, Tensor};
 
 use crate::blame::{self, Inspection};
-use crate::config::{Guard, Memory, Optimizer, Recompute};
+use crate::config::{Guard, Memory, Optimizer};
 use crate::data::MicroBatch;
 use crate::guard::SpikeGuard;
 use crate::loss::{self, Gradients};
 use crate::optimizer::AdamW;
-use crate::recompute;
+use crate::plan::{self, Job};
 use crate::shards::{Gathering, Reducing, Shards};
 use crate::trace::{Stage, Trace};
 use crate::ulysses;
@@ -36,10 +36,10 @@ pub struct Trainer {
     pub grads: Vec<Option<Tensor>>,
     /// What this rank is doing.
     pub trace: Trace,
+    /// What this run is to the plan's arithmetic.
+    pub job: Job,
     rope: Rope,
     max_grad_norm: f64,
-    recompute: Recompute,
-    limit: Option<usize>,
 }
 
 /// What a step measured.
@@ -73,14 +73,14 @@ impl Trainer {
         guard: &Guard,
     ) -> Self {
         Self {
+            // First: what is free is asked before the moments' memory is promised but not taken.
+            job: Job::of_rank(&shards, memory, positions),
             adamw: AdamW::new(&shards, optimizer),
             guard: SpikeGuard::new(guard.loss_spike),
             grads: shards.shards.iter().map(|_| None).collect(),
             trace: Trace::default(),
             rope: Rope::new(&shards.config, positions, shards.placement.device),
             max_grad_norm: optimizer.max_grad_norm,
-            recompute: memory.recompute,
-            limit: memory.limit_gib.map(|gib| (gib * 1024f64.powi(3)) as usize),
             shards,
         }
     }
@@ -187,8 +187,14 @@ impl Trainer {
         let (norm, head) = qwen2::final_unit(config, &gathered.next()?);
         let ahead = pass.collect_again(last - 1, &saved)?;
         let head = head.or(tied_head).expect("a head of its own or the embedding");
-        let Gradients { loss, hidden: dx, norm: dnorm, head: dhead } =
-            loss::head_and_loss(config, &x, &norm, &head, batch, loss::chunk(shards.placement.device))?;
+        let Gradients { loss, hidden: dx, norm: dnorm, head: dhead } = loss::head_and_loss(
+            config,
+            &x,
+            &norm,
+            &head,
+            batch,
+            loss::chunk(shards.placement.device.is_cuda()),
+        )?;
         drop((x, norm, head));
         let (dfinal, tied) = match config.tie_word_embeddings {
             true => (vec![dnorm], Some(dhead)),
@@ -214,11 +220,9 @@ impl Trainer {
     /// How many of the last layers keep their graph during this micro-batch. It changes time and
     /// memory alone, so each rank decides for itself.
     fn kept_layers(&self, batch: &MicroBatch) -> usize {
-        match self.recompute {
-            Recompute::All => 0,
-            Recompute::None => self.shards.last() - 1,
-            Recompute::Auto => recompute::kept_layers(&self.shards, batch, self.limit),
-        }
+        let (tokens, targets) = (batch.ids.size()[0], batch.targets.size()[0]);
+        let accumulated = self.grads[0].is_some();
+        plan::memory::kept_layers(&self.job, tokens, targets, accumulated) as usize
     }
 }
 

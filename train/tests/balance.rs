@@ -121,6 +121,14 @@ fn print(what: &str, lengths: &[usize]) -> [f64; 4] {
 }
 
 #[test]
+fn modelled_lengths_have_the_published_share_above_4096() {
+    let lengths = modelled_lengths(5500, 100_000, 42);
+    let above = lengths.iter().filter(|&&length| length > 4096).count() as f64 / 1e5;
+    let mean = lengths.iter().sum::<usize>() as f64 / 1e5;
+    assert!((above - 0.74).abs() < 0.005 && (mean / 5500.0 - 1.0).abs() < 0.005, "{above}, {mean}");
+}
+
+#[test]
 fn sixteen_ranks_have_even_work() {
     // s1K as it is modelled: two published facts, not its real lengths.
     let [_, two, four, eight] = print("modelled s1K", &modelled_lengths(5500, 1000, 42));

@@ -90,7 +90,8 @@ pub fn head_and_loss(machine: &Machine) -> Result<Vec<Row>> {
     let _guard = tch::no_grad_guard();
     memory::reset_peak(machine.device);
     let before = memory::allocated(machine.device);
-    let run = || loss::head_and_loss(&config, &hidden, &norm, &head, &batch, loss::CHUNK);
+    let chunk = loss::chunk(machine.device.is_cuda());
+    let run = || loss::head_and_loss(&config, &hidden, &norm, &head, &batch, chunk);
     let gradients = run().context("head and loss")?;
     machine.settle();
     let element = machine.kind.elt_size_in_bytes() as f64;

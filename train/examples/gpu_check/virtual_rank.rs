@@ -103,7 +103,8 @@ impl Rank {
         }
         let (norm, head) = qwen2::final_unit(&config, &self.gather(last));
         let head = head.expect("this shape is not tied");
-        let found = loss::head_and_loss(&config, &x, &norm, &head, batch, loss::CHUNK)?;
+        let on_gpu = x.device().is_cuda();
+        let found = loss::head_and_loss(&config, &x, &norm, &head, batch, loss::chunk(on_gpu))?;
         drop((x, norm, head));
         self.scatter(last, &[found.norm, found.head]);
         let mut dx = found.hidden;

@@ -1,0 +1,94 @@
+//! `train plan`: from a config and a word about hardware to a [`Plan`].
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use model::Config as Model;
+use model::chat::Chat;
+use model::hub::tokenizer_folder;
+
+use super::hardware::Hardware;
+use super::lengths::Lengths;
+use super::{Plan, report, shapes};
+use crate::config::Config;
+use crate::examples::Examples;
+
+/// What `train plan` was asked for.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Request {
+    /// The run's TOML file.
+    pub config: PathBuf,
+    /// Override a value of the config, as section.key=value.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// 16x80GB, 2x8x80GB (nodes x GPUs x memory), 1x141GB, cpu or cpu:24GB.
+    #[arg(long, value_name = "HARDWARE")]
+    pub gpus: String,
+    /// Processes that share the CPU.
+    #[arg(long)]
+    pub ranks: Option<usize>,
+    /// Plan without the data: lengths around this mean, spread as s1K's (s1K has about 5500).
+    #[arg(long, value_name = "MEAN")]
+    pub tokens: Option<usize>,
+    /// As many lengths with --tokens; s1K has 1000.
+    #[arg(long, default_value_t = 1000)]
+    pub examples: usize,
+    /// Dollars for a GPU-hour.
+    #[arg(long, default_value_t = 2.5)]
+    pub price: f64,
+    /// Show where the time goes and the rates that were assumed.
+    #[arg(long)]
+    pub explain: bool,
+    /// Replace an assumed rate; --explain lists them.
+    #[arg(long = "rate", value_name = "NAME=VALUE")]
+    pub rates: Vec<String>,
+}
+
+/// Plans, and returns what to print.
+///
+/// # Errors
+/// A config that cannot be run on that hardware, or data that are not at hand.
+pub fn run(request: &Request) -> Result<String> {
+    let (config, _) = record::config::load::<Config>(&request.config, &request.sets)?;
+    let place = request.config.display().to_string();
+    let mut hardware = Hardware::parse(&request.gpus, request.ranks)?;
+    hardware.set_rates(&request.rates)?;
+    let (model, folder) = model_of(&config.model.path)?;
+    let lengths = match request.tokens {
+        Some(mean) => {
+            ensure!(mean > 0 && request.examples > 0, "--tokens and --examples must be above 0");
+            Lengths::modelled(mean, request.examples, config.data.block_size)
+        }
+        None => lengths_of(&config, folder)?,
+    };
+    let plan = Plan::new(&config, model, hardware, lengths).context(place.clone())?;
+    Ok(report::table(&plan, &place, request.price, request.explain))
+}
+
+/// The model's shape without its weights, and its folder if that is here.
+fn model_of(path: &str) -> Result<(Model, Option<PathBuf>)> {
+    let folder = Path::new(path);
+    if folder.is_dir() {
+        return Ok((Model::read(folder)?, Some(folder.to_path_buf())));
+    }
+    if let Some(shape) = shapes::published(path) {
+        return Ok((shape, None));
+    }
+    let folder = tokenizer_folder(path).context("model.path")?;
+    Ok((Model::read(&folder)?, Some(folder)))
+}
+
+/// The lengths of the run's own examples.
+fn lengths_of(config: &Config, folder: Option<PathBuf>) -> Result<Lengths> {
+    let read = || -> Result<Examples> {
+        let folder = match folder {
+            Some(folder) => folder,
+            None => tokenizer_folder(&config.model.path)
+                .context("model.path, whose tokenizer counts the tokens")?,
+        };
+        Examples::read(&config.data, &Chat::read(&folder)?, true)
+    };
+    let without = "to plan without the data, give --tokens 5500 (lengths around that mean)";
+    let examples = read().map_err(|error| anyhow!("{error:#}\n{without}"))?;
+    Ok(Lengths::of(&examples, &config.data.examples))
+}

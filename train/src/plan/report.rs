@@ -1,0 +1,277 @@
+//! A plan in words: the verdict first, then memory by parts, then time and cost.
+
+use std::fmt::Write;
+
+use super::hardware::{Device, GIB, Rates};
+use super::lengths::Lengths;
+use super::memory::PARTS;
+use super::{Job, Plan};
+use crate::data::Order;
+
+/// Peak bf16 rate of an H100, TFLOP/s: what MFU is a share of.
+const H100_PEAK_TFLOPS: f64 = 989.0;
+
+/// The run's published figures: 26 minutes on 16 H100s (arXiv 2501.19393, appendix D).
+const S1_MINUTES: f64 = 26.0;
+
+/// The whole table. `price` is of a GPU-hour, in dollars; `explain` adds where the time goes and
+/// what was assumed.
+pub fn table(plan: &Plan, name: &str, price: f64, explain: bool) -> String {
+    let mut text = verdict(plan, name);
+    text.push_str("\n\n");
+    text.push_str(&subject(plan));
+    text.push_str(&memory(plan));
+    text.push_str(&time(plan, price));
+    if explain {
+        text.push_str(&explanation(plan));
+    }
+    text
+}
+
+/// What `train run` says first, on one line: the pass of all its steps that needs most memory.
+pub fn planned(job: &Job, micro_batch_tokens: usize, lengths: &Lengths, order: &Order) -> String {
+    let job = &Job { micro_batch_tokens, ..job.clone() };
+    let peak = super::memory::largest(job, lengths, &super::batches(order));
+    format!(
+        "{} of {} planned for a rank, in {} of {} tokens with {} of {} layers kept",
+        gib(peak.bytes()),
+        gib(job.limit),
+        peak.place,
+        count(peak.tokens as usize),
+        peak.kept,
+        job.model.num_hidden_layers
+    )
+}
+
+/// What to tell a person whose run is out of memory at `place` (such as `layers.31 (backward) at
+/// 32768 tokens`) of a pass over `tokens` tokens of this rank.
+pub fn out_of_memory(job: &Job, rank: usize, place: &str, tokens: i64) -> String {
+    let needed = super::memory::peak(job, tokens, tokens, false);
+    let mut cures = super::cures_of_pass(job, tokens);
+    cures.retain(|cure| cure.peak < needed.bytes());
+    let cures: Vec<String> =
+        cures.iter().map(|cure| format!("{} ({})", cure.change, gib(cure.peak))).collect();
+    format!(
+        "rank {rank}: out of memory in {place}: the plan says {} with {} of {} layers kept; set \
+         {}, or memory.limit_gib to what other programs leave",
+        gib(needed.bytes()),
+        needed.kept,
+        job.model.num_hidden_layers,
+        cures.join(", or on top of that ")
+    )
+}
+
+fn verdict(plan: &Plan, name: &str) -> String {
+    let (peak, limit) = (plan.peak.bytes(), plan.job.limit);
+    let on = plan.hardware.name();
+    if plan.fits() {
+        let hours = match plan.job.device {
+            Device::Cuda => format!(", {:.1} GPU-hours", hours(plan)),
+            Device::Cpu => String::new(),
+        };
+        return format!(
+            "fits: {name} on {on}: {} of {} at the peak, about {}{hours}",
+            gib(peak),
+            gib(limit),
+            duration(plan.estimate.seconds()),
+        );
+    }
+    let mut text =
+        format!("does not fit: {name} on {on}: {} of {} at the peak", gib(peak), gib(limit));
+    text.push_str("\n\nwhat to set, one on top of the other:\n");
+    let width = plan.cures.iter().map(|cure| cure.change.len()).max().unwrap_or(0);
+    for cure in &plan.cures {
+        let verdict = if cure.fits { "fits" } else { "still too much" };
+        let _ = writeln!(text, "  {:width$}  {:>10}  {verdict}", cure.change, gib(cure.peak));
+    }
+    if !plan.cures.iter().any(|cure| cure.fits) {
+        text.push_str("  nothing of this is enough: take a smaller model or larger devices\n");
+    }
+    text.trim_end().to_string()
+}
+
+fn subject(plan: &Plan) -> String {
+    let (job, lengths) = (&plan.job, &plan.lengths);
+    let kind = if job.device == Device::Cuda { "bfloat16" } else { "float32" };
+    let mut text = format!(
+        "model      {} parameters, in slices over {} rank{}, computed in {kind}\n",
+        count(job.model.num_parameters() as usize),
+        job.shards(),
+        if job.shards() == 1 { "" } else { "s" },
+    );
+    let _ = writeln!(
+        text,
+        "examples   {}, mean {} tokens, longest {}: {}",
+        count(lengths.tokens.len()),
+        count(lengths.mean() as usize),
+        count(lengths.longest()),
+        lengths.source
+    );
+    let groups = match job.sequence_parallel {
+        1 => "each rank packs its own".into(),
+        ranks => format!("{ranks} ranks share each pass"),
+    };
+    let _ = writeln!(
+        text,
+        "steps      {} of {} tokens on average; {groups}, at most {} tokens a pass",
+        count(plan.estimate.steps),
+        count(plan.estimate.tokens as usize),
+        count(job.micro_batch_tokens)
+    );
+    text
+}
+
+fn memory(plan: &Plan) -> String {
+    let (job, peak) = (&plan.job, &plan.peak);
+    let mut text = format!(
+        "\nmemory of one rank at its peak: {}, {} tokens, {} of {} layers kept\n",
+        peak.place,
+        count(peak.tokens as usize),
+        peak.kept,
+        job.model.num_hidden_layers
+    );
+    for (part, name) in PARTS {
+        let bytes = peak.parts[part as usize];
+        if bytes > 0.0 {
+            let _ = writeln!(text, "  {name:<38}{:>10}", gib(bytes));
+        }
+    }
+    let _ = writeln!(
+        text,
+        "  {:<38}{:>10}  of {}: {} less {} for {}",
+        "together",
+        gib(peak.bytes()),
+        gib(job.limit),
+        gib(plan.hardware.memory),
+        gib(plan.hardware.memory - job.limit),
+        if job.device == Device::Cuda { "context, NCCL and gaps" } else { "libtorch and gaps" }
+    );
+    if job.offload {
+        let host = super::memory::on_host(job);
+        let node = host * job.ranks_per_node as f64;
+        let _ = writeln!(text, "  on the host{:>37}  a rank, {} a node", gib(host), gib(node));
+    }
+    let positions = job.model.max_position_embeddings as usize;
+    let beyond = match plan.longest {
+        longest if longest >= positions => {
+            format!(" (the model's positions end at {})", count(positions))
+        }
+        _ => String::new(),
+    };
+    let _ = match plan.longest {
+        0 => writeln!(text, "  no example fits, however short"),
+        longest => {
+            writeln!(text, "  longest example that fits: {} tokens{beyond}", count(longest))
+        }
+    };
+    text
+}
+
+fn time(plan: &Plan, price: f64) -> String {
+    let found = &plan.estimate;
+    let mut text = String::from("\ntime, predicted from assumed rates (--explain shows them)\n");
+    let step = found.step.total();
+    let (low, high) = found.range;
+    let _ =
+        writeln!(text, "  a step     {} ({} to {})", seconds(step), seconds(low), seconds(high));
+    let _ = writeln!(text, "  the run    {}, {} steps", duration(found.seconds()), found.steps);
+    let rate = found.flops / found.step.total() / plan.job.ranks as f64;
+    match plan.job.device {
+        Device::Cuda => {
+            let _ = writeln!(
+                text,
+                "  a GPU      {:.0} TFLOP/s of the model's own work, {:.0}% of {H100_PEAK_TFLOPS}",
+                rate / 1e12,
+                rate / 1e10 / H100_PEAK_TFLOPS
+            );
+            let hours = hours(plan);
+            let cost = hours * price;
+            let _ =
+                writeln!(text, "  cost       {hours:.1} GPU-hours, ${cost:.0} at ${price:.2} each");
+        }
+        Device::Cpu => {
+            let _ =
+                writeln!(text, "  a rank     {:.0} GFLOP/s of the model's own work", rate / 1e9);
+        }
+    }
+    text
+}
+
+/// Where a step's time goes, beside the same data and devices in s1's own way.
+fn explanation(plan: &Plan) -> String {
+    let (ours, theirs) = (&plan.estimate, &plan.as_s1_ran);
+    let minutes = |seconds: f64, steps: usize| seconds * steps as f64 / 60.0;
+    let mut text = String::from(
+        "\nwhere an average rank's time goes, in minutes of the run (on paper)\n\
+         \x20                             as s1 ran    this config\n",
+    );
+    for ((name, theirs_part), (_, ours_part)) in theirs.step.rows().iter().zip(ours.step.rows()) {
+        let _ = writeln!(
+            text,
+            "  {name:<26}{:>11.2}{:>15.2}",
+            minutes(*theirs_part, theirs.steps),
+            minutes(ours_part, ours.steps)
+        );
+    }
+    let both = [theirs, ours].map(|estimate| estimate.seconds() / 60.0);
+    let _ = writeln!(text, "  {:<26}{:>11.2}{:>15.2}", "together", both[0], both[1]);
+    if plan.job.ranks == 16 && plan.job.device == Device::Cuda {
+        let _ = writeln!(
+            text,
+            "  s1 reports {S1_MINUTES:.0} minutes; {:.1} of them are not explained by these rates",
+            S1_MINUTES - both[0]
+        );
+    }
+    text.push_str(
+        "  as s1 ran: an example a GPU, all layers recomputed, FlashAttention 2, separate\n\
+         \x20 kernels, full logits in fp32, gradients summed in bf16, AdamW in several passes\n",
+    );
+    text.push_str("\nassumed, each replaced by --rate NAME=VALUE\n");
+    text.push_str(&rates(&plan.hardware.rates));
+    text
+}
+
+fn rates(rates: &Rates) -> String {
+    let table = toml::Table::try_from(rates).expect("rates are numbers");
+    let line = |(name, value): (&String, &toml::Value)| format!("  {name} = {value}\n");
+    table.iter().map(line).collect()
+}
+
+fn hours(plan: &Plan) -> f64 {
+    plan.estimate.seconds() * plan.job.ranks as f64 / 3600.0
+}
+
+/// `1,234,567`.
+pub fn count(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `70.1 GiB`, `12.3 MiB`.
+pub fn gib(bytes: f64) -> String {
+    match bytes {
+        bytes if bytes >= 0.0995 * GIB => format!("{:.1} GiB", bytes / GIB),
+        bytes => format!("{:.1} MiB", bytes / GIB * 1024.0),
+    }
+}
+
+fn seconds(seconds: f64) -> String {
+    if seconds < 0.1 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
+}
+
+/// `13.6 minutes`, `2.4 hours`, `3.1 days`.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds < 90.0 => format!("{seconds:.0} seconds"),
+        seconds if seconds < 5400.0 => format!("{:.1} minutes", seconds / 60.0),
+        seconds if seconds < 172_800.0 => format!("{:.1} hours", seconds / 3600.0),
+        seconds => format!("{:.1} days", seconds / 86_400.0),
+    }
+}

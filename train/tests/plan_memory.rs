@@ -1,0 +1,271 @@
+//! The plan's memory against the measured: bytes in tensors at the peak of real training steps.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use c10d::{Backend, Group, Rank};
+use model::Config as Model;
+use model::chat::Example;
+use tch::{Device, Kind, Tensor};
+use train::config::Config;
+use train::data;
+use train::mesh::Mesh;
+use train::plan::hardware::Hardware;
+use train::plan::lengths::Lengths;
+use train::plan::{Job, memory};
+use train::shards::{Placement, Shards};
+use train::step::Trainer;
+
+/// A model, its examples, and how they are trained.
+struct Row {
+    name: &'static str,
+    /// Hidden, intermediate, layers, heads, key/value heads, vocabulary, tied head.
+    shape: (i64, i64, i64, i64, i64, i64, bool),
+    lengths: &'static [usize],
+    ranks: usize,
+    /// Config lines: `section.key = value`.
+    settings: &'static [&'static str],
+}
+
+const ROWS: [Row; 14] = [
+    Row {
+        name: "long, all recomputed",
+        shape: (128, 512, 5, 4, 2, 1000, false),
+        lengths: &[900, 300],
+        ranks: 1,
+        settings: &["memory.recompute = \"all\""],
+    },
+    Row {
+        name: "long, none recomputed",
+        shape: (128, 512, 5, 4, 2, 1000, false),
+        lengths: &[900, 300],
+        ranks: 1,
+        settings: &["memory.recompute = \"none\""],
+    },
+    Row {
+        name: "long, what 72 MiB allow",
+        shape: (128, 512, 5, 4, 2, 1000, false),
+        lengths: &[900, 300],
+        ranks: 1,
+        settings: &["memory.recompute = \"auto\"", "memory.limit_gib = 0.07"],
+    },
+    Row {
+        name: "short, wide layers",
+        shape: (512, 2048, 3, 8, 8, 1000, true),
+        lengths: &[60, 40, 50],
+        ranks: 1,
+        settings: &["memory.recompute = \"none\""],
+    },
+    Row {
+        name: "large vocabulary, tied",
+        shape: (64, 256, 2, 4, 2, 20_000, true),
+        lengths: &[300, 150, 100],
+        ranks: 1,
+        settings: &["memory.recompute = \"all\""],
+    },
+    Row {
+        name: "large vocabulary, a head of its own",
+        shape: (64, 256, 2, 4, 2, 20_000, false),
+        lengths: &[800, 300, 200],
+        ranks: 1,
+        settings: &["memory.recompute = \"all\""],
+    },
+    Row {
+        name: "two ranks, long",
+        shape: (128, 512, 5, 4, 2, 1000, false),
+        lengths: &[600, 600],
+        ranks: 2,
+        settings: &["memory.recompute = \"all\""],
+    },
+    Row {
+        name: "two ranks, none recomputed",
+        shape: (128, 512, 5, 4, 2, 1000, true),
+        lengths: &[500, 250, 280],
+        ranks: 2,
+        settings: &["memory.recompute = \"none\""],
+    },
+    Row {
+        name: "two ranks, wide layers, short",
+        shape: (512, 2048, 3, 8, 4, 1000, false),
+        lengths: &[60, 40, 50, 70],
+        ranks: 2,
+        settings: &["memory.recompute = \"all\""],
+    },
+    Row {
+        name: "two ranks, large vocabulary",
+        shape: (64, 256, 2, 4, 2, 20_000, false),
+        lengths: &[250, 150],
+        ranks: 2,
+        settings: &["memory.recompute = \"all\""],
+    },
+    Row {
+        name: "two ranks share a sequence",
+        shape: (128, 512, 5, 4, 2, 1000, false),
+        lengths: &[1200],
+        ranks: 2,
+        settings: &["memory.recompute = \"none\"", "distributed.sequence_parallel = 2"],
+    },
+    Row {
+        name: "two copies, gradients summed in bf16",
+        shape: (128, 512, 4, 4, 2, 4000, true),
+        lengths: &[600, 600],
+        ranks: 2,
+        settings: &["distributed.replicate = 2", "distributed.reduce_dtype = \"bfloat16\""],
+    },
+    Row {
+        name: "two ranks, gradients summed in bf16",
+        shape: (256, 1024, 4, 4, 2, 4000, true),
+        lengths: &[300, 300],
+        ranks: 2,
+        settings: &["distributed.reduce_dtype = \"bfloat16\"", "memory.recompute = \"all\""],
+    },
+    Row {
+        name: "several passes a step",
+        shape: (128, 512, 3, 4, 2, 4000, false),
+        lengths: &[400, 350, 370, 300],
+        ranks: 1,
+        settings: &["memory.recompute = \"none\"", "batch.micro_batch_tokens = 400"],
+    },
+];
+
+impl Row {
+    fn model(&self) -> Model {
+        let (hidden, inner, layers, heads, kv, vocab, tied) = self.shape;
+        Model::parse(&format!(
+            r#"{{"model_type": "qwen2", "vocab_size": {vocab}, "hidden_size": {hidden},
+                "intermediate_size": {inner}, "num_hidden_layers": {layers},
+                "num_attention_heads": {heads}, "num_key_value_heads": {kv},
+                "max_position_embeddings": 4096, "rms_norm_eps": 1e-6,
+                "tie_word_embeddings": {tied}}}"#
+        ))
+        .unwrap()
+    }
+
+    fn config(&self) -> Config {
+        let mut table: toml::Table = toml::from_str(&format!(
+            r#"seed = 1
+            output = "none"
+            [data]
+            examples = "none"
+            block_size = 4096
+            over_long = "error"
+            [model]
+            path = "none"
+            init = "random"
+            [batch]
+            global_batch = {}
+            micro_batch_tokens = 4096
+            [optimizer]
+            learning_rate = 1e-3
+            beta1 = 0.9
+            beta2 = 0.95
+            eps = 1e-8
+            weight_decay = 0.1
+            max_grad_norm = 1.0
+            [schedule]
+            epochs = 1
+            warmup_ratio = 0.0"#,
+            self.lengths.len()
+        ))
+        .unwrap();
+        for setting in self.settings {
+            let (path, value) = setting.split_once(" = ").unwrap();
+            let (section, key) = path.split_once('.').unwrap();
+            let value: toml::Table = format!("value = {value}").parse().unwrap();
+            let section = table.entry(section).or_insert(toml::Table::new().into());
+            section.as_table_mut().unwrap().insert(key.into(), value["value"].clone());
+        }
+        table.try_into().unwrap()
+    }
+
+    /// A step on this rank; its peak in bytes.
+    fn measure(&self, rank: &Rank) -> usize {
+        c10d::memory::count_cpu();
+        tch::set_num_threads(1);
+        let (config, model) = (self.config(), self.model());
+        let world = match rank.world_size {
+            1 => Group::solo(),
+            _ => Group::connect(rank, Backend::Gloo, Duration::from_secs(60)).unwrap(),
+        };
+        let mesh = Mesh::new(world, &config.distributed).unwrap();
+        let placement =
+            Placement::new(Device::Cpu, config.distributed.reduce_dtype, config.memory.offload);
+        let zeros =
+            |unit: &model::Unit| Ok(Tensor::full([unit.numel()], 0.01, (Kind::Float, Device::Cpu)));
+        let shards = Shards::new(model, mesh, placement, zeros).unwrap();
+        let mut trainer =
+            Trainer::new(shards, 4096, &config.optimizer, &config.memory, &config.guard);
+        let example =
+            |&length: &usize| Example::new((0..length as i64).map(|i| i % 997).collect(), 20);
+        let examples: Vec<Example> = self.lengths.iter().map(example).collect();
+        let batch: Vec<&Example> = examples.iter().collect();
+        {
+            let (model, mesh) = (&trainer.shards.config, &trainer.shards.mesh);
+            let parts = data::micro_batches(&batch, &config.batch, model, mesh, Device::Cpu);
+            trainer.step(&parts, 1e-3).unwrap();
+        }
+        c10d::memory::peak(Device::Cpu)
+    }
+
+    /// A process for each rank; the highest of their peaks.
+    fn measured(&self, number: usize) -> f64 {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let start = |rank: usize| -> Child {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "a_rank_of_a_row", "--nocapture"])
+                .envs(Rank::local(rank, self.ranks, port).to_env())
+                .env("S1_PLAN_ROW", number.to_string())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        };
+        let ranks: Vec<Child> = (0..self.ranks).map(start).collect();
+        let peak = |child: Child| {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}: a rank failed", self.name);
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let peak = text.lines().find_map(|line| line.split_once("peak of ")?.1.parse().ok());
+            peak.unwrap_or_else(|| panic!("{}: no peak in {text}", self.name))
+        };
+        ranks.into_iter().map(peak).fold(0.0, f64::max)
+    }
+
+    fn planned(&self) -> memory::Peak {
+        let job = Job::new(&self.config(), self.model(), &Hardware::cpu(1e12, self.ranks)).unwrap();
+        let trained = self.lengths.iter().map(|length| length - 20).collect();
+        let lengths = Lengths { tokens: self.lengths.to_vec(), trained, source: String::new() };
+        memory::largest(&job, &lengths, &[(0..self.lengths.len()).collect()])
+    }
+}
+
+/// In a process that the other test starts: one rank of a row. Alone it does nothing.
+#[test]
+fn a_rank_of_a_row() {
+    if let Ok(number) = std::env::var("S1_PLAN_ROW") {
+        let row = &ROWS[number.parse::<usize>().unwrap()];
+        println!("\npeak of {}", row.measure(&Rank::from_env().unwrap()));
+    }
+}
+
+#[test]
+fn planned_memory_is_the_measured() {
+    let mib = 1024.0 * 1024.0;
+    let mut worst = 0.0f64;
+    for (number, row) in ROWS.iter().enumerate() {
+        let (measured, planned) = (row.measured(number), row.planned());
+        let error = planned.bytes() / measured - 1.0;
+        worst = worst.max(error.abs());
+        eprintln!(
+            "{:38} measured {:6.1} MiB, planned {:6.1} ({:+.1}%), {} of {} layers kept, in {}",
+            row.name,
+            measured / mib,
+            planned.bytes() / mib,
+            100.0 * error,
+            planned.kept,
+            row.shape.2,
+            planned.place
+        );
+    }
+    assert!(worst < 0.1, "a plan is off by {:.1}%", 100.0 * worst);
+}
