@@ -226,12 +226,20 @@ pub fn clear_leftovers(dest: &Path) -> Result<()> {
 /// # Errors
 /// Names the first file that is not as it was, in the order of their names.
 pub fn verify(folder: &Path) -> Result<Published> {
+    verify_share(folder, 0, 1)
+}
+
+/// One of `shares` parts of [`verify`]: every `shares`-th file.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_share(folder: &Path, share: usize, shares: usize) -> Result<Published> {
     let published = manifest(folder)?;
     let manifest = &published.manifest;
     let contents = contents_of(folder)?;
     let damaged = |file: &str, what: String| format!("{}: {what}", folder.join(file).display());
     let there: Vec<&String> = contents.files.iter().filter(|file| *file != MANIFEST).collect();
-    for (file, written) in &manifest.files {
+    for (file, written) in manifest.files.iter().skip(share).step_by(shares) {
         ensure!(there.contains(&file), damaged(file, "the file is missing".into()));
         let path = folder.join(file);
         let bytes = fs::metadata(&path).with_context(|| path.display().to_string())?.len();
@@ -249,6 +257,15 @@ pub fn verify(folder: &Path) -> Result<Published> {
     let extra = there.iter().find(|file| !manifest.files.contains_key(**file));
     extra.map_or(Ok(()), |file| bail!(damaged(file, format!("{MANIFEST} does not list it"))))?;
     Ok(published)
+}
+
+/// Whether all files of a published folder are there with their sizes: what [`verify`] can tell
+/// without reading them.
+pub fn looks_whole(folder: &Path) -> bool {
+    let same = |(file, written): (&String, &Digest)| {
+        fs::metadata(folder.join(file)).is_ok_and(|now| now.len() == written.bytes)
+    };
+    manifest(folder).is_ok_and(|published| published.manifest.files.iter().all(same))
 }
 
 /// The manifest of a published folder, if it is unchanged itself.
