@@ -113,6 +113,10 @@ real-model: setup
 faults:
     S1_FULL=1 cargo test -p endpoint -- --nocapture faults:: kills::killed
 
+# training under kills, full disks, preemptions, lost ranks and new world sizes: full figures
+faults-train: build
+    S1_FULL=1 cargo test --workspace --test faults -- --nocapture --test-threads 1
+
 # our grader beside Math-Verify: precision, recall and speed on real answers (about 3 minutes)
 oracle-grading:
     @[ -d "$S1_SHARED" ] || { echo "error: there is no folder of real data, $S1_SHARED" >&2; exit 1; }

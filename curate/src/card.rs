@@ -43,7 +43,7 @@ pub fn card(outcome: &Outcome, config: &toml::Table) -> Result<String> {
          - `lineage.parquet`: every question of the pool with the stage that dropped it, the \
          reason, and what was found\n\
          - `funnel.json`, `report.html`, `summary.txt`: the same in numbers and pictures\n\
-         - `manifest.json`: the whole config, and SHA-256 of everything read and written\n\n\
+         - `manifest.json`: the whole config, and digests of everything read and written\n\n\
          ```python\n\
          from datasets import load_dataset\n\n\
          examples = load_dataset(\"path/to/this/folder\", split=\"train\")\n\

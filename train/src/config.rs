@@ -30,6 +30,9 @@ pub struct Config {
     /// What a step does about numbers that cannot be right.
     #[serde(default)]
     pub guard: Guard,
+    /// How often the run is saved, and what is kept.
+    #[serde(default)]
+    pub checkpoint: Checkpoint,
 }
 
 impl Config {
@@ -60,6 +63,13 @@ impl Config {
             within("guard.loss_spike.factor", factor, factor > 1.0, "above 1")?;
             ensure!(window >= 4, "guard.loss_spike.window = {window}: it must be 4 or more");
         }
+        let Checkpoint { every_steps, keep_last, .. } = self.checkpoint;
+        ensure!(every_steps > 0, "checkpoint.every_steps = 0: it must be 1 or more");
+        ensure!(
+            keep_last >= 2,
+            "checkpoint.keep_last = {keep_last}: keep 2 or more, so that one is left when a disk \
+             damages the other"
+        );
         self.distributed.check(world_size)
     }
 }
@@ -321,4 +331,22 @@ pub struct LossSpike {
     pub window: usize,
     /// Above 1.
     pub factor: f64,
+}
+
+/// How often the run is saved, and what is kept. The last step is always saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checkpoint {
+    /// Steps from one save to the next.
+    pub every_steps: usize,
+    /// How many of the last checkpoints stay.
+    pub keep_last: usize,
+    /// Those whose step is a multiple of this stay for good; 0: none.
+    pub keep_every: usize,
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Self { every_steps: 50, keep_last: 2, keep_every: 0 }
+    }
 }

@@ -6,13 +6,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use model::Layout;
+use model::{Config, Layout, Unit};
 use safetensors::tensor::{Dtype, View};
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::config::SaveDtype;
-use crate::shards::Shards;
 
 /// No file is larger than this (a single tensor may be), as transformers writes them.
 const FILE_LIMIT: usize = 5_000_000_000;
@@ -51,13 +50,14 @@ impl View for Saved {
     }
 }
 
-/// Writes weights, `config.json` and the base's tokenizer files into `folder`. All ranks take
-/// part; only rank 0, which names a folder, writes.
+/// Writes weights, `config.json` and the base's tokenizer files into `folder`. `weights` gives a
+/// unit's flat buffer in fp32; one unit, and one file, is in memory at a time.
 pub fn export(
-    shards: &Shards,
+    config: &Config,
+    weights: impl Fn(&Unit) -> Result<Tensor>,
     dtype: SaveDtype,
     base: &Path,
-    folder: Option<&Path>,
+    folder: &Path,
     file_limit: Option<usize>,
 ) -> Result<()> {
     let limit = file_limit.unwrap_or(FILE_LIMIT);
@@ -65,16 +65,13 @@ pub fn export(
         SaveDtype::Float32 => Kind::Float,
         SaveDtype::Bfloat16 => Kind::BFloat16,
     };
-    let plan = plan_files(&Layout::new(&shards.config), kind.elt_size_in_bytes(), limit);
-    if let Some(folder) = folder {
-        write_companions(base, folder, dtype)?;
-    }
+    let layout = Layout::new(config);
+    let plan = plan_files(&layout, kind.elt_size_in_bytes(), limit);
+    write_companions(base, folder, dtype)?;
     let mut pending: BTreeMap<String, Saved> = BTreeMap::new();
-    for (number, shard) in shards.shards.iter().enumerate() {
-        // On every rank: the copy is what keeps the others from running ahead of rank 0's disk.
-        let flat = shards.gather_as(number, kind)?.wait()?.to_device(Device::Cpu);
-        let Some(folder) = folder else { continue };
-        for param in &shard.unit.params {
+    for unit in &layout.units {
+        let flat = weights(unit)?.to_kind(kind);
+        for param in &unit.params {
             let values = flat.narrow(0, param.offset, param.numel());
             pending.insert(param.name.clone(), saved(&values, &param.shape, dtype));
             let file = &plan.file_of[&param.name];
@@ -83,10 +80,7 @@ pub fn export(
             }
         }
     }
-    if let Some(folder) = folder {
-        write_index(folder, &plan)?;
-    }
-    shards.mesh.world.barrier()?.wait()
+    write_index(folder, &plan)
 }
 
 /// Which tensor goes into which file.

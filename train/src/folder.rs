@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use record::disk;
+use record::lock::Lock;
 use record::publish::OutputFolder;
 
 use crate::data::{Examples, Order};
@@ -25,14 +27,53 @@ const SUMMARY: &str = "summary.txt";
 
 impl RunFolder {
     /// The folder that a config names; nothing is touched.
-    pub fn new(output: &str) -> Self {
-        Self { path: PathBuf::from(output) }
+    pub fn new(output: impl Into<PathBuf>) -> Self {
+        Self { path: output.into() }
     }
 
     /// Where an earlier run waits until the new one has reached its end.
     fn aside(&self) -> PathBuf {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         self.path.with_file_name(format!("{name}.replaced"))
+    }
+
+    /// The run's config file.
+    ///
+    /// # Errors
+    /// There is none: this is no run's folder.
+    pub fn config(&self) -> Result<PathBuf> {
+        let (file, place) = (self.path.join(RUN_FILE), self.path.display());
+        ensure!(
+            file.exists(),
+            "{place} is not a run's folder ({RUN_FILE} is not in it); name the output of a run"
+        );
+        Ok(file)
+    }
+
+    /// Whether the run reached its end.
+    pub fn is_finished(&self) -> bool {
+        self.path.join(SUMMARY).exists()
+    }
+
+    /// Where ranks note what they do.
+    pub fn ranks(&self) -> PathBuf {
+        self.path.join("ranks")
+    }
+
+    /// Takes the folder for this process alone.
+    ///
+    /// # Errors
+    /// Another process has it; the text names its id and host.
+    pub fn lock(&self) -> Result<Lock> {
+        let parent = self.path.parent().filter(|parent| *parent != Path::new(""));
+        parent.map_or(Ok(()), fs::create_dir_all).with_context(|| format!("{parent:?}"))?;
+        Lock::take(&self.path)
+    }
+
+    /// An empty folder for the ranks' notes.
+    pub fn clear_ranks(&self) -> Result<()> {
+        disk::remove(&self.ranks())?;
+        disk::make_folder(&self.ranks())
     }
 
     /// Refuses a folder that holds something, unless it is an earlier run's and to be replaced.
@@ -45,7 +86,8 @@ impl RunFolder {
         }
         ensure!(
             overwrite,
-            "{place} exists; pass --overwrite to replace it, or --set output=... for another"
+            "{place} exists; pass --overwrite to replace it, or --set output=... for another; \
+             `train resume {place}` goes on with it"
         );
         ensure!(
             self.path.join(RUN_FILE).exists(),
@@ -82,7 +124,7 @@ impl RunFolder {
 
     /// Where the finished model grows until it is whole.
     pub fn checkpoint(&self) -> Result<OutputFolder> {
-        OutputFolder::create(&self.path.join("checkpoint"), false)
+        OutputFolder::create(&self.path.join("checkpoint"), true)
     }
 
     /// Writes and prints the table at the end; the replaced run may go now.
@@ -111,7 +153,7 @@ impl RunFolder {
             order.steps(),
             order.global_batch(),
             ranks(trainer.shards.mesh.world.world_size()),
-            history[0].loss,
+            history.first().map_or(f64::NAN, |metrics| metrics.loss),
             tail.len()
         );
         fs::write(self.path.join(SUMMARY), &text).context("writing summary.txt")?;

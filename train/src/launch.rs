@@ -1,13 +1,20 @@
 //! Local ranks as processes of this program.
 
-use std::io::Read;
+use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use c10d::Rank;
+use c10d::aten::exit_at_once;
+
+use crate::run::Ending;
+use crate::signals::{self, AGAIN};
+use crate::trace;
 
 /// Set in the processes that [`launch`] starts.
 const LAUNCHED: &str = "S1_LAUNCHED";
@@ -17,22 +24,34 @@ pub fn is_launched() -> bool {
     std::env::var_os(LAUNCHED).is_some()
 }
 
-/// In a launched process: ends it when the launching one ends, however that ends. The launcher
-/// holds the other end of our standard input and never writes.
+/// In a launched process: ends it when the launching one ends, however that ends, and does what it
+/// says meanwhile. It holds the other end of our standard input.
 pub fn follow_launcher() {
     thread::spawn(|| {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        c10d::aten::exit_at_once(1);
+        for line in std::io::stdin().lines().map_while(std::io::Result::ok) {
+            match line.as_str() {
+                LEAVE => signals::ask(),
+                // Nobody is there any more to leave with.
+                LEFT => exit_at_once(AGAIN.into()),
+                _ => {}
+            }
+        }
+        exit_at_once(1);
     });
 }
 
+/// What the launcher says: please leave; others have left.
+const LEAVE: &str = "leave";
+const LEFT: &str = "left";
+
 /// Starts this program again once for each of `ranks` ranks, with the same arguments and
 /// torchrun's variables, and waits for all. When one fails, the others are stopped; when this
-/// process is killed, all end.
+/// process is killed, all end; when it is asked to leave, it asks them. `notes` is where they note
+/// what they do.
 ///
 /// # Errors
 /// Names the rank that failed first; its own message stands above.
-pub fn launch(ranks: usize) -> Result<()> {
+pub fn launch(ranks: usize, notes: &Path) -> Result<Ending> {
     let program = std::env::current_exe().context("finding this program's file")?;
     // The port is free now; the moment until rank 0 binds it is the price of not handing a
     // socket from parent to child.
@@ -52,7 +71,7 @@ pub fn launch(ranks: usize) -> Result<()> {
         }
         children.0.push(command.spawn().with_context(|| format!("starting rank {rank}"))?);
     }
-    wait_for_all(&mut children.0)
+    children.wait(notes)
 }
 
 /// The ranks' processes; none outlives it.
@@ -67,21 +86,51 @@ impl Drop for Children {
     }
 }
 
-fn wait_for_all(children: &mut [Child]) -> Result<()> {
-    let mut running: Vec<usize> = (0..children.len()).collect();
-    while !running.is_empty() {
-        for rank in running.clone() {
-            if let Some(status) = children[rank].try_wait()? {
+impl Children {
+    fn wait(&mut self, notes: &Path) -> Result<Ending> {
+        let mut running: Vec<usize> = (0..self.0.len()).collect();
+        let (mut asked, mut ending) = (false, Ending::Finished);
+        while !running.is_empty() {
+            if signals::asked() && !asked {
+                asked = true;
+                self.say(LEAVE);
+            }
+            for rank in running.clone() {
+                let Some(status) = self.0[rank].try_wait()? else { continue };
                 running.retain(|other| *other != rank);
-                check(rank, status)?;
+                if has_left(status) {
+                    ending = Ending::Left;
+                    self.say(LEFT);
+                } else if !status.success() {
+                    bail!("{}; the others were stopped", describe(rank, status, notes));
+                }
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(ending)
+    }
+
+    fn say(&mut self, word: &str) {
+        for child in &mut self.0 {
+            if let Some(pipe) = &mut child.stdin {
+                // Who has ended hears nothing.
+                let _ = writeln!(pipe, "{word}");
             }
         }
-        thread::sleep(Duration::from_millis(20));
     }
-    Ok(())
 }
 
-fn check(rank: usize, status: ExitStatus) -> Result<()> {
-    ensure!(status.success(), "rank {rank} ended with {status}; the others were stopped");
-    Ok(())
+/// Whether a rank ended as it was asked to, perhaps before it could listen to signals.
+fn has_left(status: ExitStatus) -> bool {
+    status.code() == Some(AGAIN.into())
+        || status.signal().is_some_and(|signal| signals::SIGNALS.contains(&signal))
+}
+
+fn describe(rank: usize, status: ExitStatus, notes: &Path) -> String {
+    match trace::read(notes).iter().find(|note| note.rank == rank) {
+        Some(note) if status.signal().is_some() => {
+            format!("{}, ended with {status}", note.describe())
+        }
+        _ => format!("rank {rank} ended with {status}"),
+    }
 }

@@ -6,13 +6,19 @@
 //! Reading order: [`config`] (the run file), [`examples`] (rows as tokens), [`data`] (their
 //! order, one rank's share of a global batch), [`balance`] (even work for every rank), [`mesh`]
 //! (which ranks do what together), [`shards`] (who holds which part of the parameters), [`step`]
-//! (the training step), [`ulysses`] (sequence parallelism), [`trace`]
-//! (what a rank is doing), [`mishap`] (how it fails), [`loss`] (head and loss in chunks), [`optimizer`] (AdamW, the schedule), [`guard`] and
-//! [`blame`] (numbers that cannot be right), [`init`] (random weights), [`export`] (the Hugging
-//! Face folder), [`progress`] (bar, metrics, TensorBoard), [`folder`] and [`setup`] (what a run
-//! writes and needs), [`run`] (the whole), [`show`] (an example and its mask), [`launch`] (local
-//! ranks as processes), [`plan`] (memory, time and cost before a run, and which layers a pass
-//! keeps).
+//! (the training step), [`ulysses`] (sequence parallelism), [`plan`] (memory, time and cost
+//! before a run, and which layers a pass keeps), [`loss`] (head and loss in chunks), [`optimizer`] (AdamW, the schedule), [`guard`] and
+//! [`blame`] (numbers that cannot be right), [`init`] (random weights), [`trace`] (what every rank
+//! is doing), [`mishap`] (how it fails), [`fault`] (faults on demand, for tests).
+//!
+//! What outlives a process: [`slices`] (a rank's tensors on the disk), [`state`] (everything a step
+//! reads), [`together`] (ranks that wait for one another), [`save`] (saving while training goes
+//! on), [`checkpoints`] (which there are), [`signals`] (requests to leave), [`export`] (the Hugging
+//! Face folder).
+//!
+//! The whole: [`progress`] (bar, metrics, TensorBoard), [`folder`] and [`setup`] (what a run
+//! writes and needs), [`run`], [`launch`] (local ranks as processes), [`show`] (an example and its
+//! mask), [`commands`] (the other subcommands).
 
 pub mod config;
 
@@ -52,6 +58,20 @@ pub mod folder;
 
 pub mod setup;
 
+pub mod slices;
+
+pub mod state;
+
+pub mod together;
+
+pub mod save;
+
+pub mod checkpoints;
+
+pub mod signals;
+
+pub mod fault;
+
 pub mod run;
 
 pub mod show;
@@ -59,3 +79,5 @@ pub mod show;
 pub mod launch;
 
 pub mod plan;
+
+pub mod commands;

@@ -1,13 +1,13 @@
 //! What a run shows while it goes: a bar or plain lines, `metrics.jsonl`, TensorBoard events.
 
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tch::Device;
 use tensorboard_rs::summary_writer::SummaryWriter;
 
@@ -18,7 +18,7 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 const H100_PEAK: f64 = 989e12;
 
 /// One optimizer step, a line of `metrics.jsonl`. No clock: the same run gives the same lines.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// From 1.
     pub step: usize,
@@ -45,6 +45,9 @@ pub struct Progress {
     metrics: BufWriter<File>,
     tensorboard: SummaryWriter,
     steps: usize,
+    /// Steps and tokens of the run's earlier parts.
+    done: usize,
+    tokens: usize,
     flops: f64,
     start: Instant,
     printed: Instant,
@@ -53,12 +56,15 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts the logs of a run of `steps` steps in `folder`.
-    pub fn new(folder: &Path, steps: usize, device: Device) -> Result<Self> {
+    /// Opens the logs of a run of `steps` steps in `folder`; of an earlier part of the run the
+    /// first `done` steps stay.
+    pub fn new(folder: &Path, steps: usize, done: usize, device: Device) -> Result<Self> {
         let path = folder.join("metrics.jsonl");
-        let file = File::create(&path).with_context(|| path.display().to_string())?;
+        let place = || path.display().to_string();
+        let history = keep_first(&path, done).with_context(place)?;
+        let file = OpenOptions::new().append(true).open(&path).with_context(place)?;
         let events = folder.join("tensorboard");
-        std::fs::create_dir_all(&events).with_context(|| events.display().to_string())?;
+        fs::create_dir_all(&events).with_context(|| events.display().to_string())?;
         let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}  {msg}  {eta} left")?;
         let terminal = std::io::stderr().is_terminal();
         let bar = if terminal { ProgressBar::new(steps as u64) } else { ProgressBar::hidden() };
@@ -68,11 +74,13 @@ impl Progress {
             metrics: BufWriter::new(file),
             tensorboard: SummaryWriter::new(&events),
             steps,
+            done,
+            tokens: history.last().map_or(0, |metrics| metrics.tokens),
             flops: 0.0,
             start: Instant::now(),
             printed: Instant::now(),
             device,
-            history: Vec::new(),
+            history,
         })
     }
 
@@ -83,7 +91,7 @@ impl Progress {
         self.metrics.write_all(b"\n").and_then(|()| self.metrics.flush())?;
         self.flops += flops;
         let seconds = self.start.elapsed().as_secs_f64();
-        let speed = metrics.tokens as f64 / seconds;
+        let speed = (metrics.tokens - self.tokens) as f64 / seconds;
         let memory = c10d::memory::peak(self.device) as f64 / 1024f64.powi(3);
         for (tag, value) in [
             ("train/loss", metrics.loss),
@@ -114,7 +122,8 @@ impl Progress {
         self.bar.set_message(text.clone());
         if !self.terminal && (self.printed.elapsed() > PLAIN_INTERVAL || step == self.steps) {
             self.printed = Instant::now();
-            let left = self.start.elapsed().mul_f64((self.steps - step) as f64 / step as f64);
+            let left = (self.steps - step) as f64 / (step - self.done) as f64;
+            let left = self.start.elapsed().mul_f64(left);
             eprintln!("step {step}/{}  {text}  {} s left", self.steps, left.as_secs());
         }
         self.history.push(metrics);
@@ -130,6 +139,11 @@ impl Progress {
         }
     }
 
+    /// Brings the metrics to the disk.
+    pub fn sync(&self) -> Result<()> {
+        self.metrics.get_ref().sync_data().context("flushing metrics.jsonl")
+    }
+
     /// Closes the logs; returns every step's metrics and the time they took.
     pub fn finish(mut self) -> Result<(Vec<Metrics>, Duration)> {
         self.bar.finish_and_clear();
@@ -137,4 +151,16 @@ impl Progress {
         self.tensorboard.flush();
         Ok((self.history, self.start.elapsed()))
     }
+}
+
+/// Leaves only the first `count` lines of `path`, an empty file if there is none; what they say.
+fn keep_first(path: &Path, count: usize) -> Result<Vec<Metrics>> {
+    let text = if count > 0 { fs::read_to_string(path)? } else { String::new() };
+    let lines: Vec<&str> = text.split_inclusive('\n').take(count).collect();
+    let history = lines.iter().map(|line| serde_json::from_str(line));
+    let history = history.collect::<serde_json::Result<_>>()?;
+    let rest = path.with_extension("rest");
+    fs::write(&rest, lines.concat())?;
+    fs::rename(&rest, path)?;
+    Ok(history)
 }

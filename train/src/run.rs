@@ -1,13 +1,18 @@
-//! A whole run: read, train, export.
+//! A whole run, from its beginning or from its last checkpoint: read, train, save, export.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use c10d::Rank;
 use model::chat::Chat;
-use record::publish::{self, Input, Manifest, OutputFolder};
-use tch::Kind;
+use model::{Layout, Unit};
+use record::lock::Lock;
+use record::publish::{self, Input, Manifest, Published};
+use tch::{Kind, Tensor};
 
+use crate::checkpoints::{Checkpoint, Checkpoints};
 use crate::config::{Config, Init, Schedule};
 use crate::data::{self, Examples, Order};
 use crate::export::export;
@@ -15,29 +20,82 @@ use crate::folder::{RunFolder, lies_in, ranks};
 use crate::optimizer::{learning_rate, warmup_steps};
 use crate::plan::{lengths::Lengths, report};
 use crate::progress::{Metrics, Progress};
+use crate::save::{Provenance, Saver};
 use crate::shards::Shards;
+use crate::state::{self, State};
 use crate::step::Trainer;
-use crate::{balance, mishap, setup};
+use crate::together::Together;
+use crate::trace::{self, Stage};
+use crate::{balance, fault, mishap, setup, signals};
 
-/// What `train run` was asked for.
+/// What `train run` or `train resume` was asked for.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The run's TOML file.
+    /// The run's TOML file; to resume, its folder.
     pub config: PathBuf,
     /// `section.key=value` overrides.
     pub sets: Vec<String>,
     /// Replace an earlier run's folder.
     pub overwrite: bool,
+    /// Go on with the run in the folder `config`.
+    pub resume: bool,
 }
 
-/// Everything that can be said against a run before any work is done; its config and the table of
-/// effective values.
+/// How a run ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Its model is exported.
+    Finished,
+    /// It was asked to leave, and can be resumed.
+    Left,
+}
+
+/// Why a run's work stops in its middle: it was asked to leave.
+#[derive(Debug)]
+struct Leaving;
+
+impl fmt::Display for Leaving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("asked to leave")
+    }
+}
+
+impl std::error::Error for Leaving {}
+
+/// Everything that can be said against a run before any work is done.
 ///
 /// # Errors
-/// An unreadable or contradictory config, or an output that must not be replaced.
-pub fn prepare(request: &Request, world_size: usize) -> Result<(Config, toml::Table)> {
-    let (config, table) = record::config::load::<Config>(&request.config, &request.sets)?;
-    config.check(world_size).with_context(|| request.config.display().to_string())?;
+/// An unreadable or contradictory config, an output that must not be replaced, or one that another
+/// process is writing.
+pub fn prepare(request: &Request, world_size: usize) -> Result<Config> {
+    let (config, _) = read_config(request, world_size)?;
+    let folder = RunFolder::new(&config.output);
+    if folder.path.exists() {
+        drop(folder.lock()?);
+    }
+    check_output(request, &config)?;
+    Ok(config)
+}
+
+/// The config and the table of effective values.
+fn read_config(request: &Request, world_size: usize) -> Result<(Config, toml::Table)> {
+    let file = match request.resume {
+        true => RunFolder::new(&request.config).config()?,
+        false => request.config.clone(),
+    };
+    let (mut config, table) = record::config::load::<Config>(&file, &request.sets)?;
+    config.check(world_size).with_context(|| file.display().to_string())?;
+    if request.resume {
+        // It may have been moved.
+        config.output = request.config.display().to_string();
+    }
+    Ok((config, table))
+}
+
+fn check_output(request: &Request, config: &Config) -> Result<()> {
+    if request.resume {
+        return Ok(());
+    }
     RunFolder::new(&config.output).check(request.overwrite)?;
     for (key, input) in
         [("model.path", &config.model.path), ("data.examples", &config.data.examples)]
@@ -48,86 +106,252 @@ pub fn prepare(request: &Request, world_size: usize) -> Result<(Config, toml::Ta
             config.output
         );
     }
-    Ok((config, table))
-}
-
-/// Runs this rank's part. Rank 0 prints and writes.
-///
-/// # Errors
-/// See the stages; nothing is left half-written: `checkpoint/` appears whole or not at all.
-pub fn run(request: &Request, rank: &Rank) -> Result<()> {
-    c10d::memory::count_cpu();
-    c10d::memory::keep_freed();
-    let (config, table) = prepare(request, rank.world_size)?;
-    let base = model::hub::model_folder(&config.model.path)?;
-    let model = setup::read_model(&config, &base)?;
-    let chat = Chat::read(&base)?;
-    let examples = Examples::read(&config.data, &chat, rank.rank == 0)?;
-    let order = Order::new(&config, examples.examples.len());
-    let lead = (rank.rank == 0).then(|| RunFolder::new(&config.output));
-    let (device, mesh) = setup::connect(&config, rank)?;
-    let shards = setup::load_shards(&config, model, &base, mesh, device)?;
-    let mut manifest_of_run = None;
-    if let Some(lead) = &lead {
-        lead.create(&table, &examples)?;
-        describe(&config, &shards, &examples, &order);
-        manifest_of_run = Some(manifest(&config, table, &base, &examples)?);
-    }
-    let Config { optimizer, memory, guard, .. } = &config;
-    let positions = config.data.block_size as i64;
-    let mut trainer = Trainer::new(shards, positions, optimizer, memory, guard);
-    if lead.is_some() {
-        let (budget, lengths) = (config.batch.micro_batch_tokens, Lengths::of(&examples, ""));
-        eprintln!("memory    {}", report::planned(&trainer.job, budget, &lengths, &order));
-    }
-    let progress = lead.as_ref().map(|lead| Progress::new(&lead.path, order.steps(), device));
-    let progress = train(&config, &examples, &order, &mut trainer, progress.transpose()?)?;
-
-    let folder = lead.as_ref().map(RunFolder::checkpoint).transpose()?;
-    let path = folder.as_ref().map(OutputFolder::path);
-    export(&trainer.shards, config.model.save_dtype, &base, path, None)?;
-    if let (Some(lead), Some(folder), Some(progress), Some(manifest)) =
-        (lead, folder, progress, manifest_of_run)
-    {
-        folder.finish(manifest)?;
-        let (history, time) = progress.finish()?;
-        lead.summarise(&trainer, &examples, &order, &history, time)?;
-    }
     Ok(())
 }
 
-/// What the checkpoint will say it was made from; reckoned before the first step, of the files
-/// that were read.
-fn manifest(
+/// How many ranks the run in `folder` had, as far as it left traces: at its newest checkpoint, or
+/// when it began.
+pub fn ranks_before(folder: &Path) -> Result<usize> {
+    let run = RunFolder::new(folder);
+    run.config()?;
+    let newest = Checkpoints::of(folder).list()?.into_iter().rev();
+    let state = newest.into_iter().find_map(|checkpoint| State::read(&checkpoint.path).ok());
+    let noted = trace::read(&run.ranks()).len().max(1);
+    Ok(state.map_or(noted, |state| state.world_size))
+}
+
+/// What a rank has when it is ready to train.
+struct Ready {
+    config: Config,
+    base: PathBuf,
+    examples: Arc<Examples>,
+    /// BLAKE3 of their tokens.
+    digest: String,
+    order: Order,
+    together: Together,
+    checkpoints: Checkpoints,
+    trainer: Trainer,
+    /// The step and tokens that the run goes on from, and whether they are saved.
+    from: Option<State>,
+    /// What rank 0 alone has.
+    lead: Option<Lead>,
+}
+
+struct Lead {
+    folder: RunFolder,
+    provenance: Arc<Provenance>,
+    _lock: Lock,
+}
+
+/// Runs this rank's part. Rank 0 prints and writes; every rank writes its slices.
+///
+/// # Errors
+/// See the stages; nothing is left half-written: checkpoints and `checkpoint/` appear whole or not
+/// at all.
+pub fn run(request: &Request, rank: &Rank) -> Result<Ending> {
+    c10d::memory::count_cpu();
+    c10d::memory::keep_freed();
+    let (config, table) = read_config(request, rank.world_size)?;
+    let folder = RunFolder::new(&config.output);
+    if request.resume && folder.is_finished() {
+        if rank.rank == 0 {
+            println!("the run in {} has reached its end", config.output);
+        }
+        return Ok(Ending::Finished);
+    }
+    let lock = (rank.rank == 0).then(|| folder.lock()).transpose()?;
+    check_output(request, &config)?;
+    let mut ready = get_ready(request, config, table, rank, lock)?;
+    let ranks = folder.ranks();
+    ready.trainer.trace.open(&ranks, rank.rank, &Layout::new(&ready.trainer.shards.config))?;
+    ready.together.watch(ranks.clone());
+    // From here on this rank leaves only together with the others.
+    signals::leave_at_once(false);
+    let words = ready.together.meet("ready", if signals::asked() { LEFT } else { "" })?;
+    if words.iter().any(|word| word == LEFT) {
+        return Ok(Ending::Left);
+    }
+    let ending = work(&mut ready).map_err(|error| trace::name_culprit(error, &ranks));
+    ready.trainer.trace.note(Stage::Left, 0, 0);
+    ending
+}
+
+/// Reads, connects, and finds the checkpoint to go on from. Everything here may take long, and no
+/// collective waits for it.
+fn get_ready(
+    request: &Request,
+    config: Config,
+    table: toml::Table,
+    rank: &Rank,
+    lock: Option<Lock>,
+) -> Result<Ready> {
+    let (device, mesh) = setup::connect(&config, rank)?;
+    let together = Together::new(&mesh.world)?;
+    fault::strike(rank.rank, 0, "prepare");
+    let base = model::hub::model_folder(&config.model.path)?;
+    let model = setup::read_model(&config, &base)?;
+    let chat = Chat::read(&base)?;
+    let examples = Arc::new(Examples::read(&config.data, &chat, rank.rank == 0)?);
+    let digest = state::digest(&examples.examples);
+    let order = Order::new(&config, examples.examples.len());
+    let folder = RunFolder::new(&config.output);
+    let checkpoints = Checkpoints::of(&folder.path);
+    let found = match request.resume {
+        true => newest(&checkpoints, &together)?,
+        false => None,
+    };
+    let from = found.as_ref().map(|(checkpoint, _)| State::read(&checkpoint.path)).transpose()?;
+    if let Some(state) = &from {
+        ensure!(
+            state.examples == digest,
+            "{}: the examples are not those that this run was trained on (BLAKE3 of their tokens \
+             {digest}, then {}): put the old ones back, or start a new run",
+            config.data.examples,
+            state.examples
+        );
+    }
+    let shards = match &from {
+        Some(_) => setup::empty_shards(&config, model, mesh, device)?,
+        None => setup::load_shards(&config, model, &base, mesh, device)?,
+    };
+    let Config { optimizer, memory, guard, .. } = &config;
+    let positions = config.data.block_size as i64;
+    let mut trainer = Trainer::new(shards, positions, optimizer, memory, guard);
+    if let (Some(state), Some((checkpoint, _))) = (&from, &found) {
+        state.restore(&checkpoint.path, &mut trainer)?;
+    }
+    let lead = match lock {
+        None => None,
+        Some(lock) => {
+            if !request.resume {
+                folder.create(&table, &examples)?;
+            }
+            checkpoints.open()?;
+            folder.clear_ranks()?;
+            describe(&config, &trainer.shards, &examples, &order);
+            let (budget, lengths) = (config.batch.micro_batch_tokens, Lengths::of(&examples, ""));
+            eprintln!("memory    {}", report::planned(&trainer.job, budget, &lengths, &order));
+            tell_start(request, from.as_ref().zip(found.as_ref()));
+            let provenance = provenance(&config, table, &base, &examples, found);
+            Some(Lead { folder, provenance: Arc::new(provenance), _lock: lock })
+        }
+    };
+    together.meet("folder", "")?;
+    Ok(Ready { config, base, examples, digest, order, together, checkpoints, trainer, from, lead })
+}
+
+/// The newest checkpoint that is whole; every rank verifies a share of its files. Damaged ones are
+/// put aside.
+fn newest(
+    checkpoints: &Checkpoints,
+    together: &Together,
+) -> Result<Option<(Checkpoint, Published)>> {
+    for checkpoint in checkpoints.list()?.into_iter().rev() {
+        let found = publish::verify_share(&checkpoint.path, together.rank, together.world_size);
+        let word = found.as_ref().err().map_or_else(String::new, |error| format!("{error:#}"));
+        let words = together.meet(&format!("verified/{}", checkpoint.step), &word)?;
+        match words.into_iter().find(|word| !word.is_empty()) {
+            None => return Ok(Some((checkpoint, found?))),
+            Some(damage) if together.rank == 0 => {
+                let aside = checkpoints.put_aside(&checkpoint)?;
+                eprintln!("damaged   {damage}; it is now {}", aside.display());
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+fn tell_start(request: &Request, from: Option<(&State, &(Checkpoint, Published))>) {
+    match from {
+        Some((state, (_, published))) => eprintln!(
+            "resumes   step {}, example {}, digest {}",
+            state.step, state.example, published.digest
+        ),
+        None if request.resume => eprintln!("resumes   from the beginning: nothing was saved yet"),
+        None => {}
+    }
+}
+
+/// What all checkpoints and the model will say they were made from: what the first one said, else
+/// the digests of what was read, reckoned while training goes on.
+fn provenance(
     config: &Config,
     table: toml::Table,
     base: &Path,
-    examples: &Examples,
-) -> Result<Manifest> {
-    // By its name in the config: a model of the hub lies in somebody's cache.
-    let base = Input { path: config.model.path.clone(), ..publish::input(base, None)? };
-    Ok(Manifest {
+    examples: &Arc<Examples>,
+    found: Option<(Checkpoint, Published)>,
+) -> Provenance {
+    if let Some((_, published)) = found {
+        let files = Default::default();
+        return Provenance::known(Manifest { files, ..published.manifest });
+    }
+    let (base, examples, name) = (base.to_owned(), examples.clone(), config.model.path.clone());
+    let manifest = Manifest {
         tool: "train".into(),
         version: env!("CARGO_PKG_VERSION").into(),
         command: publish::command(),
         config: table,
-        inputs: [examples.inputs()?, vec![base]].concat(),
         seeds: [("run".to_string(), config.seed)].into(),
         ..Manifest::default()
+    };
+    Provenance::reckon(move || {
+        // By its name in the config: a model of the hub lies in somebody's cache.
+        let base = Input { path: name, ..publish::input(&base, None)? };
+        Ok(Manifest { inputs: [examples.inputs()?, vec![base]].concat(), ..manifest })
     })
 }
 
-/// The loop over optimizer steps.
+/// Trains, and exports the model.
+fn work(ready: &mut Ready) -> Result<Ending> {
+    let Ready { config, checkpoints, together, trainer, from, lead, order, .. } = &mut *ready;
+    let provenance = lead.as_ref().map(|lead| lead.provenance.clone());
+    let saved = from.as_ref().map(|state| state.step);
+    let mesh = &trainer.shards.mesh;
+    let mut saver = Saver::new(together, mesh, checkpoints, &config.checkpoint, provenance, saved);
+    let device = trainer.shards.placement.device;
+    let progress = lead
+        .as_ref()
+        .map(|lead| Progress::new(&lead.folder.path, order.steps(), saved.unwrap_or(0), device));
+    let mut progress = progress.transpose()?;
+    let left = train(ready, &mut saver, progress.as_mut())?;
+    ready.trainer.trace.note(Stage::Save, 0, 0);
+    let is_saved = saver.finish()?;
+    let step = ready.trainer.trace.place().step;
+    ensure!(
+        is_saved,
+        "step {step} is not saved: make room in {}, then `train resume` it",
+        ready.config.output
+    );
+    if left {
+        if let Some(lead) = &ready.lead {
+            let folder = lead.folder.path.display();
+            eprintln!("leaves    step {step} is saved: `train resume {folder}` goes on");
+        }
+        return Ok(Ending::Left);
+    }
+    match finish(ready, progress) {
+        Ok(()) => Ok(Ending::Finished),
+        Err(error) if error.is::<Leaving>() => Ok(Ending::Left),
+        Err(error) => Err(error),
+    }
+}
+
+/// The loop over optimizer steps; whether it was left before its end.
 fn train(
-    config: &Config,
-    examples: &Examples,
-    order: &Order,
-    trainer: &mut Trainer,
-    mut progress: Option<Progress>,
-) -> Result<Option<Progress>> {
-    let (steps, mut tokens) = (order.steps(), 0);
+    ready: &mut Ready,
+    saver: &mut Saver,
+    mut progress: Option<&mut Progress>,
+) -> Result<bool> {
+    let Ready { config, examples, digest, order, trainer, from, .. } = ready;
+    let first = from.as_ref().map_or(0, |state| state.step);
+    let mut tokens = from.as_ref().map_or(0, |state| state.tokens);
+    let steps = order.steps();
     let Schedule { warmup_ratio, .. } = config.schedule;
-    for step in 0..steps {
+    trainer.trace.step(first);
+    for step in first..steps {
+        trainer.trace.step(step + 1);
+        trainer.asked = signals::asked();
         let batch: Vec<_> = order.step(step).iter().map(|&i| &examples.examples[i]).collect();
         let rate = learning_rate(config.optimizer.learning_rate, warmup_ratio, step, steps);
         let shards = &trainer.shards;
@@ -151,10 +375,56 @@ fn train(
             skipped: found.skipped,
         };
         progress.as_mut().map_or(Ok(()), |progress| progress.step(metrics, flops_a_rank))?;
+        let done = step + 1;
+        if found.asked || done == steps || done.is_multiple_of(config.checkpoint.every_steps) {
+            trainer.trace.note(Stage::Save, 0, 0);
+            progress.as_ref().map_or(Ok(()), |progress| progress.sync())?;
+            saver.begin(trainer, State::of(trainer, config, done, tokens, digest))?;
+            trainer.trace.note(Stage::Idle, 0, 0);
+        }
+        if found.asked {
+            return Ok(true);
+        }
     }
-    Ok(progress)
+    Ok(false)
 }
 
+/// Where rank 0 says how the export ended.
+const EXPORTED: &str = "exported";
+const LEFT: &str = "left";
+
+/// Rank 0 exports the model from the last checkpoint; the others wait.
+fn finish(ready: &mut Ready, progress: Option<Progress>) -> Result<()> {
+    let Ready { together, trainer, lead, .. } = &*ready;
+    trainer.trace.note(Stage::Export, 0, 0);
+    let (Some(lead), Some(progress)) = (lead, progress) else {
+        let word = together.wait_for(EXPORTED, |word| Some(word.to_owned()))?;
+        ensure!(word != LEFT, Leaving);
+        return Ok(());
+    };
+    let exported = export_last(ready, lead);
+    let left = exported.as_ref().is_err_and(|error| error.is::<Leaving>());
+    if left || exported.is_ok() {
+        together.tell(EXPORTED, if left { LEFT } else { "" })?;
+    }
+    exported?;
+    let (history, time) = progress.finish()?;
+    lead.folder.summarise(trainer, &ready.examples, &ready.order, &history, time)
+}
+
+fn export_last(ready: &Ready, lead: &Lead) -> Result<()> {
+    let Ready { config, base, checkpoints, order, trainer, .. } = ready;
+    let last = checkpoints.path(order.steps());
+    let weights = state::weights(&last)?;
+    let unless_asked = |unit: &Unit| -> Result<Tensor> {
+        ensure!(!ready.together.asked()?, Leaving);
+        weights(unit)
+    };
+    let folder = lead.folder.checkpoint()?;
+    let (model, dtype) = (&trainer.shards.config, config.model.save_dtype);
+    export(model, unless_asked, dtype, base, folder.path(), None)?;
+    folder.finish(lead.provenance.get()?)
+}
 /// The derived quantities, so that a wrong config is seen in the first lines.
 fn describe(config: &Config, shards: &Shards, examples: &Examples, order: &Order) {
     let world = shards.mesh.world.world_size();

@@ -67,6 +67,18 @@ pub fn load_shards(
     }
 }
 
+/// Slices of zeros, for a checkpoint to fill.
+pub fn empty_shards(
+    config: &Config,
+    model: ModelConfig,
+    mesh: Mesh,
+    device: Device,
+) -> Result<Shards> {
+    let placement = Placement::new(device, config.distributed.reduce_dtype, config.memory.offload);
+    let zeros = |unit: &Unit| Ok(Tensor::zeros([unit.numel()], (Kind::Float, Device::Cpu)));
+    Shards::new(model, mesh, placement, zeros)
+}
+
 /// CUDA when libtorch has it and a device is there, one a local rank; else the CPU.
 ///
 /// # Errors

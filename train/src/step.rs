@@ -38,6 +38,8 @@ pub struct Trainer {
     pub trace: Trace,
     /// What this run is to the plan's arithmetic.
     pub job: Job,
+    /// Whether this rank is asked to leave; it tells the others in the next step.
+    pub asked: bool,
     rope: Rope,
     max_grad_norm: f64,
 }
@@ -53,6 +55,8 @@ pub struct Measured {
     pub recomputed: bool,
     /// Whether the update was left out as a spike.
     pub skipped: bool,
+    /// Whether any rank is asked to leave.
+    pub asked: bool,
 }
 
 /// What a layer leaves for its backward.
@@ -79,6 +83,7 @@ impl Trainer {
             guard: SpikeGuard::new(guard.loss_spike),
             grads: shards.shards.iter().map(|_| None).collect(),
             trace: Trace::default(),
+            asked: false,
             rope: Rope::new(&shards.config, positions, shards.placement.device),
             max_grad_norm: optimizer.max_grad_norm,
             shards,
@@ -94,11 +99,12 @@ impl Trainer {
     /// Loss or gradient that are not finite twice: the text names rank and tensor, and the
     /// update was not made.
     pub fn step(&mut self, batches: &[MicroBatch], learning_rate: f64) -> Result<Measured> {
-        let (mut loss, mut grad_norm) = self.gradients(batches, &mut Inspection::off())?;
+        let (mut loss, mut grad_norm, mut asked) =
+            self.gradients(batches, &mut Inspection::off())?;
         let recomputed = !(loss.is_finite() && grad_norm.is_finite());
         if recomputed {
             let mut inspection = Inspection::on();
-            (loss, grad_norm) = self.gradients(batches, &mut inspection)?;
+            (loss, grad_norm, asked) = self.gradients(batches, &mut inspection)?;
             if !(loss.is_finite() && grad_norm.is_finite()) {
                 let culprits = blame::find(&self.shards, &self.adamw, &inspection)?;
                 bail!(
@@ -117,15 +123,16 @@ impl Trainer {
         }
         self.grads.fill_with(|| None);
         self.trace.note(Stage::Idle, 0, 0);
-        Ok(Measured { loss, grad_norm, recomputed, skipped })
+        Ok(Measured { loss, grad_norm, recomputed, skipped, asked })
     }
 
-    /// Collects the gradients of all micro-batches; the global batch's loss and gradient norm.
+    /// Collects the gradients of all micro-batches; the global batch's loss and gradient norm, and
+    /// whether any rank is asked to leave.
     pub fn gradients(
         &mut self,
         batches: &[MicroBatch],
         inspection: &mut Inspection,
-    ) -> Result<(f64, f64)> {
+    ) -> Result<(f64, f64, bool)> {
         let _guard = tch::no_grad_guard();
         self.grads.fill_with(|| None);
         let mut loss = Tensor::zeros([], (Kind::Float, self.shards.placement.device));
@@ -135,14 +142,16 @@ impl Trainer {
         inspection.note_loss(&loss);
         loss += self.unsound();
         self.trace.note(Stage::Sum, 0, 0);
-        self.shards.mesh.world.all_reduce(&loss, Reduce::Sum)?.wait()?;
+        let asked = Tensor::full_like(&loss, f64::from(u8::from(self.asked)));
+        let sums = Tensor::stack(&[loss, asked], 0);
+        self.shards.mesh.world.all_reduce(&sums, Reduce::Sum)?.wait()?;
         let square = |grad: &Option<Tensor>| grad.as_ref().map(|g| g.square().sum(Kind::Float));
         let square = self.grads.iter().filter_map(square).reduce(|a, b| a + b);
         let square = square.expect("every unit has a gradient");
         self.shards.mesh.shard.all_reduce(&square, Reduce::Sum)?.wait()?;
-        let both =
-            Vec::<f64>::try_from(&Tensor::stack(&[loss, square.sqrt()], 0).to_kind(Kind::Double))?;
-        Ok((both[0], both[1]))
+        let found = Tensor::cat(&[sums, square.sqrt().reshape([1])], 0).to_kind(Kind::Double);
+        let found = Vec::<f64>::try_from(&found)?;
+        Ok((found[0], found[2], found[1] > 0.0))
     }
 
     /// 0; NaN when a weight or a moment of this rank is not finite or too large to be squared. The

@@ -1,11 +1,27 @@
-//! What this rank is doing, for messages about what went wrong there.
+//! What every rank is doing: for messages about what went wrong on one of them.
+//!
+//! A rank notes its place before every piece of work that others wait for, in a small file of its
+//! own in the run's folder (`ranks/`, a JSON line). When a rank is lost or stuck, the others read
+//! all files and name it.
 
 use std::cell::Cell;
+use std::fmt;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use anyhow::{Context, Error, Result};
 use model::Layout;
+use record::lock::host;
+use serde::{Deserialize, Serialize};
 
-/// A stage of the training step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use crate::fault;
+
+/// A stage of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Between steps.
     Idle,
@@ -17,11 +33,19 @@ pub enum Stage {
     Sum,
     /// Updating the weights.
     Update,
+    /// Beginning a checkpoint, or waiting for it.
+    Save,
+    /// Writing the finished model, or waiting for it.
+    Export,
+    /// Ended, and said why.
+    Left,
 }
 
 /// Where a rank is in its step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
+    /// The step, from 1; 0 before the first.
+    pub step: usize,
     /// The stage.
     pub stage: Stage,
     /// The unit, in the layout's order.
@@ -34,23 +58,130 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Trace {
     place: Cell<Place>,
+    notes: Cell<u64>,
+    file: Option<NoteFile>,
 }
+
+#[derive(Debug)]
+struct NoteFile {
+    rank: usize,
+    host: String,
+    units: Vec<String>,
+    file: File,
+}
+
+/// A rank's last note.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// Whose it is.
+    pub rank: usize,
+    /// Its process id.
+    pub process: u32,
+    /// The machine that it runs on.
+    pub host: String,
+    /// As in [`Place`].
+    pub step: usize,
+    /// As in [`Place`].
+    pub stage: Stage,
+    /// The unit's name.
+    pub unit: String,
+    /// As in [`Place`].
+    pub tokens: i64,
+    /// How many notes it made; all ranks make the same.
+    pub notes: u64,
+    /// When, in milliseconds since 1970.
+    pub unix_ms: u64,
+}
+
+/// The length of every note, so that one overwrites the one before.
+const NOTE_BYTES: usize = 400;
 
 impl Default for Trace {
     fn default() -> Self {
-        Self { place: Cell::new(Place { stage: Stage::Idle, unit: 0, tokens: 0 }) }
+        let place = Place { step: 0, stage: Stage::Idle, unit: 0, tokens: 0 };
+        Self { place: Cell::new(place), notes: Cell::new(0), file: None }
     }
 }
 
 impl Trace {
+    /// From here on notes go to `rank`'s file in the folder `ranks`.
+    pub fn open(&mut self, ranks: &Path, rank: usize, layout: &Layout) -> Result<()> {
+        let path = ranks.join(format!("{rank:05}.json"));
+        let file = File::create(&path).with_context(|| path.display().to_string())?;
+        let units = layout.units.iter().map(|unit| unit.name.clone()).collect();
+        self.file = Some(NoteFile { rank, host: host(), units, file });
+        self.write();
+        Ok(())
+    }
+
+    /// The step (from 1) that the following notes are of.
+    pub fn step(&self, step: usize) {
+        self.place.set(Place { step, ..self.place.get() });
+    }
+
     /// This rank now does this.
     pub fn note(&self, stage: Stage, unit: usize, tokens: i64) {
-        self.place.set(Place { stage, unit, tokens });
+        self.place.set(Place { stage, unit, tokens, ..self.place.get() });
+        self.notes.set(self.notes.get() + 1);
+        self.write();
     }
 
     /// The last note.
     pub fn place(&self) -> Place {
         self.place.get()
+    }
+
+    /// One write into the page cache, a few microseconds; nothing waits for the disk.
+    fn write(&self) {
+        let Some(NoteFile { rank, host, units, file }) = &self.file else { return };
+        let Place { step, stage, unit, tokens } = self.place.get();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let note = Note {
+            rank: *rank,
+            process: std::process::id(),
+            host: host.clone(),
+            step,
+            stage,
+            unit: units.get(unit).cloned().unwrap_or_default(),
+            tokens,
+            notes: self.notes.get(),
+            unix_ms: since.as_millis() as u64,
+        };
+        let mut line = [b' '; NOTE_BYTES];
+        // A note that cannot be written is missed only when something else has failed too.
+        let _ = serde_json::to_writer(&mut line[..NOTE_BYTES - 1], &note);
+        line[NOTE_BYTES - 1] = b'\n';
+        let _ = file.write_all_at(&line, 0);
+        fault::strike(*rank, step, stage.name());
+    }
+}
+
+impl Stage {
+    /// As in the notes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Forward => "forward",
+            Self::Backward => "backward",
+            Self::Sum => "sum",
+            Self::Update => "update",
+            Self::Save => "save",
+            Self::Export => "export",
+            Self::Left => "left",
+        }
+    }
+
+    fn describe(self, unit: &str, tokens: i64) -> String {
+        match self {
+            Self::Idle => "between steps".into(),
+            Self::Forward => format!("{unit} (forward) at {tokens} tokens"),
+            Self::Backward => format!("{unit} (backward) at {tokens} tokens"),
+            Self::Sum => "the sum of loss and norm".into(),
+            Self::Update => format!("the update of {unit}"),
+            Self::Save => "the save of a checkpoint".into(),
+            Self::Export => "the export of the model".into(),
+            Self::Left => "its end".into(),
+        }
     }
 }
 
@@ -58,12 +189,123 @@ impl Place {
     /// `layers.31 (backward) at 32768 tokens`, with the units' names of a model's layout.
     pub fn describe(&self, layout: &Layout) -> String {
         let unit = layout.units.get(self.unit).map_or("?", |unit| unit.name.as_str());
-        match self.stage {
-            Stage::Idle => "between steps".into(),
-            Stage::Forward => format!("{unit} (forward) at {} tokens", self.tokens),
-            Stage::Backward => format!("{unit} (backward) at {} tokens", self.tokens),
-            Stage::Sum => "the sum of loss and norm".into(),
-            Stage::Update => format!("the update of {unit}"),
+        self.stage.describe(unit, self.tokens)
+    }
+}
+
+/// What a rank's process looks like from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It runs, or is on another machine.
+    Running,
+    /// It is stopped (SIGSTOP, a debugger).
+    Stopped,
+    /// There is no such process.
+    Gone,
+}
+
+/// How a process on `host` is, from /proc; one on another machine counts as running.
+pub fn health(process: u32, on: &str) -> Health {
+    if on != host() || !Path::new("/proc/self/stat").exists() {
+        return Health::Running;
+    }
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The state is the word behind the program's name, which is in brackets.
+    match stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()) {
+        Some('Z' | 'X') | None => Health::Gone,
+        Some('T' | 't') => Health::Stopped,
+        Some(_) => Health::Running,
+    }
+}
+
+impl Note {
+    fn health(&self) -> Health {
+        health(self.process, &self.host)
+    }
+
+    /// `rank 1 (process 7 on host), last seen in step 3, layers.1 (backward) at 128 tokens`.
+    pub fn describe(&self) -> String {
+        format!(
+            "rank {} (process {} on {}), last seen in step {}, {}",
+            self.rank,
+            self.process,
+            self.host,
+            self.step,
+            self.stage.describe(&self.unit, self.tokens)
+        )
+    }
+}
+
+/// The last notes of all ranks of a run that have any.
+pub fn read(ranks: &Path) -> Vec<Note> {
+    let entries = fs::read_dir(ranks).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    let note = |path: PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();
+    paths.into_iter().filter_map(note).collect()
+}
+
+/// On whom the others wait: ranks that are gone, else ranks that are stopped, each as a line.
+pub fn lost(notes: &[Note], health: impl Fn(&Note) -> Health) -> Vec<String> {
+    let here: Vec<&Note> = notes.iter().filter(|note| note.stage != Stage::Left).collect();
+    for (wanted, what) in [(Health::Gone, "it is gone"), (Health::Stopped, "it is stopped")] {
+        let found = here.iter().filter(|note| health(note) == wanted);
+        let lines: Vec<_> = found.map(|note| format!("{}: {what}", note.describe())).collect();
+        if !lines.is_empty() {
+            return lines;
         }
+    }
+    Vec::new()
+}
+
+/// The ranks that made the fewest notes, if not all made as many.
+pub fn behind(notes: &[Note]) -> Vec<String> {
+    let here: Vec<&Note> = notes.iter().filter(|note| note.stage != Stage::Left).collect();
+    let least = here.iter().map(|note| note.notes).min();
+    if here.iter().all(|note| Some(note.notes) == least) {
+        return Vec::new();
+    }
+    let behind = here.iter().filter(|note| Some(note.notes) == least);
+    behind.map(|note| format!("{}: it is behind the others", note.describe())).collect()
+}
+
+/// How a failed collective's message begins (see `c10d::Group`).
+const COLLECTIVES: [&str; 7] = [
+    "all_gather",
+    "reduce_scatter",
+    "all_reduce",
+    "broadcast",
+    "all_to_all",
+    "exchange",
+    "barrier",
+];
+/// A killed process closes its connections a little before it is gone.
+const UNTIL_GONE: Duration = Duration::from_secs(1);
+
+/// Adds to the failure of a collective which rank is to blame.
+pub fn name_culprit(error: Error, ranks: &Path) -> Error {
+    let text = format!("{error:#}");
+    if !COLLECTIVES.iter().any(|name| text.contains(name)) {
+        return error;
+    }
+    let start = Instant::now();
+    let culprits = loop {
+        let notes = read(ranks);
+        let lost = lost(&notes, Note::health);
+        if !lost.is_empty() || start.elapsed() > UNTIL_GONE {
+            break if lost.is_empty() { behind(&notes) } else { lost };
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    if culprits.is_empty() { error } else { error.context(Culprits(culprits.join("\n"))) }
+}
+
+/// In an error's chain: the ranks that are to blame for it.
+#[derive(Debug)]
+pub struct Culprits(String);
+
+impl fmt::Display for Culprits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }

@@ -7,7 +7,8 @@
 //! Modules in reading order: [`question`] (what a question's id is), [`row`] (the rows of every
 //! table), [`table`] (their files), [`jsonl`] (one JSON value a line), [`example`] (the text a
 //! model is trained on), [`config`] (a run is a TOML file), [`publish`] (output folders appear
-//! whole or not at all), [`seed`] (randomness by name).
+//! whole or not at all), [`lock`] (one process at a time), [`disk`] (every change on the disk that
+//! these make), [`seed`] (randomness by name).
 
 pub mod question;
 pub mod row;
@@ -18,5 +19,7 @@ pub mod jsonl;
 pub mod example;
 
 pub mod config;
+pub mod disk;
+pub mod lock;
 pub mod publish;
 pub mod seed;

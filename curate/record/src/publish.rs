@@ -2,24 +2,27 @@
 //!
 //! Everything is written into a hidden folder beside the destination and flushed to disk; one
 //! rename publishes it. Whatever kills the program before that leaves the destination as it was,
-//! and what it left behind is cleared away by the next run with the same destination.
+//! and what it left behind is cleared away by the next run with the same destination. [`verify`]
+//! tells later whether a published folder is still what it was.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::disk;
+use crate::lock::Lock;
 use crate::question::hex;
 
 const MANIFEST: &str = "manifest.json";
 
 /// What made an output folder, from what. The same input and config give the same manifest: no
 /// clock, no host, no process id.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The program, such as `curate`.
     pub tool: String,
@@ -34,29 +37,39 @@ pub struct Manifest {
     /// Every seed by what it seeds.
     pub seeds: BTreeMap<String, u64>,
     /// Every file of the folder but the manifest, by its path inside with `/`;
-    /// [`OutputFolder::finish`] fills this in.
+    /// [`OutputFolder::finish`] fills in what is not there yet.
     pub files: BTreeMap<String, Digest>,
 }
 
-/// A file or folder that was read.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A manifest as it stands in a published folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    /// What it says.
+    #[serde(flatten)]
+    pub manifest: Manifest,
+    /// BLAKE3 of the manifest's own text up to here, and so of the whole folder.
+    pub digest: String,
+}
+
+/// A file or folder that was read. Its digest is the one that hubs and `sha256sum` know it by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Input {
     /// As given in the config.
     pub path: String,
     /// Of the file's bytes; of a folder, see [`input`].
     pub sha256: String,
     /// Rows of a table.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
 }
 
-/// Size in bytes and SHA-256 of a file.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// Size and BLAKE3 of a written file: as strong as SHA-256, and several times as fast.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Digest {
     /// The file's length.
     pub bytes: u64,
-    /// 64 lower-case hexadecimal digits.
-    pub sha256: String,
+    /// 64 lower-case hexadecimal digits, as `b3sum` prints them.
+    pub blake3: String,
 }
 
 /// A folder being written; dropped without [`OutputFolder::finish`], it leaves nothing behind.
@@ -67,6 +80,8 @@ pub struct OutputFolder {
     temp: PathBuf,
     /// The parents that were not there before, the innermost first.
     made: Vec<PathBuf>,
+    /// Until the folder is published or given up.
+    lock: Option<Lock>,
 }
 
 impl OutputFolder {
@@ -75,16 +90,17 @@ impl OutputFolder {
     /// Refuses a `dest` that exists, unless `overwrite` is set and it is an output folder of ours
     /// (it has our manifest); and a `dest` that another running process is writing.
     pub fn create(dest: &Path, overwrite: bool) -> Result<Self> {
-        let (parent, name) = parent_and_name(dest)?;
+        let (parent, _) = parent_and_name(dest)?;
         let made = parent.ancestors().take_while(|folder| !folder.exists());
         let made = made.map(Path::to_path_buf).collect();
         fs::create_dir_all(&parent)
             .with_context(|| format!("cannot create {}", parent.display()))?;
-        clear_leftovers(dest, &parent, &name)?;
+        let lock = Lock::take(dest)?;
+        clear_leftovers(dest)?;
         check_free(dest, overwrite)?;
-        let temp = parent.join(format!(".{name}.partial-{}", std::process::id()));
-        fs::create_dir(&temp).with_context(|| format!("cannot create {}", temp.display()))?;
-        Ok(OutputFolder { dest: dest.to_path_buf(), overwrite, temp, made })
+        let temp = partial(dest)?;
+        disk::make_folder(&temp)?;
+        Ok(OutputFolder { dest: dest.to_path_buf(), overwrite, temp, made, lock: Some(lock) })
     }
 
     /// What it will be called.
@@ -104,16 +120,17 @@ impl OutputFolder {
     }
 
     /// Publishes the folder: fills in `manifest.files`, writes `manifest.json`, flushes all to
-    /// disk, renames. An overwritten folder is moved aside first and removed last.
+    /// disk, renames. An overwritten folder is moved aside first and removed last. Files that are
+    /// in `manifest.files` already were made by [`disk::NewFile`], and are taken as they are.
     ///
     /// When the last step fails (somebody made a folder of that name meanwhile), the finished work
     /// is kept under another name, and the error says which.
     pub fn finish(self, manifest: Manifest) -> Result<()> {
         let (parent, name) = parent_and_name(&self.dest)?;
         self.seal(manifest)?;
-        self.publish(&parent, &name).or_else(|error| {
+        self.publish(&parent).or_else(|error| {
             let kept = parent.join(format!("{name}.unpublished-{}", std::process::id()));
-            fs::rename(&self.temp, &kept)?;
+            disk::rename(&self.temp, &kept)?;
             Err(error.context(format!(
                 "cannot publish {}; the finished output is kept as {}",
                 self.dest.display(),
@@ -127,41 +144,35 @@ impl OutputFolder {
         let contents = contents_of(&self.temp)?;
         for file in contents.files {
             assert!(file != MANIFEST, "{MANIFEST} is written by finish() alone");
-            let digest = sync_and_digest(&self.temp.join(&file))?;
-            manifest.files.insert(file, digest);
+            if !manifest.files.contains_key(&file) {
+                let path = self.temp.join(&file);
+                disk::sync_file(&path)?;
+                manifest.files.insert(file, digest(&path)?);
+            }
         }
-        let path = self.temp.join(MANIFEST);
-        let write = || -> Result<()> {
-            let mut file = File::create(&path)?;
-            serde_json::to_writer_pretty(&mut file, &manifest)?;
-            file.write_all(b"\n")?;
-            Ok(file.sync_all()?)
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))?;
+        disk::write(&self.temp.join(MANIFEST), sealed(manifest)?.as_bytes())?;
         for folder in contents.folders.iter().rev() {
-            sync_folder(&self.temp.join(folder))?;
+            disk::sync_folder(&self.temp.join(folder))?;
         }
-        sync_folder(&self.temp)
+        disk::sync_folder(&self.temp)
     }
 
-    fn publish(&self, parent: &Path, name: &str) -> Result<()> {
+    fn publish(&self, parent: &Path) -> Result<()> {
         check_free(&self.dest, self.overwrite)?;
-        let replaced = parent.join(format!(".{name}.replaced-{}", std::process::id()));
+        let replaced = beside(&self.dest, "replaced")?;
         let is_replacing = self.dest.exists();
         if is_replacing {
-            fs::rename(&self.dest, &replaced)?;
+            disk::rename(&self.dest, &replaced)?;
         }
-        if let Err(error) = fs::rename(&self.temp, &self.dest) {
+        if let Err(error) = disk::rename(&self.temp, &self.dest) {
             if is_replacing {
-                fs::rename(&replaced, &self.dest)?;
+                disk::rename(&replaced, &self.dest)?;
             }
-            return Err(error.into());
+            return Err(error);
         }
-        sync_folder(parent)?;
-        if is_replacing {
-            // The new folder stands; what cannot be removed of the old one the next run clears.
-            let _ = fs::remove_dir_all(&replaced);
-        }
+        disk::sync_folder(parent)?;
+        // The new folder stands; what cannot be removed of the old one the next run clears.
+        let _ = disk::remove(&replaced);
         Ok(())
     }
 }
@@ -170,12 +181,121 @@ impl Drop for OutputFolder {
     fn drop(&mut self) {
         // After finish() there is nothing to remove; otherwise the run has failed already, and its
         // own error says more than this one would.
-        let _ = fs::remove_dir_all(&self.temp);
+        let _ = disk::remove(&self.temp);
+        drop(self.lock.take());
         // Parents of ours that hold something, such as the published folder, stay.
         for folder in &self.made {
             let _ = fs::remove_dir(folder);
         }
     }
+}
+
+/// Where the output folder `dest` grows until it is published.
+pub fn partial(dest: &Path) -> Result<PathBuf> {
+    beside(dest, "partial")
+}
+
+fn beside(dest: &Path, what: &str) -> Result<PathBuf> {
+    let (parent, name) = parent_and_name(dest)?;
+    Ok(parent.join(format!(".{name}.{what}")))
+}
+
+/// Removes a published folder: whatever happens on the way, it is there whole or not at all.
+pub fn remove(dest: &Path) -> Result<()> {
+    let (parent, _) = parent_and_name(dest)?;
+    let doomed = partial(dest)?;
+    disk::rename(dest, &doomed)?;
+    disk::sync_folder(&parent)?;
+    disk::remove(&doomed)
+}
+
+/// Removes what a dead run left beside `dest`, whose lock the caller holds; one that died between
+/// the two renames of an overwrite gets its old folder back.
+pub fn clear_leftovers(dest: &Path) -> Result<()> {
+    let replaced = beside(dest, "replaced")?;
+    if replaced.exists() && !dest.exists() {
+        disk::rename(&replaced, dest)?;
+    }
+    disk::remove(&replaced)?;
+    disk::remove(&partial(dest)?)
+}
+
+/// Whether a published folder is still what was published: every file there, none besides, each
+/// with its size and digest, and the manifest itself unchanged.
+///
+/// # Errors
+/// Names the first file that is not as it was, in the order of their names.
+pub fn verify(folder: &Path) -> Result<Published> {
+    verify_share(folder, 0, 1)
+}
+
+/// One of `shares` parts of [`verify`]: every `shares`-th file.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_share(folder: &Path, share: usize, shares: usize) -> Result<Published> {
+    let published = manifest(folder)?;
+    let manifest = &published.manifest;
+    let contents = contents_of(folder)?;
+    let damaged = |file: &str, what: String| format!("{}: {what}", folder.join(file).display());
+    let there: Vec<&String> = contents.files.iter().filter(|file| *file != MANIFEST).collect();
+    for (file, written) in manifest.files.iter().skip(share).step_by(shares) {
+        ensure!(there.contains(&file), damaged(file, "the file is missing".into()));
+        let path = folder.join(file);
+        let bytes = fs::metadata(&path).with_context(|| path.display().to_string())?.len();
+        let now = |bytes| format!("{bytes} bytes, and it was written with {}", written.bytes);
+        ensure!(bytes == written.bytes, damaged(file, now(bytes)));
+        let found = digest(&path)?;
+        ensure!(
+            found == *written,
+            damaged(
+                file,
+                format!("damaged: its BLAKE3 is {}, not {}", found.blake3, written.blake3)
+            )
+        );
+    }
+    let extra = there.iter().find(|file| !manifest.files.contains_key(**file));
+    extra.map_or(Ok(()), |file| bail!(damaged(file, format!("{MANIFEST} does not list it"))))?;
+    Ok(published)
+}
+
+/// Whether all files of a published folder are there with their sizes: what [`verify`] can tell
+/// without reading them.
+pub fn looks_whole(folder: &Path) -> bool {
+    let same = |(file, written): (&String, &Digest)| {
+        fs::metadata(folder.join(file)).is_ok_and(|now| now.len() == written.bytes)
+    };
+    manifest(folder).is_ok_and(|published| published.manifest.files.iter().all(same))
+}
+
+/// The manifest of a published folder, if it is unchanged itself.
+pub fn manifest(folder: &Path) -> Result<Published> {
+    let path = folder.join(MANIFEST);
+    let place = || path.display().to_string();
+    let text = fs::read_to_string(&path).with_context(|| {
+        format!("cannot read {}: is {} a published folder?", place(), folder.display())
+    })?;
+    let (before, hex) = split_digest(&text)
+        .with_context(|| format!("{}: damaged: it does not end with its digest", place()))?;
+    let found = blake3::hash(before.as_bytes()).to_hex();
+    ensure!(found.as_str() == hex, "{}: damaged: its BLAKE3 is {found}, not {hex}", place());
+    serde_json::from_str(&text).with_context(place)
+}
+
+/// The manifest's text, its digest filled in.
+fn sealed(manifest: Manifest) -> Result<String> {
+    let text = serde_json::to_string_pretty(&Published { manifest, digest: String::new() })?;
+    let before = text.strip_suffix(DIGEST_END).expect("`digest` is the last field");
+    Ok(format!("{before}{}{DIGEST_END}\n", blake3::hash(before.as_bytes()).to_hex()))
+}
+
+/// How a manifest goes on behind its digest.
+const DIGEST_END: &str = "\"\n}";
+
+/// A manifest's text before its digest, and the digest.
+fn split_digest(text: &str) -> Option<(&str, &str)> {
+    let text = text.strip_suffix('\n')?.strip_suffix(DIGEST_END)?;
+    text.split_at_checked(text.len().checked_sub(2 * blake3::OUT_LEN)?)
 }
 
 /// Digest of an input for the manifest: of a file, its bytes; of a folder, the SHA-256 over one
@@ -184,11 +304,11 @@ pub fn input(path: &Path, rows: Option<u64>) -> Result<Input> {
     let sha256 = if path.is_dir() {
         let mut lines = Sha256::new();
         for file in contents_of(path)?.files {
-            lines.update(format!("{}  {file}\n", digest(&path.join(&file))?.sha256));
+            lines.update(format!("{}  {file}\n", sha256(&path.join(&file))?));
         }
         hex(&lines.finalize())
     } else {
-        digest(path)?.sha256
+        sha256(path)?
     };
     Ok(Input { path: path.display().to_string(), sha256, rows })
 }
@@ -205,7 +325,7 @@ pub fn command() -> Vec<String> {
     args
 }
 
-fn parent_and_name(dest: &Path) -> Result<(PathBuf, String)> {
+pub(crate) fn parent_and_name(dest: &Path) -> Result<(PathBuf, String)> {
     let name = dest.file_name().and_then(|name| name.to_str());
     let name = name.with_context(|| {
         format!("output `{}`: give the folder a name, such as runs/first", dest.display())
@@ -243,43 +363,6 @@ fn is_ours(folder: &Path) -> bool {
     ["tool", "version", "command", "files"].iter().all(|key| manifest.get(key).is_some())
 }
 
-/// Removes what dead runs with the same destination left beside it; one that died between the two
-/// renames of an overwrite gets its old folder back.
-fn clear_leftovers(dest: &Path, parent: &Path, name: &str) -> Result<()> {
-    let (partial, replaced) = (format!(".{name}.partial-"), format!(".{name}.replaced-"));
-    for entry in fs::read_dir(parent).with_context(|| parent.display().to_string())? {
-        let entry = entry?;
-        let file_name = entry.file_name();
-        let Some(file_name) = file_name.to_str() else {
-            continue;
-        };
-        let pid = file_name.strip_prefix(&partial).or_else(|| file_name.strip_prefix(&replaced));
-        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else {
-            continue;
-        };
-        let (folder, shown) = (entry.path(), dest.display());
-        if pid != std::process::id() && is_running(pid) {
-            bail!(
-                "process {pid} is writing {shown} right now; wait for it or choose another \
-                 `output` (if {pid} is another program by now, remove {})",
-                folder.display()
-            );
-        }
-        let cleared = if file_name.starts_with(&replaced) && !dest.exists() {
-            fs::rename(&folder, dest)
-        } else {
-            fs::remove_dir_all(&folder)
-        };
-        cleared.with_context(|| format!("cannot clear away {}", folder.display()))?;
-    }
-    Ok(())
-}
-
-/// Does the process exist? Without /proc nothing is known, and it is taken to run.
-fn is_running(pid: u32) -> bool {
-    !Path::new("/proc/self").exists() || Path::new(&format!("/proc/{pid}")).exists()
-}
-
 /// What is inside a folder, as paths from it with `/`, sorted.
 #[derive(Default)]
 struct Contents {
@@ -314,33 +397,32 @@ fn contents_of(root: &Path) -> Result<Contents> {
 }
 
 fn digest(path: &Path) -> Result<Digest> {
-    let read = || -> std::io::Result<Digest> {
-        let mut file = File::open(path)?;
-        let mut sha256 = Sha256::new();
-        let mut buffer = vec![0; 1 << 20];
-        let mut bytes = 0;
+    let mut blake3 = blake3::Hasher::new();
+    let bytes = read_through(path, |part| {
+        blake3.update(part);
+    })?;
+    Ok(Digest { bytes, blake3: blake3.finalize().to_hex().to_string() })
+}
+
+fn sha256(path: &Path) -> Result<String> {
+    let mut sha256 = Sha256::new();
+    read_through(path, |part| sha256.update(part))?;
+    Ok(hex(&sha256.finalize()))
+}
+
+/// Hands all bytes of a file on, in parts; how many they were.
+fn read_through(path: &Path, mut each: impl FnMut(&[u8])) -> Result<u64> {
+    let mut read = || -> std::io::Result<u64> {
+        let (mut file, mut buffer, mut bytes) = (File::open(path)?, vec![0; 1 << 20], 0);
         loop {
             match file.read(&mut buffer)? {
-                0 => {
-                    return Ok(Digest { bytes, sha256: hex(&sha256.finalize()) });
-                }
+                0 => return Ok(bytes),
                 n => {
-                    sha256.update(&buffer[..n]);
+                    each(&buffer[..n]);
                     bytes += n as u64;
                 }
             }
         }
     };
     read().with_context(|| format!("cannot read {}", path.display()))
-}
-
-fn sync_and_digest(path: &Path) -> Result<Digest> {
-    let synced = File::open(path).and_then(|file| file.sync_all());
-    synced.with_context(|| format!("cannot flush {}", path.display()))?;
-    digest(path)
-}
-
-fn sync_folder(path: &Path) -> Result<()> {
-    let synced = File::open(path).and_then(|folder| folder.sync_all());
-    synced.with_context(|| format!("cannot flush {}", path.display()))
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 
 use crate::Rank;
+use crate::Store;
 use crate::aten;
 use crate::ffi::{self, Handle};
 use crate::native::{Native, Settings};
@@ -182,6 +183,12 @@ impl Group {
             }
             std::thread::sleep(PAUSE.min(left));
         }
+    }
+
+    /// The group's notes as a value of its own, for other threads; `name` keeps it apart from
+    /// others and from the group's own notes.
+    pub fn store(&self, name: &str) -> Result<Store> {
+        Ok(Store::new(self.native.under(name)?))
     }
 
     /// This process's rank, 0 to `world_size` - 1.

@@ -4,14 +4,17 @@
 //! Deliberately not here: any idea of a model, a layer or an optimizer, and any collective of our
 //! own. This is the crate where `unsafe` lives.
 //!
-//! Reading order: [`rank`] (who am I), [`group`] (collectives and their handles), [`aten`]
-//! (vector-Jacobian products, storage release, CUDA loading), [`fused`] (norms, SwiGLU, rotations
-//! and cross-entropy in one pass each), [`memory`] (what tensors take), [`kernels`] (our own, for
-//! decoding on CPUs), `native` (the C++ objects behind a group), `ffi` (the C border).
+//! Reading order: [`rank`] (who am I), [`group`] (collectives and their handles), [`store`] (notes
+//! between ranks), [`aten`] (vector-Jacobian products, storage release, CUDA loading), [`fused`]
+//! (norms, SwiGLU, rotations and cross-entropy in one pass each), [`memory`] (what tensors take),
+//! [`kernels`] (our own, for decoding on CPUs), `native` (the C++ objects behind a group), `ffi`
+//! (the C border).
 
 pub mod rank;
 
 pub mod group;
+
+pub mod store;
 
 pub mod aten;
 
@@ -27,3 +30,4 @@ mod ffi;
 
 pub use group::{Backend, Group, Reduce, Work};
 pub use rank::Rank;
+pub use store::Store;

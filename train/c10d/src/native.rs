@@ -67,7 +67,7 @@ impl Native {
     }
 
     /// The part of this store under `prefix`, and no group yet.
-    fn under(&self, prefix: &str) -> Result<Self> {
+    pub fn under(&self, prefix: &str) -> Result<Self> {
         let prefix = CString::new(prefix)?;
         // SAFETY: as in open; our own store is live.
         Self::with_store(|store| unsafe {

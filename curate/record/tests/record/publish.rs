@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, id};
+use std::process::id;
 
-use record::publish::{Manifest, OutputFolder, command, input};
+use record::publish::{Manifest, OutputFolder, command, input, verify};
 
 use crate::error_text;
 
@@ -35,13 +35,6 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A process id that ran and runs no more.
-fn dead_pid() -> u32 {
-    let mut child = Command::new("true").spawn().unwrap();
-    child.wait().unwrap();
-    child.id()
-}
-
 #[test]
 fn the_manifest_says_what_was_made() {
     let folder = tempfile::tempdir().unwrap();
@@ -55,7 +48,7 @@ fn the_manifest_says_what_was_made() {
 
     assert_eq!(names(&folder.path().join("runs")), ["out"]);
     assert_eq!(names(&dest), ["a", "manifest.json", "summary.txt"]);
-    // Digests as sha256sum prints them for `abc` and for nothing.
+    // Digests as b3sum prints them for `abc` and for nothing.
     let expected = r#"{
   "tool": "curate",
   "version": "0.0.0",
@@ -76,16 +69,19 @@ fn the_manifest_says_what_was_made() {
   "files": {
     "a/b/c.txt": {
       "bytes": 3,
-      "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+      "blake3": "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85"
     },
     "summary.txt": {
       "bytes": 0,
-      "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+      "blake3": "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
     }
-  }
-}
-"#;
-    assert_eq!(fs::read_to_string(dest.join("manifest.json")).unwrap(), expected);
+  },
+  "digest": ""#;
+    let digest = blake3::hash(expected.as_bytes()).to_hex();
+    let text = fs::read_to_string(dest.join("manifest.json")).unwrap();
+    assert_eq!(text, format!("{expected}{digest}\"\n}}\n"));
+    let published = verify(&dest).unwrap();
+    assert_eq!((published.digest, published.manifest.seeds["select"]), (digest.to_string(), 42));
 }
 
 #[test]
@@ -176,17 +172,15 @@ fn finished_work_is_kept_when_the_place_is_taken() {
 #[test]
 fn leftovers_of_dead_runs_are_cleared() {
     let folder = tempfile::tempdir().unwrap();
-    let dest = folder.path().join("out");
-    let leave = |name: String| {
-        fs::create_dir(folder.path().join(&name)).unwrap();
-        fs::write(folder.path().join(&name).join("half"), "").unwrap();
+    let leave = |name: &str| {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("half"), "").unwrap();
     };
-    leave(format!(".out.partial-{}", dead_pid()));
-    leave(format!(".out.partial-{}", id()));
-    leave(".other.partial-1".into());
-    leave(".out.partial-notes".into());
-    publish(&dest, false, "one").unwrap();
-    assert_eq!(names(folder.path()), [".other.partial-1", ".out.partial-notes", "out"]);
+    leave(".out.partial");
+    leave(".other.partial");
+    fs::write(folder.path().join(".out.lock"), "process 1 on mars").unwrap();
+    publish(&folder.path().join("out"), false, "one").unwrap();
+    assert_eq!(names(folder.path()), [".other.partial", "out"]);
 }
 
 /// Killed between the two renames of an overwrite, a run leaves the old folder aside.
@@ -195,30 +189,50 @@ fn a_folder_moved_aside_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let dest = folder.path().join("out");
     publish(&dest, false, "one").unwrap();
-    fs::rename(&dest, folder.path().join(format!(".out.replaced-{}", dead_pid()))).unwrap();
+    fs::rename(&dest, folder.path().join(".out.replaced")).unwrap();
     assert!(publish(&dest, false, "two").is_err());
     assert_eq!(fs::read_to_string(dest.join("summary.txt")).unwrap(), "one");
     assert_eq!(names(folder.path()), ["out"]);
 }
 
+/// T13: a change of any one byte in any file of a folder is found.
 #[test]
-fn a_folder_that_is_being_written_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
-    let partial = format!(".out.partial-{}", other.id());
-    fs::create_dir(folder.path().join(&partial)).unwrap();
-    let error = error_text(publish(&folder.path().join("out"), true, ""), folder.path());
-    other.kill().unwrap();
-    other.wait().unwrap();
-    let pid = other.id();
-    assert_eq!(
-        error,
-        format!(
-            "process {pid} is writing out right now; wait for it or choose another `output` \
-             (if {pid} is another program by now, remove {partial})"
-        )
+fn damage_is_found() {
+    // In memory if there is such a place: it is written thousands of times.
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let dest = folder.path().join("out");
+    publish(&dest, false, &"weights ".repeat(100)).unwrap();
+    let files = ["manifest.json", "summary.txt"].map(|name| dest.join(name));
+    let mut rng = record::seed::rng(7, &["flips"]);
+    for n in 0..1000 {
+        let file = &files[n % 2];
+        let whole = fs::read(file).unwrap();
+        let mut damaged = whole.clone();
+        let at = (rng.uniform() * whole.len() as f64) as usize;
+        damaged[at] ^= 1 << (n / 2 % 8);
+        fs::write(file, &damaged).unwrap();
+        let error = error_text(verify(&dest), folder.path());
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(error.contains(name), "byte {at} of {name}: {error}");
+        fs::write(file, &whole).unwrap();
+    }
+    let check = |change: &dyn Fn(&Path), expected: &str| {
+        let before = fs::read(dest.join("summary.txt")).unwrap();
+        change(&dest);
+        assert_eq!(error_text(verify(&dest), folder.path()), expected);
+        fs::write(dest.join("summary.txt"), before).unwrap();
+    };
+    check(
+        &|dest| fs::remove_file(dest.join("summary.txt")).unwrap(),
+        "out/summary.txt: the file is missing",
     );
-    publish(&folder.path().join("out"), false, "").expect("the other one is dead now");
+    check(
+        &|dest| fs::write(dest.join("summary.txt"), "weights ").unwrap(),
+        "out/summary.txt: 8 bytes, and it was written with 800",
+    );
+    verify(&dest).unwrap();
+    fs::write(dest.join("more.txt"), "").unwrap();
+    check(&|_| (), "out/more.txt: manifest.json does not list it");
 }
 
 #[test]

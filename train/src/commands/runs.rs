@@ -1,0 +1,70 @@
+//! `train runs`: which checkpoints there are, how old and large they are, and in which state.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use record::publish;
+
+use crate::checkpoints::Checkpoints;
+use crate::folder::RunFolder;
+
+/// The table for a run's folder, or for all runs in a folder.
+pub fn runs(folder: &Path) -> Result<String> {
+    if RunFolder::new(folder).config().is_ok() {
+        return run(folder);
+    }
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let mut inside = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    inside.retain(|path| RunFolder::new(path).config().is_ok());
+    ensure!(!inside.is_empty(), "{} is no run's folder, and holds none", folder.display());
+    inside.sort();
+    inside.iter().map(|path| run(path)).collect()
+}
+
+fn run(folder: &Path) -> Result<String> {
+    let run = RunFolder::new(folder);
+    let state = match (run.is_finished(), run.lock()) {
+        (true, _) => "finished".to_owned(),
+        (false, Ok(_)) => "stopped; `train resume` goes on with it".to_owned(),
+        (false, Err(error)) => format!("running: {error:#}"),
+    };
+    let mut text = format!("{}  {state}\n", folder.display());
+    for checkpoint in Checkpoints::of(folder).list_all()? {
+        let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
+        let whole = if publish::looks_whole(&checkpoint) { "whole" } else { "damaged" };
+        let (bytes, age) = size_and_age(&checkpoint)?;
+        writeln!(text, "  {name:<20} {:>8} old {:>10}  {whole}", duration(age), size(bytes))?;
+    }
+    Ok(text)
+}
+
+/// Of all files in a folder, together and since the last change.
+fn size_and_age(folder: &Path) -> Result<(u64, Duration)> {
+    let (mut bytes, mut age) = (0, Duration::MAX);
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let file = entry?.metadata()?;
+        bytes += file.len();
+        age = age.min(SystemTime::now().duration_since(file.modified()?).unwrap_or_default());
+    }
+    Ok((bytes, age))
+}
+
+fn duration(age: Duration) -> String {
+    match age.as_secs() {
+        s if s < 120 => format!("{s} s"),
+        s if s < 7200 => format!("{} min", s / 60),
+        s if s < 172_800 => format!("{} h", s / 3600),
+        s => format!("{} days", s / 86_400),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes as f64 {
+        b if b < 1e6 => format!("{:.1} kB", b / 1e3),
+        b if b < 1e9 => format!("{:.1} MB", b / 1e6),
+        b => format!("{:.1} GB", b / 1e9),
+    }
+}

@@ -1,0 +1,130 @@
+//! T5, T6, T7: ranks that die, stop or are slow, and what the others say.
+
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::miniature::{Ended, Miniature, alone, count, lives, signal};
+
+const LONG: Duration = Duration::from_secs(120);
+
+/// Waits until the rank that is struck is gone or stopped; when that was.
+fn struck(child: &Child, how: &str) -> Instant {
+    let stopped = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.contains(") T")
+    };
+    let start = Instant::now();
+    loop {
+        let there = if how == "stop" { stopped(child.id()) } else { !lives(child.id()) };
+        if there {
+            return Instant::now();
+        }
+        assert!(start.elapsed() < LONG, "nobody was struck");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Strikes rank `victim` of two in `stage` of step 5; the other must end within `limit` and name it.
+fn check_struck(mini: &Miniature, victim: usize, stage: &str, how: &str, limit: Duration) -> f64 {
+    let what = format!("rank {victim} in {stage}: {how}");
+    let timeout = "run train.toml --overwrite --set distributed.timeout_seconds=3";
+    let step = if stage == "save" { 6 } else { 5 };
+    let fault = [("S1_FAULT", format!("{victim} {step} {stage} {how}"))];
+    let mut ranks = mini.start_ranks(timeout, 2, &fault);
+    let moment = struck(&ranks[victim], how);
+    let mut victim_process = ranks.remove(victim);
+    let survivor = Ended::wait(ranks.remove(0), limit + Duration::from_secs(20));
+    let seconds = moment.elapsed().as_secs_f64();
+    victim_process.kill().unwrap();
+    victim_process.wait().unwrap();
+    let text = &survivor.text;
+    assert_eq!(survivor.code, Some(1), "{what}: {text}");
+    let state = if how == "stop" { "it is stopped" } else { "it is gone" };
+    for part in
+        [format!("rank {victim} (process"), format!("last seen in step {step}"), state.into()]
+    {
+        assert!(text.contains(&part), "{what}: {part:?} is missing in {text}");
+    }
+    assert!(seconds < limit.as_secs_f64(), "{what}: {seconds:.1} s");
+    seconds
+}
+
+#[test]
+fn a_dead_rank_is_named_within_five_seconds() {
+    let _alone = alone();
+    let mini = Miniature::new("");
+    let (mut worst, mut times) = (0.0f64, 0);
+    for _ in 0..count(1, 10) {
+        for stage in ["forward", "backward", "sum", "update", "save"] {
+            for victim in [0, 1] {
+                let limit = Duration::from_secs(5);
+                worst = worst.max(check_struck(&mini, victim, stage, "kill", limit));
+                times += 1;
+            }
+        }
+    }
+    println!("{times} dead ranks, each named; the slowest after {worst:.2} s");
+}
+
+#[test]
+fn a_stuck_rank_is_named_within_the_timeout_and_two_seconds() {
+    let _alone = alone();
+    let mini = Miniature::new("");
+    let (mut worst, mut times) = (0.0f64, 0);
+    for n in 0..count(2, 20) {
+        let stage = ["backward", "sum", "forward", "update"][n % 4];
+        worst = worst.max(check_struck(&mini, n % 2, stage, "stop", Duration::from_secs(5)));
+        times += 1;
+    }
+    println!("{times} stuck ranks, each named; the slowest after {worst:.2} s at a timeout of 3 s");
+}
+
+/// Under our own launcher nothing is left behind, and the launcher names the rank.
+#[test]
+fn the_launcher_names_a_rank_and_leaves_no_process() {
+    let _alone = alone();
+    let mini = Miniature::new("");
+    for (fault, expected) in [
+        ("1 5 backward kill", "last seen in step 5, layers.1 (backward)"),
+        ("0 5 sum stop", "last seen in step 5, the sum of loss and norm: it is stopped"),
+    ] {
+        let command = "run train.toml --overwrite --ranks 2 --set distributed.timeout_seconds=3";
+        let ended = mini.train(command, &[("S1_FAULT", fault.into())]);
+        ended.check(1);
+        assert!(ended.text.contains(expected), "{fault}: {}", ended.text);
+        for note in mini.notes("out") {
+            assert!(!lives(note.process), "{fault}: {note:?} still runs");
+        }
+    }
+}
+
+/// T7: long work on one rank, before the first step and at the end, is under no timeout.
+#[test]
+fn a_slow_rank_is_waited_for() {
+    let _alone = alone();
+    let mini = Miniature::new("");
+    let command = "run train.toml --overwrite --ranks 2 --set distributed.timeout_seconds=2";
+    for _ in 0..count(1, 10) {
+        for place in ["0 0 prepare", "1 0 prepare", "0 30 export"] {
+            let start = Instant::now();
+            mini.train(command, &[("S1_FAULT", format!("{place} 6000"))]).check(0);
+            assert!(start.elapsed() > Duration::from_secs(6), "{place}: nobody was slow");
+        }
+    }
+}
+
+/// A rank that is stopped and goes on in time is no fault.
+#[test]
+fn a_pause_is_no_fault() {
+    let _alone = alone();
+    let mini = Miniature::new("");
+    let fault = [("S1_FAULT", "1 5 backward stop".to_string())];
+    let mut ranks = mini.start_ranks("run train.toml", 2, &fault);
+    struck(&ranks[1], "stop");
+    thread::sleep(Duration::from_millis(500));
+    signal(ranks[1].id(), "CONT");
+    for rank in ranks.drain(..) {
+        Ended::wait(rank, LONG).check(0);
+    }
+}

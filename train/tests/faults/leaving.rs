@@ -1,0 +1,69 @@
+//! T8: SIGTERM or SIGUSR1 to one rank at a random moment: all save and leave, and go on later.
+
+use std::time::{Duration, Instant};
+
+use crate::miniature::{Ended, Miniature, alone, children, count, dice, signal, sleep_up_to};
+
+/// What `train` documents: all is saved, run me again.
+const AGAIN: i32 = 75;
+
+#[test]
+fn a_rank_that_is_asked_to_leave_takes_all_with_it() {
+    let _alone = alone();
+    let mini = Miniature::new("");
+    let start = Instant::now();
+    mini.train("run train.toml --ranks 2 --set output=whole", &[]).check(0);
+    let unbroken = start.elapsed();
+    let reference = mini.result("whole");
+    let mut dice = dice("leaving");
+    let (mut asked, mut moments) = (0, Vec::new());
+    while asked < count(12, 100) {
+        let mut command = "run train.toml --ranks 2 --overwrite";
+        loop {
+            let launcher = mini.start(command, &[]);
+            let moment = sleep_up_to(unbroken.mul_f64(1.1), &mut dice);
+            let mut targets = children(launcher.id());
+            if !targets.is_empty() {
+                // Before that, it is the program of nobody yet.
+                targets.push(launcher.id());
+            }
+            let name = ["TERM", "USR1"][dice.below(2) as usize];
+            if !targets.is_empty() {
+                signal(targets[dice.below(targets.len() as u64) as usize], name);
+            }
+            let ended = Ended::wait(launcher, Duration::from_secs(60));
+            let what = format!("{name} {asked}, after {moment:?}: {}", ended.text);
+            if ended.code == Some(0) {
+                break;
+            }
+            asked += 1;
+            assert_eq!(ended.code, Some(AGAIN), "{what}");
+            if mini.path("out/run.toml").exists() {
+                // Whatever was trained is saved: the current step, not the last regular save.
+                assert_eq!(mini.newest("out"), mini.steps("out"), "{what}");
+                command = "resume out";
+            }
+            moments.push(mini.steps("out"));
+        }
+        mini.check_same("out", &reference, "after its preemptions");
+    }
+    println!("{asked} preemptions, after steps {moments:?}");
+}
+
+/// Without our launcher: the ranks agree by themselves, each with the same code.
+#[test]
+fn ranks_leave_together_without_a_launcher() {
+    let _alone = alone();
+    let mini = Miniature::new("");
+    for place in ["1 5 forward", "0 6 save", "1 30 export"] {
+        let fault = [("S1_FAULT", format!("{place} term"))];
+        for rank in mini.start_ranks("run train.toml --overwrite", 2, &fault) {
+            let ended = Ended::wait(rank, Duration::from_secs(60));
+            let late = place.ends_with("export") && ended.code == Some(0);
+            assert!(late || ended.code == Some(AGAIN), "{place}: {ended:?}");
+        }
+        for rank in mini.start_ranks("resume out", 2, &[]) {
+            Ended::wait(rank, Duration::from_secs(60)).check(0);
+        }
+    }
+}
