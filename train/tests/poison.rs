@@ -307,7 +307,7 @@ fn a_passing_fault_is_recomputed_and_leaves_no_trace() {
                 let first = trainer.gradients(&batches, &mut Inspection::off()).unwrap();
                 assert!(first.1.is_nan());
                 weight.copy_(&right);
-                let (_, norm) = trainer.gradients(&batches, &mut Inspection::on()).unwrap();
+                let (_, norm, _) = trainer.gradients(&batches, &mut Inspection::on()).unwrap();
                 let scale = (OPTIMIZER.max_grad_norm / (norm + 1e-6)).min(1.0);
                 let _guard = tch::no_grad_guard();
                 let Trainer { adamw, shards, grads, .. } = &mut trainer;
