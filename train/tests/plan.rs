@@ -187,5 +187,6 @@ fn out_of_memory_names_what_helps() {
         "memory.limit_gib",
     ] {
         assert!(text.contains(part), "{part}: {text}");
+        eprintln!("{text}");
     }
 }

@@ -88,7 +88,7 @@ const ROWS: [Row; 14] = [
     Row {
         name: "two ranks, wide layers, short",
         shape: (512, 2048, 3, 8, 4, 1000, false),
-        lengths: &[60, 40, 50, 70],
+        lengths: &[160, 140, 150, 170],
         ranks: 2,
         settings: &["memory.recompute = \"all\""],
     },

@@ -61,7 +61,10 @@ pub fn run(request: &Request) -> Result<String> {
         }
         None => lengths_of(&config, folder)?,
     };
-    let plan = Plan::new(&config, model, hardware, lengths).context(place.clone())?;
+    let on = hardware.name();
+    let plan = Plan::new(&config, model, hardware, lengths).with_context(|| {
+        format!("{place} on {on} (--set section.key=value plans another value)")
+    })?;
     Ok(report::table(&plan, &place, request.price, request.explain))
 }
 

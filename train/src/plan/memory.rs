@@ -203,6 +203,8 @@ struct Walk<'a> {
     place: &'static str,
     most_at: &'static str,
     flying: Option<usize>,
+    /// Bytes that the gather on its way needs beside its result.
+    travelling: f64,
 }
 
 impl<'a> Walk<'a> {
@@ -221,6 +223,7 @@ impl<'a> Walk<'a> {
             place: "at rest",
             most_at: "at rest",
             flying: None,
+            travelling: 0.0,
         }
     }
 
@@ -297,11 +300,14 @@ impl<'a> Walk<'a> {
     }
 
     fn gather(&mut self, unit: usize) {
-        // The slice goes out in the compute kind.
+        // The slice goes out in the compute kind; Gloo collects in a buffer of its own.
         let cast = self.job.element() != 4.0 && !self.job.offload && self.job.shards() > 1;
         let sent = if cast { self.slice(unit) * self.job.element() } else { 0.0 };
+        let gloo = self.job.device == Device::Cpu && self.job.shards() > 1;
+        self.free(Part::Buffers, self.travelling);
+        self.travelling = sent + if gloo { self.gathered(unit) } else { 0.0 };
+        self.take(Part::Buffers, self.travelling);
         self.take(self.part(unit, Part::Gathered), self.gathered(unit));
-        self.pass(Part::Buffers, sent);
     }
 
     fn drop_gathered(&mut self, unit: usize) {
@@ -379,12 +385,15 @@ impl<'a> Walk<'a> {
         let (whole, e) = (self.part(unit, Part::Whole), self.job.element());
         if self.job.shards() > 1 {
             let reduce = self.job.reduce_element;
+            // In the kind that travels, beside what it was made from until it is on its way.
             if reduce != e {
                 self.take(whole, self.job.units[unit] * reduce);
-                self.free(whole, self.job.units[unit] * e);
             }
             self.take(Part::Buffers, self.slice(unit) * reduce);
             self.take(whole, self.job.units[unit] * self.scratch());
+            if reduce != e {
+                self.free(whole, self.job.units[unit] * e);
+            }
         }
         if let Some(before) = self.flying.replace(unit) {
             self.collect(before);
@@ -444,6 +453,7 @@ impl<'a> Walk<'a> {
             self.free(Part::Embedding, v * hidden * e);
         }
         self.free(Part::Layer, self.per_token(hidden));
+        self.free(Part::Buffers, self.travelling);
         self.push(0);
         if let Some(before) = self.flying.take() {
             self.collect(before);
