@@ -24,7 +24,7 @@ pub fn pass_bytes(config: &Config, placement: &Placement, tokens: i64, targets: 
     let largest = layout.units.iter().map(model::Unit::numel).max().unwrap_or(0);
     let layer = layout.units[1].numel();
     let inputs = config.num_hidden_layers * tokens * config.hidden_size * element;
-    let logits = targets.min(loss::CHUNK) * config.vocab_size * 4;
+    let logits = targets.min(loss::chunk(placement.device)) * config.vocab_size * 4;
     // At the head: two units gathered, its gradient in fp32, a chunk of logits. In a layer: three
     // gathered, two gradients, one graph alive.
     let head = 2 * largest * element + largest * 4 + logits;

@@ -176,7 +176,7 @@ impl Trainer {
         let ahead = pass.collect_again(last - 1, &saved)?;
         let head = head.or(tied_head).expect("a head of its own or the embedding");
         let Gradients { loss, hidden: dx, norm: dnorm, head: dhead } =
-            loss::head_and_loss(config, &x, &norm, &head, batch, loss::CHUNK)?;
+            loss::head_and_loss(config, &x, &norm, &head, batch, loss::chunk(shards.placement.device))?;
         drop((x, norm, head));
         let (dfinal, tied) = match config.tie_word_embeddings {
             true => (vec![dnorm], Some(dhead)),

@@ -181,6 +181,13 @@ pub fn load_cuda() -> bool {
     unsafe { ffi::s1_load_cuda() }
 }
 
+/// Lets the allocator keep freed memory for the next tensors instead of giving it back to the system,
+/// which clears every page that it hands out. For the whole process; only glibc heeds it.
+pub fn keep_freed_memory() {
+    // SAFETY: it takes no pointers, and the allocator's settings may change at any time.
+    unsafe { ffi::s1_keep_freed_memory() }
+}
+
 /// Ends the process from any thread while others compute. Unlike [`std::process::exit`] it runs no
 /// C++ destructors, which would pull libtorch from under them.
 pub fn exit_at_once(code: i32) -> ! {

@@ -137,6 +137,7 @@ unsafe extern "C" {
         weights: Handle,
         loss: *mut Handle,
     ) -> *mut c_char;
+    pub fn s1_keep_freed_memory();
     pub fn s1_exit_at_once(code: c_int) -> !;
     pub fn s1_load_cuda() -> bool;
 }
