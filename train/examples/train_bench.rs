@@ -41,6 +41,7 @@ struct Given {
 
 fn main() -> Result<()> {
     tch::set_num_threads(1);
+    c10d::aten::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (folder, batch, recompute) = match &arguments[..] {
         [folder, batch] => (folder, batch, Recompute::Auto),

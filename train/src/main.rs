@@ -59,6 +59,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    c10d::aten::keep_freed_memory();
     match start(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

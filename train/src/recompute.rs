@@ -8,11 +8,11 @@ use crate::loss;
 use crate::shards::{Placement, Shards};
 
 /// Bytes a token of a layer whose graph is kept, beyond the layer's input: two normed inputs and
-/// the second norm's own (H each), q, k and v, attention's output, gate and up, and their product.
+/// the second norm's own (H each), q, k and v, attention's output, gate and up.
 pub fn kept_bytes(config: &Config, kind: Kind) -> i64 {
     let q = config.num_attention_heads * config.head_dim();
     let kv = config.num_key_value_heads * config.head_dim();
-    let elements = 3 * config.hidden_size + 2 * q + 2 * kv + 3 * config.intermediate_size;
+    let elements = 3 * config.hidden_size + 2 * q + 2 * kv + 2 * config.intermediate_size;
     elements * kind.elt_size_in_bytes() as i64
 }
 
