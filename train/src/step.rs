@@ -175,8 +175,14 @@ impl Trainer {
         let (norm, head) = qwen2::final_unit(config, &gathered.next()?);
         let ahead = pass.collect_again(last - 1, &saved)?;
         let head = head.or(tied_head).expect("a head of its own or the embedding");
-        let Gradients { loss, hidden: dx, norm: dnorm, head: dhead } =
-            loss::head_and_loss(config, &x, &norm, &head, batch, loss::chunk(shards.placement.device))?;
+        let Gradients { loss, hidden: dx, norm: dnorm, head: dhead } = loss::head_and_loss(
+            config,
+            &x,
+            &norm,
+            &head,
+            batch,
+            loss::chunk(shards.placement.device),
+        )?;
         drop((x, norm, head));
         let (dfinal, tied) = match config.tie_word_embeddings {
             true => (vec![dnorm], Some(dhead)),
