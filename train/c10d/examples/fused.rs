@@ -101,14 +101,15 @@ fn main() {
             vec![sum, y]
         },
     );
+    // A projection to one number, so that what is timed is not its product.
     compare(
-        "swiglu",
+        "swiglu_linear",
         rounds,
-        &[random(&[tokens, 2 * 2816])],
-        &|t| vec![fused::swiglu(&t[0])],
+        &[random(&[tokens, 2 * 2816]), random(&[1, 2816])],
+        &|t| vec![fused::swiglu_linear(&t[0], &t[1])],
         &|t| {
             let halves = t[0].chunk(2, -1);
-            vec![halves[0].silu() * &halves[1]]
+            vec![(halves[0].silu() * &halves[1]).linear(&t[1], None::<Tensor>)]
         },
     );
     let tables = (random(&[tokens, 1, 64]), random(&[tokens, 1, 64]));

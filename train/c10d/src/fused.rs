@@ -25,10 +25,12 @@ pub fn add_rms_norm(x: &Tensor, residual: &Tensor, weight: &Tensor, eps: f64) ->
     results(made).into()
 }
 
-/// `silu(gate) * up`, `[T, 2I]` to `[T, I]`; a row of `gate_up` is its gate and then its up.
-pub fn swiglu(gate_up: &Tensor) -> Tensor {
-    // SAFETY: a live tensor, and room for the one result.
-    let [y] = results(|[y]| unsafe { ffi::s1_swiglu(ffi::raw(gate_up), y) });
+/// `silu(gate) * up` times the transpose of `weight`: `[T, 2I]` and `[H, I]` to `[T, H]`; a row of
+/// `gate_up` is its gate and then its up. For the gradient it keeps its inputs, not their product.
+pub fn swiglu_linear(gate_up: &Tensor, weight: &Tensor) -> Tensor {
+    let [gate_up, weight] = [gate_up, weight].map(ffi::raw);
+    // SAFETY: live tensors, and room for the one result.
+    let [y] = results(|[y]| unsafe { ffi::s1_swiglu_linear(gate_up, weight, y) });
     y
 }
 

@@ -112,17 +112,20 @@ fn swiglu_at_all_magnitudes() {
     tch::manual_seed(2);
     let composed = |t: &[Tensor]| {
         let halves = t[0].chunk(2, -1);
-        vec![halves[0].silu() * &halves[1]]
+        vec![(halves[0].silu() * &halves[1]).matmul(&t[1].tr())]
     };
     for (rows, inner, scale) in
         [(1, 1, 1.0), (3, 7, 1.0), (64, 100, 10.0), (33, 2816, 1.0), (5, 300, 200.0)]
     {
         let gate_up = random(&[rows, 2 * inner], scale);
-        check("swiglu", &|t| vec![fused::swiglu(&t[0])], &composed, &[gate_up], 1e-6);
+        let weight = random(&[5, inner], 1.0);
+        let ours = |t: &[Tensor]| vec![fused::swiglu_linear(&t[0], &t[1])];
+        check("swiglu_linear", &ours, &composed, &[gate_up, weight], 1e-6);
     }
     // Each value by itself: e^x from where it vanishes to where it overflows.
     let gate = Tensor::linspace(-87.0, 87.0, 1_000_001, FLOAT).unsqueeze(1);
-    let ours = fused::swiglu(&Tensor::cat(&[&gate, &gate.ones_like()], 1)).to_kind(Kind::Double);
+    let gate_up = Tensor::cat(&[&gate, &gate.ones_like()], 1);
+    let ours = fused::swiglu_linear(&gate_up, &Tensor::ones([1, 1], FLOAT)).to_kind(Kind::Double);
     let expected = gate.to_kind(Kind::Double).silu();
     let relative = ((&ours - &expected) / &expected).abs().nan_to_num(0.0, None, None);
     let ulp = relative.max().double_value(&[]) / f64::from(f32::EPSILON);
@@ -220,7 +223,7 @@ fn what_is_not_a_number_stays_so() {
     assert!(
         fused::rms_norm(&x, &Tensor::ones([2], FLOAT), 1e-6).isnan().all().int64_value(&[]) == 1
     );
-    assert!(fused::swiglu(&x).double_value(&[0, 0]).is_nan());
+    assert!(fused::swiglu_linear(&x, &Tensor::ones([1, 1], FLOAT)).double_value(&[0, 0]).is_nan());
 }
 
 #[test]
@@ -232,9 +235,14 @@ fn threads_change_no_bit() {
         let operations = |t: &[Tensor]| {
             let (sum, y) = fused::add_rms_norm(&t[0], &t[1], &t[2], 1e-6);
             let (q, k, v) = fused::rope(&sum, &tables, 4, 2);
-            vec![y.shallow_clone(), fused::swiglu(&y), q, k, v]
+            vec![y.shallow_clone(), fused::swiglu_linear(&y, &t[3]), q, k, v]
         };
-        let inputs = [random(&[700, 512], 1.0), random(&[700, 512], 1.0), random(&[512], 1.0)];
+        let inputs = [
+            random(&[700, 512], 1.0),
+            random(&[700, 512], 1.0),
+            random(&[512], 1.0),
+            random(&[256, 256], 1.0),
+        ];
         let shapes: [&[i64]; 5] =
             [&[700, 512], &[700, 256], &[700, 4, 64], &[700, 2, 64], &[700, 2, 64]];
         let cotangents = shapes.map(|size| random(size, 1.0));

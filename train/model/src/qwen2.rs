@@ -78,7 +78,7 @@ impl DecoderLayer {
         let (x, normed) =
             fused::add_rms_norm(x, &attended, &self.post_attention_layernorm, config.rms_norm_eps);
         let gate_up = normed.linear(&self.gate_up_proj, None::<Tensor>); // [T, 2I]
-        x + fused::swiglu(&gate_up).linear(&self.down_proj, None::<Tensor>)
+        x + fused::swiglu_linear(&gate_up, &self.down_proj)
     }
 }
 

@@ -1,7 +1,5 @@
 // The few calls of ATen and autograd that tch lacks.
 #include <dlfcn.h>
-#if defined(__GLIBC__)
-#endif
 #include <unistd.h>
 #include <string>
 #include <vector>

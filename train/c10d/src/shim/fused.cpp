@@ -144,10 +144,13 @@ Tensor composed_rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   return weight * (x32 * (mean_square + eps).rsqrt()).to(x.scalar_type());
 }
 
-// ---- SwiGLU
+// ---- SwiGLU and the projection after it, which keep gate and up alone
 
 Tensor swiglu(const Tensor& gate_up) {
   const int64_t inner = gate_up.size(1) / 2;
+  if (!ours({gate_up})) {
+    return at::silu(gate_up.narrow(1, 0, inner)) * gate_up.narrow(1, inner, inner);
+  }
   const Tensor y = at::empty({gate_up.size(0), inner}, gate_up.options());
   float* data = out(y);
   over_rows(gate_up.size(0), inner, [&](int64_t begin, int64_t end) {
@@ -156,27 +159,39 @@ Tensor swiglu(const Tensor& gate_up) {
   return y;
 }
 
-struct SwiGlu : Function<SwiGlu> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& gate_up) {
-    ctx->save_for_backward({gate_up});
-    return swiglu(gate_up);
+// From y's gradient that of gate_up; y's gradient becomes y.
+Tensor swiglu_backward(const Tensor& dy, const Tensor& gate_up) {
+  const int64_t inner = gate_up.size(1) / 2;
+  const Tensor dgate_up = at::empty_like(gate_up);
+  if (!ours({dy, gate_up})) {
+    const Tensor gate = gate_up.narrow(1, 0, inner), up = gate_up.narrow(1, inner, inner);
+    const Tensor silu = at::silu(gate);
+    dgate_up.narrow(1, 0, inner).copy_(at::silu_backward(dy * up, gate));
+    dgate_up.narrow(1, inner, inner).copy_(dy * silu);
+    dy.copy_(silu * up);
+    return dgate_up;
+  }
+  float *dy_data = out(dy), *data = out(dgate_up);
+  over_rows(dy.size(0), inner, [&](int64_t begin, int64_t end) {
+    kernels().swiglu_backward(dy_data, in(gate_up), inner, begin, end, data);
+  });
+  return dgate_up;
+}
+
+struct SwiGluLinear : Function<SwiGluLinear> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& gate_up, const Tensor& weight) {
+    ctx->save_for_backward({gate_up, weight});
+    return at::linear(swiglu(gate_up), weight);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    const Tensor gate_up = ctx->get_saved_variables()[0];
-    const Tensor dy = grads[0].contiguous(), dgate_up = at::empty_like(gate_up);
-    float* data = out(dgate_up);
-    over_rows(dy.size(0), dy.size(1), [&](int64_t begin, int64_t end) {
-      kernels().swiglu_backward(in(dy), in(gate_up), dy.size(1), begin, end, data);
-    });
-    return {dgate_up};
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &gate_up = saved[0], &weight = saved[1], &dy = grads[0];
+    const Tensor inner = dy.mm(weight); // the gradient of the inner activation, then that itself
+    const Tensor dgate_up = swiglu_backward(inner, gate_up);
+    return {dgate_up, dy.t().mm(inner)};
   }
 };
-
-Tensor composed_swiglu(const Tensor& gate_up) {
-  const auto halves = gate_up.chunk(2, -1);
-  return at::silu(halves[0]) * halves[1];
-}
 
 // ---- Rotary position embedding of packed queries, keys and values
 
@@ -317,17 +332,15 @@ char* s1_add_rms_norm(
   });
 }
 
-// silu(gate) * up of [T, 2I], gate first.
-char* s1_swiglu(void* gate_up, void** y) {
+// silu(gate) * up of [T, 2I], gate first, times the transpose of weight [H, I].
+char* s1_swiglu_linear(void* gate_up, void* weight, void** y) {
   return guarded([&] {
-    const Tensor& input = tensor(gate_up);
+    const Tensor &input = tensor(gate_up), &w = tensor(weight);
     TORCH_CHECK(input.dim() == 2 && input.size(1) % 2 == 0, "swiglu: gate and up side by side");
-    if (!ours({input})) {
-      *y = new Tensor(composed_swiglu(input));
-    } else if (needs_graph({input})) {
-      *y = new Tensor(SwiGlu::apply(input.contiguous()));
+    if (needs_graph({input, w})) {
+      *y = new Tensor(SwiGluLinear::apply(input.contiguous(), w));
     } else {
-      *y = new Tensor(swiglu(input.contiguous()));
+      *y = new Tensor(at::linear(swiglu(input.contiguous()), w));
     }
   });
 }

@@ -120,17 +120,19 @@ void swiglu(const float* gate_up, int64_t inner, int64_t begin, int64_t end, flo
 }
 
 void swiglu_backward(
-    const float* dy, const float* gate_up, int64_t inner, int64_t begin, int64_t end,
+    float* dy, const float* gate_up, int64_t inner, int64_t begin, int64_t end,
     float* dgate_up) {
   for (int64_t row = begin; row < end; row++) {
-    const float *gate = gate_up + row * 2 * inner, *up = gate + inner, *in = dy + row * inner;
-    float *dgate = dgate_up + row * 2 * inner, *dup = dgate + inner;
+    const float *gate = gate_up + row * 2 * inner, *up = gate + inner;
+    float *y = dy + row * inner, *dgate = dgate_up + row * 2 * inner, *dup = dgate + inner;
     _Pragma("omp simd")
     for (int64_t i = 0; i < inner; i++) {
       const float e = exponential(-gate[i]);
       const float sigmoid = 1.0f / (1.0f + e); // and e * sigmoid is 1 - sigmoid, but exact
-      dup[i] = in[i] * (gate[i] * sigmoid);
-      dgate[i] = in[i] * up[i] * (sigmoid * (1.0f + gate[i] * (e * sigmoid)));
+      const float silu = gate[i] * sigmoid;
+      dgate[i] = y[i] * up[i] * (sigmoid * (1.0f + gate[i] * (e * sigmoid)));
+      dup[i] = y[i] * silu;
+      y[i] = silu * up[i];
     }
   }
 }

@@ -19,8 +19,9 @@ struct Kernels {
       float* dweight);
   // y = silu(gate) * up; a row of gate_up is gate and then up, `inner` each.
   void (*swiglu)(const float* gate_up, int64_t inner, int64_t begin, int64_t end, float* y);
+  // dgate_up from dy, which then becomes y.
   void (*swiglu_backward)(
-      const float* dy, const float* gate_up, int64_t inner, int64_t begin, int64_t end,
+      float* dy, const float* gate_up, int64_t inner, int64_t begin, int64_t end,
       float* dgate_up);
   // y = x turned by cos and sin times `sign`, or just x where sign is 0. A row has `heads` heads of
   // `dim`; rows and heads lie so far apart as `from` and `to` say, the tables' rows `dim`.
