@@ -171,12 +171,12 @@ impl Token {
         let q = (model.num_attention_heads * model.head_dim()) as f64;
         let k = (model.num_key_value_heads * model.head_dim()) as f64;
         // Two normed inputs and the sum between them; queries, keys, values; attention's output by
-        // segment and in one piece; gate and up, their product.
-        let fused = 3.0 * h + (q + 2.0 * k) + 2.0 * q + 3.0 * i;
-        // libtorch's own operations keep silu(gate), and the values as a part of q, k and v.
+        // segment and in one piece; gate and up.
+        let fused = 3.0 * h + (q + 2.0 * k) + 2.0 * q + 2.0 * i;
+        // libtorch's own operations keep the values as a part of q, k and v, and need more passes.
         let (graph, gating) = match job.device {
-            Device::Cpu => (fused, h + 2.0 * i),
-            Device::Cuda => (fused + q + k + i, h + 3.0 * i),
+            Device::Cpu => (fused, h + 3.0 * i),
+            Device::Cuda => (fused + q + k, h + 6.0 * i),
         };
         Self {
             graph,
