@@ -7,7 +7,7 @@ use anyhow::Result;
 use c10d::aten::vjp;
 use c10d::fused;
 use model::Config;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::data::MicroBatch;
 
