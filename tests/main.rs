@@ -3,6 +3,7 @@
 mod chain;
 mod chat_golden;
 mod compare;
+mod damaged;
 mod export_golden;
 mod mask_audit;
 mod model_golden;

@@ -58,13 +58,13 @@ fn f32_bytes(tensor: &Tensor) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-/// Exports a golden folder from two ranks; transformers must find every tensor and our logits.
+/// Exports a golden folder; transformers must find every tensor and our logits.
 #[track_caller]
 fn check_checkpoint(folder: &str, dtype: SaveDtype, file_limit: Option<usize>) {
     let out = tempfile::tempdir().unwrap();
     let checkpoint = out.path().join("checkpoint");
     std::fs::create_dir(&checkpoint).unwrap();
-    export_from(folder, 2, dtype, file_limit, &checkpoint);
+    export_from(folder, dtype, file_limit, &checkpoint);
     let ours = out.path().join("ours.safetensors");
     write_our_logits(&checkpoint, &golden("tiny-tied-gqa4/expected.safetensors"), &ours);
     let Some(report) = ask("checkpoint_loads.py", &[&checkpoint, &ours, &golden(folder)]) else {
@@ -99,7 +99,7 @@ fn transformers_loads_our_checkpoints() {
 #[test]
 fn tensorboard_reads_our_events() {
     let out = tempfile::tempdir().unwrap();
-    let mut progress = Progress::new(out.path(), 3, Device::Cpu).unwrap();
+    let mut progress = Progress::new(out.path(), 3, 0, Device::Cpu).unwrap();
     for step in 1..=3 {
         let (loss, grad_norm) = (4.0 / step as f64, 0.5 * step as f64);
         let (learning_rate, epoch) = (2.0_f64.powi(-(step as i32)), step as f64 / 4.0);

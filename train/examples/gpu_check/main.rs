@@ -57,7 +57,7 @@ impl Row {
 
 type Part = fn(&Machine) -> Result<Vec<Row>>;
 
-const PARTS: [(&str, Part); 8] = [
+const PARTS: [(&str, Part); 9] = [
     ("G1", steps::numerics),
     ("G2", pieces::collectives),
     ("G3", steps::layers),
@@ -65,6 +65,7 @@ const PARTS: [(&str, Part); 8] = [
     ("G4", pieces::head_and_loss),
     ("G5", pieces::adamw),
     ("G6", steps::whole_model),
+    ("G7", steps::planned_memory),
     ("G9", steps::leaks),
 ];
 

@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 use train::blame::Inspection;
 use train::config::{Batch, Guard, LossAverage, Memory, Optimizer, Recompute};
 use train::mesh::Mesh;
+use train::plan::{self, Job};
 use train::shards::{Placement, Shards};
 use train::step::Trainer;
 use train::{balance, data};
@@ -73,7 +74,7 @@ pub fn numerics(machine: &Machine) -> Result<Vec<Row>> {
         let weights = |unit: &Unit| checkpoint.read_unit(unit, Kind::Float);
         let mut trainer = trainer(&config, place, Recompute::All, weights)?;
         let batches = pack(&trainer, &examples(&[9, 17, 24], config.vocab_size));
-        let (loss, _) = trainer.gradients(&batches, &mut Inspection::off())?;
+        let (loss, ..) = trainer.gradients(&batches, &mut Inspection::off())?;
         let host = |grad: &Option<Tensor>| {
             grad.as_ref().expect("every unit has one").to_device(Device::Cpu).to_kind(Kind::Double)
         };
@@ -172,6 +173,45 @@ pub fn whole_model(machine: &Machine) -> Result<Vec<Row>> {
         let what = format!("Qwen2.5 {name}, {tokens} tokens of s1K's mix");
         let measured = format!("{rate:.0} tokens/s, peak {peak}, {share}");
         rows.push(Row::new("G6", what, measured, "1.3 x torch at 0.7 x"));
+    }
+    Ok(rows)
+}
+
+/// What `train plan` reckons with, against what tensors took, in six shapes.
+pub fn planned_memory(machine: &Machine) -> Result<Vec<Row>> {
+    let small = |layers, vocabulary| match machine.is_gpu() {
+        true => qwen2([2048, 11008, layers, 16, 2, vocabulary], false),
+        false => qwen2([256, 1024, layers, 8, 2, vocabulary], false),
+    };
+    let (many, shorter) = (machine.pick(151_936, 16_384), machine.pick(1, 8));
+    let mut rows = Vec::new();
+    for (config, tokens, recompute) in [
+        (small(8, 1024), 4096, Recompute::All),
+        (small(8, 1024), 4096, Recompute::None),
+        (small(16, 1024), 16_384, Recompute::All),
+        (small(4, many), 4096, Recompute::None),
+        (small(2, many), 16_384, Recompute::All),
+        (shape_of_32b(machine, 2, 1024), 16_384, Recompute::None),
+    ] {
+        let tokens = tokens / shorter;
+        let before = memory::allocated(machine.device);
+        let mut trainer = trainer(&config, (machine.device, machine.kind), recompute, random)?;
+        let settings = Memory { recompute, ..Memory::default() };
+        let job = Job::of_rank(&trainer.shards, &settings, tokens as i64);
+        let batches = pack(&trainer, &examples(&[tokens], config.vocab_size));
+        memory::reset_peak(machine.device);
+        trainer.step(&batches, 1e-5)?;
+        let measured = (memory::peak(machine.device) - before) as f64;
+        let targets = batches[0].targets.size()[0];
+        let planned = plan::memory::peak(&job, tokens as i64, targets, false).bytes();
+        let (h, layers) = (config.hidden_size, config.num_hidden_layers);
+        let what = format!(
+            "{layers} layers {h}, vocabulary {}, {tokens} tokens, recompute {recompute:?}",
+            config.vocab_size
+        );
+        let off = (planned / measured - 1.0) * 100.0;
+        let measured = format!("peak {}, planned {off:+.1}%", gib(measured));
+        rows.push(Row::new("G7", what, measured, "10%"));
     }
     Ok(rows)
 }
