@@ -7,16 +7,17 @@ use std::thread;
 use std::time::Duration;
 
 use c10d::{Backend, Group, Rank};
-use model::{Checkpoint, Layout};
+use model::{Checkpoint, Config as ModelConfig, Layout};
 use tch::{Device, Kind};
 use train::config::{Distributed, Offload, ReduceDtype, SaveDtype};
 use train::export::export;
 use train::mesh::Mesh;
 use train::shards::{Placement, Shards};
+use train::slices::{Slices, Snapshot, file_name};
 
 use crate::compare::golden;
 
-/// Loads a golden folder onto `ranks` ranks and exports it from there into `to`.
+/// Loads a golden folder onto `ranks` ranks, which save their slices, and exports these into `to`.
 pub fn export_from(
     folder: &str,
     ranks: usize,
@@ -25,6 +26,7 @@ pub fn export_from(
     to: &Path,
 ) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let saved = tempfile::tempdir().unwrap();
     let one = |rank: usize| {
         let place = Rank::local(rank, ranks, port);
         let group = Group::connect(&place, Backend::Gloo, Duration::from_secs(60)).unwrap();
@@ -33,13 +35,22 @@ pub fn export_from(
         let config = checkpoint.config().clone();
         let mesh = Mesh::new(group, &Distributed::default()).unwrap();
         let placement = Placement::new(Device::Cpu, ReduceDtype::Float32, Offload::None);
-        let shards = Shards::new(config, mesh, placement, flat).unwrap();
-        let to = (rank == 0).then_some(to);
-        export(&shards, dtype, &golden(folder), to, file_limit).unwrap();
+        let shards = Shards::new(config, mesh, placement, flat).unwrap().shards;
+        let name = |unit: &model::Unit| format!("{}.master", unit.name);
+        let masters = shards.iter().map(|shard| (name(&shard.unit), shard.master.shallow_clone()));
+        let file = saved.path().join(file_name(rank, ranks));
+        Snapshot::copy(masters).write(&file).unwrap();
     };
     thread::scope(|scope| {
         (0..ranks).for_each(|rank| drop(scope.spawn(move || one(rank))));
     });
+    let slices = Slices::open(saved.path(), ranks).unwrap();
+    let weights = |unit: &model::Unit| {
+        let numel = unit.numel() as usize;
+        slices.read(&unit.name, "master", numel, 0..numel)
+    };
+    let base = golden(folder);
+    export(&ModelConfig::read(&base).unwrap(), weights, dtype, &base, to, file_limit).unwrap();
 }
 
 /// Exports and reads back: every tensor is the golden one in `dtype`, in so many files.

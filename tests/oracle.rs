@@ -99,7 +99,7 @@ fn transformers_loads_our_checkpoints() {
 #[test]
 fn tensorboard_reads_our_events() {
     let out = tempfile::tempdir().unwrap();
-    let mut progress = Progress::new(out.path(), 3, Device::Cpu).unwrap();
+    let mut progress = Progress::new(out.path(), 3, 0, Device::Cpu).unwrap();
     for step in 1..=3 {
         let (loss, grad_norm) = (4.0 / step as f64, 0.5 * step as f64);
         let (learning_rate, epoch) = (2.0_f64.powi(-(step as i32)), step as f64 / 4.0);
