@@ -26,7 +26,7 @@ fn check(folder: &str, dtype: SaveDtype, file_limit: Option<usize>) {
     let out = tempfile::tempdir().unwrap();
     let checkpoint = out.path().join("checkpoint");
     let output = OutputFolder::create(&checkpoint, false).unwrap();
-    export_from(folder, dtype, file_limit, output.path());
+    export_from(folder, 2, dtype, file_limit, output.path());
     output.finish(Manifest { tool: "train".into(), ..Manifest::default() }).unwrap();
     verify(&checkpoint).unwrap();
     let files = files(&checkpoint);

@@ -64,7 +64,7 @@ fn check_checkpoint(folder: &str, dtype: SaveDtype, file_limit: Option<usize>) {
     let out = tempfile::tempdir().unwrap();
     let checkpoint = out.path().join("checkpoint");
     std::fs::create_dir(&checkpoint).unwrap();
-    export_from(folder, dtype, file_limit, &checkpoint);
+    export_from(folder, 2, dtype, file_limit, &checkpoint);
     let ours = out.path().join("ours.safetensors");
     write_our_logits(&checkpoint, &golden("tiny-tied-gqa4/expected.safetensors"), &ours);
     let Some(report) = ask("checkpoint_loads.py", &[&checkpoint, &ours, &golden(folder)]) else {

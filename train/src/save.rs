@@ -93,7 +93,7 @@ impl Saver {
         Self {
             together: together.clone(),
             checkpoints: checkpoints.clone(),
-            keep: keep.clone(),
+            keep: *keep,
             provenance,
             slice: writes.then(|| mesh.shard.rank()),
             slices: mesh.shard.world_size(),
@@ -116,7 +116,7 @@ impl Saver {
         let save = Save {
             together: self.together.clone(),
             checkpoints: self.checkpoints.clone(),
-            keep: self.keep.clone(),
+            keep: self.keep,
             provenance: self.provenance.clone(),
             slice: self.slice,
             slices: self.slices,

@@ -6,6 +6,7 @@
 //! tells later whether a published folder is still what it was.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -144,10 +145,10 @@ impl OutputFolder {
         let contents = contents_of(&self.temp)?;
         for file in contents.files {
             assert!(file != MANIFEST, "{MANIFEST} is written by finish() alone");
-            if !manifest.files.contains_key(&file) {
-                let path = self.temp.join(&file);
+            let path = self.temp.join(&file);
+            if let Entry::Vacant(unknown) = manifest.files.entry(file) {
                 disk::sync_file(&path)?;
-                manifest.files.insert(file, digest(&path)?);
+                unknown.insert(digest(&path)?);
             }
         }
         disk::write(&self.temp.join(MANIFEST), sealed(manifest)?.as_bytes())?;

@@ -104,12 +104,12 @@ fn the_launcher_names_a_rank_and_leaves_no_process() {
 fn a_slow_rank_is_waited_for() {
     let _alone = alone();
     let mini = Miniature::new("");
-    let command = "run train.toml --overwrite --ranks 2 --set distributed.timeout_seconds=2";
+    let command = "run train.toml --overwrite --ranks 2 --set distributed.timeout_seconds=1";
     for _ in 0..count(1, 10) {
         for place in ["0 0 prepare", "1 0 prepare", "0 30 export"] {
             let start = Instant::now();
-            mini.train(command, &[("S1_FAULT", format!("{place} 6000"))]).check(0);
-            assert!(start.elapsed() > Duration::from_secs(6), "{place}: nobody was slow");
+            mini.train(command, &[("S1_FAULT", format!("{place} 3000"))]).check(0);
+            assert!(start.elapsed() > Duration::from_secs(3), "{place}: nobody was slow");
         }
     }
 }
