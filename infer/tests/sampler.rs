@@ -91,11 +91,11 @@ fn top_k_top_p_and_min_p_leave_the_likeliest() {
 #[test]
 fn top_p_is_exact_over_many_ids() {
     // Probabilities fall by 1% from id to id: the first n have 1 - 0.99^n of all.
-    let logits: Vec<f32> = (0..5000).map(|id| id as f32 * 0.99f32.ln()).collect();
+    let logits: Vec<f32> = (0..2000).map(|id| id as f32 * 0.99f32.ln()).collect();
     for top_p in [0.1f64, 0.9, 0.99] {
         let sampling = Sampling { temperature: 1.0, top_p, ..Sampling::GREEDY };
         let mut sampler = Sampler::new(sampling, 1);
-        let drawn = (0..20_000).map(|_| sampler.pick(&logits, &[], &[]).unwrap());
+        let drawn = (0..2_000).map(|_| sampler.pick(&logits, &[], &[]).unwrap());
         let last = ((1.0 - top_p).ln() / 0.99f64.ln()).ceil() as i64;
         let most = drawn.max().unwrap();
         assert!(most < last && most > last * 9 / 10, "{most} of {last} at {top_p}");
