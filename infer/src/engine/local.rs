@@ -13,7 +13,7 @@ use crate::config::{self, Device, Dtype};
 
 /// Positions of a block. On a GPU libtorch's attention wants a sequence in one piece, so there a
 /// block holds the longest sequence.
-const BLOCK_LEN: usize = 128;
+const BLOCK_LEN: usize = 256;
 
 /// A Qwen2 model with its cache.
 pub struct Local {

@@ -44,42 +44,58 @@ impl Sampler {
         if self.sampling.temperature == 0.0 {
             return Ok(best);
         }
-        let weights = self.weights(allowed, highest);
+        let mut weights = self.weights(allowed, highest);
         let threshold = self.threshold(&weights);
-        let weight = |weight: f64| if weight >= threshold { weight } else { 0.0 };
-        let mut left = self.rng.uniform() * weights.iter().map(|&w| weight(w)).sum::<f64>();
-        for (id, &own) in weights.iter().enumerate() {
-            left -= weight(own);
-            if left < 0.0 {
-                return Ok(id as i64);
+        if threshold > 0.0 {
+            weights.iter_mut().filter(|w| **w < threshold).for_each(|weight| *weight = 0.0);
+        }
+        // In pieces: which one is found by its sum, then the id in it.
+        let sum = |piece: &[f32]| piece.iter().map(|&weight| f64::from(weight)).sum::<f64>();
+        let sums: Vec<f64> = weights.chunks(PIECE).map(sum).collect();
+        let mut left = self.rng.uniform() * sums.iter().sum::<f64>();
+        let piece = sums.iter().position(|sum| {
+            left -= sum;
+            left < 0.0
+        });
+        let Some(piece) = piece else {
+            return Ok(best); // rounding left a crumb behind the last weight
+        };
+        left += sums[piece];
+        let first = piece * PIECE;
+        let mut last = best;
+        for (id, &weight) in weights[first..].iter().take(PIECE).enumerate() {
+            if weight > 0.0 {
+                last = (first + id) as i64;
+                left -= f64::from(weight);
+                if left < 0.0 {
+                    break;
+                }
             }
         }
-        Ok(best) // rounding left a crumb behind the last weight
+        Ok(last)
     }
 
     /// Probabilities at the temperature, as shares of the likeliest id's.
-    fn weights(&self, logits: &[f32], highest: f32) -> Vec<f64> {
-        let weight = |logit: &f32| {
-            let scaled = f64::from(logit - highest) / self.sampling.temperature;
-            if scaled.is_nan() { 0.0 } else { scaled.exp() }
-        };
-        logits.iter().map(weight).collect()
+    fn weights(&self, logits: &[f32], highest: f32) -> Vec<f32> {
+        let scale = (1.0 / self.sampling.temperature) as f32;
+        logits.iter().map(|&logit| exp((logit - highest) * scale)).collect()
     }
 
     /// The least weight that `top_k`, `top_p` and `min_p` leave. Equals stay together.
-    fn threshold(&self, weights: &[f64]) -> f64 {
+    fn threshold(&self, weights: &[f32]) -> f32 {
         let Sampling { top_k, top_p, min_p, .. } = self.sampling;
+        let min_p = min_p as f32;
         if top_k == 0 && top_p >= 1.0 {
             return min_p;
         }
-        let descending = |a: &f64, b: &f64| b.total_cmp(a);
-        let mut left: Vec<f64> = weights.iter().copied().filter(|&w| w > 0.0).collect();
+        let descending = |a: &f32, b: &f32| b.total_cmp(a);
+        let mut left: Vec<f32> = weights.iter().copied().filter(|&w| w > 0.0).collect();
         if top_k > 0 && top_k < left.len() {
             let (_, kth, _) = left.select_nth_unstable_by(top_k - 1, descending);
             let kth = *kth;
             left.retain(|&weight| weight >= kth);
         }
-        let all: f64 = left.iter().sum();
+        let all: f64 = left.iter().map(|&weight| f64::from(weight)).sum();
         let (mut sorted, mut mass) = (0, 0.0);
         // Sorted in growing pieces: the first ids have most of the mass.
         while sorted < left.len() && mass < top_p * all {
@@ -89,12 +105,35 @@ impl Sampler {
             }
             left[sorted..end].sort_unstable_by(descending);
             while sorted < end && mass < top_p * all {
-                mass += left[sorted];
+                mass += f64::from(left[sorted]);
                 sorted += 1;
             }
         }
         left[sorted.max(1) - 1].max(min_p)
     }
+}
+
+/// Weights that are summed together.
+const PIECE: usize = 256;
+
+/// The exponential of a number up to 0 to 2e-7 of itself; 0 below -87 and for NaN. The same on
+/// every machine, and fast over many numbers.
+fn exp(x: f32) -> f32 {
+    if !(x > -87.0) {
+        return 0.0;
+    }
+    let power = x * std::f32::consts::LOG2_E;
+    let whole = power.floor();
+    // 2^part by its series, part in 0..1 shifted to the middle of -0.5..0.5.
+    let part = (power - whole - 0.5) * std::f32::consts::LN_2;
+    let series = 1.0
+        + part
+            * (1.0
+                + part / 2.0
+                    * (1.0
+                        + part / 3.0
+                            * (1.0 + part / 4.0 * (1.0 + part / 5.0 * (1.0 + part / 6.0)))));
+    series * std::f32::consts::SQRT_2 * f32::from_bits(((whole as i32 + 127) as u32) << 23)
 }
 
 /// The likeliest id, the first of equals, and its logit; none without a finite one.

@@ -132,7 +132,7 @@ pub fn write_checkpoint(folder: &Path) {
     write("tokenizer_config.json", &json!({"chat_template": template}));
     let config = json!({
         "model_type": "qwen2", "vocab_size": characters.len() + CONTROL.len() + 10,
-        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
         "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 256,
         "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true,
         "hidden_act": "silu",

@@ -1,8 +1,9 @@
 //! Keys and values of the tokens seen so far, in blocks of positions that sequences own or share.
 
+use c10d::kernels::Cached;
 use tch::{Device, Kind, Tensor};
 
-use crate::Config;
+use crate::{Config, Segment};
 
 /// All the memory for keys and values, allocated once. Position `p` of a sequence with the blocks
 /// `b` lies in block `b[p / block_len]`; which sequence has which blocks is the caller's matter.
@@ -87,8 +88,14 @@ impl Cache {
         let _ = rows.index_copy_(0, &places.values, &values.reshape([-1, d]));
     }
 
-    /// Keys and values of one block of a layer, `[kv heads, block_len, D]` each.
-    pub(crate) fn block(&self, layer: usize, block: usize) -> &[Tensor; 2] {
-        &self.views[layer][block]
+    /// A layer's keys and values of all of a segment's sequence, its new tokens included.
+    pub(crate) fn pieces(&self, layer: usize, segment: &Segment) -> Vec<Cached<'_>> {
+        let len = segment.start + segment.ids.len();
+        let starts = (0..len).step_by(self.block_len);
+        let piece = |(start, &block): (usize, &usize)| {
+            let [keys, values] = &self.views[layer][block];
+            Cached { keys, values, len: self.block_len.min(len - start) }
+        };
+        starts.zip(segment.blocks).map(piece).collect()
     }
 }

@@ -5,12 +5,14 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
+use c10d::fused;
+use c10d::kernels::{self, Cached, PackedLinear, Sequence};
 use tch::{Device, Kind, Tensor};
 
 use crate::cache::Cache;
-use crate::qwen2::{DecoderLayer, embedding, final_unit, rms_norm};
-use crate::{Checkpoint, Config, Layout, Rope, rope};
+use crate::qwen2::{DecoderLayer, embed, embedding, final_unit};
+use crate::{Checkpoint, Config, Layout, Rope};
 
 /// A model made ready for decoding. Its numbers are fp32 on the CPU, whatever kind its weights are
 /// stored in; on a GPU they have the weights' kind.
@@ -37,9 +39,11 @@ struct Layer {
 
 /// A weight, and what multiplies by it.
 #[derive(Debug)]
-struct Matrix {
-    weight: Tensor,
-    bias: Option<Tensor>,
+enum Matrix {
+    /// On the CPU: our own kernel, in which a row's result does not depend on the others.
+    Packed(PackedLinear),
+    /// On a GPU: libtorch's. Not run so far.
+    Plain(Tensor, Option<Tensor>),
 }
 
 /// New tokens of one sequence in a pass.
@@ -57,18 +61,28 @@ pub struct Segment<'a> {
 }
 
 impl Matrix {
-    fn new(weight: &Tensor, bias: Option<&Tensor>) -> Self {
-        Matrix { weight: weight.shallow_clone(), bias: bias.map(Tensor::shallow_clone) }
+    fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        Ok(if weight.device() == Device::Cpu {
+            Matrix::Packed(PackedLinear::pack(weight, bias)?)
+        } else {
+            Matrix::Plain(weight.shallow_clone(), bias.map(Tensor::shallow_clone))
+        })
     }
 
     /// `[T, in]` to `[T, out]`.
     fn apply(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        match self {
+            Matrix::Packed(packed) => packed.apply(x),
+            Matrix::Plain(weight, bias) => x.linear(weight, bias.as_ref()),
+        }
     }
 
     /// The rows `ids` of the weight.
     fn rows(&self, ids: &Tensor) -> Tensor {
-        crate::qwen2::embed(&self.weight, ids)
+        match self {
+            Matrix::Packed(packed) => packed.rows(ids),
+            Matrix::Plain(weight, _) => embed(weight, ids),
+        }
     }
 }
 
@@ -79,28 +93,19 @@ impl Decoder {
         let checkpoint = Checkpoint::open(folder)?;
         let config = checkpoint.config().clone();
         let units = Layout::new(&config).units;
-        // On the CPU a weight of any kind is multiplied in fp32; bf16 only rounds it.
-        let read = |unit| -> Result<Tensor> {
-            let flat = checkpoint.read_unit(unit, kind)?;
-            Ok(if device == Device::Cpu {
-                flat.to_kind(Kind::Float)
-            } else {
-                flat.to_device(device)
-            })
-        };
+        let read = |unit| Ok::<_, Error>(checkpoint.read_unit(unit, kind)?.to_device(device));
         let (first, rest) = units.split_first().expect("an embedding unit");
         let (last, layers) = rest.split_last().expect("a final unit");
-        let layers = layers
-            .iter()
-            .map(|unit| Ok(Layer::new(&config, &read(unit)?)))
-            .collect::<Result<_>>()?;
+        let layers =
+            layers.iter().map(|unit| Layer::new(&config, &read(unit)?)).collect::<Result<_>>()?;
         let embed_tokens = embedding(&config, &read(first)?);
         let (norm, head) = final_unit(&config, &read(last)?);
         let rope = Rope::new(&config, config.max_position_embeddings, device);
         let (lm_head, embed_tokens) = match head {
-            Some(head) => (Matrix::new(&head, None), Some(embed_tokens)),
-            None => (Matrix::new(&embed_tokens, None), None),
+            Some(head) => (Matrix::new(&head, None)?, Some(embed_tokens)),
+            None => (Matrix::new(&embed_tokens, None)?, None),
         };
+        let norm = activations(&norm);
         Ok(Self { config, embed_tokens, layers, norm, lm_head, rope })
     }
 
@@ -149,29 +154,29 @@ impl Decoder {
         if wanted.len() < ids.len() {
             x = x.index_select(0, &upload(&wanted));
         }
-        let normed = rms_norm(&x, &self.norm, self.config.rms_norm_eps);
+        let normed = fused::rms_norm(&x, &self.norm, self.config.rms_norm_eps);
         self.lm_head.apply(&normed).to_kind(Kind::Float)
     }
 
     fn embed(&self, ids: &Tensor) -> Tensor {
         match &self.embed_tokens {
-            Some(weight) => crate::qwen2::embed(weight, ids),
+            Some(weight) => activations(&embed(weight, ids)),
             None => self.lm_head.rows(ids),
         }
     }
 }
 
 impl Layer {
-    fn new(config: &Config, flat: &Tensor) -> Self {
+    fn new(config: &Config, flat: &Tensor) -> Result<Self> {
         let layer = DecoderLayer::from_flat(config, flat);
-        Self {
-            input_layernorm: layer.input_layernorm.copy(),
-            post_attention_layernorm: layer.post_attention_layernorm.copy(),
-            qkv_proj: Matrix::new(&layer.qkv_proj, Some(&layer.qkv_bias)),
-            o_proj: Matrix::new(&layer.o_proj, None),
-            gate_up_proj: Matrix::new(&layer.gate_up_proj, None),
-            down_proj: Matrix::new(&layer.down_proj, None),
-        }
+        Ok(Self {
+            input_layernorm: activations(&layer.input_layernorm),
+            post_attention_layernorm: activations(&layer.post_attention_layernorm),
+            qkv_proj: Matrix::new(&layer.qkv_proj, Some(&layer.qkv_bias))?,
+            o_proj: Matrix::new(&layer.o_proj, None)?,
+            gate_up_proj: Matrix::new(&layer.gate_up_proj, None)?,
+            down_proj: Matrix::new(&layer.down_proj, None)?,
+        })
     }
 
     /// The residual stream after this layer, `[T, H]` to `[T, H]`.
@@ -184,60 +189,61 @@ impl Layer {
     ) -> Tensor {
         let (heads, kv, d) =
             (config.num_attention_heads, config.num_key_value_heads, config.head_dim());
-        let normed = rms_norm(x, &self.input_layernorm, config.rms_norm_eps);
-        let qkv = self.qkv_proj.apply(&normed).view([-1, heads + 2 * kv, d]);
-        let qkv = qkv.split_with_sizes([heads, kv, kv], 1);
-        let (query, key) = (rope::rotate(&qkv[0], rotation), rope::rotate(&qkv[1], rotation));
-        let attended = attend(query, key, qkv[2].shallow_clone()).reshape([-1, heads * d]);
-        let x = x + self.o_proj.apply(&attended);
+        let normed = fused::rms_norm(x, &self.input_layernorm, config.rms_norm_eps);
+        let qkv = self.qkv_proj.apply(&normed); // [T, Q+2K]
+        let (query, key, value) = fused::rope(&qkv, rotation, heads, kv);
+        let attended = attend(query, key, value).reshape([-1, heads * d]);
+        let attended = self.o_proj.apply(&attended);
 
-        let normed = rms_norm(&x, &self.post_attention_layernorm, config.rms_norm_eps);
-        let gate_up = self.gate_up_proj.apply(&normed).chunk(2, -1); // [T, I] x 2
-        let inner = gate_up[0].silu() * &gate_up[1];
-        x + self.down_proj.apply(&inner)
+        let (x, normed) =
+            fused::add_rms_norm(x, &attended, &self.post_attention_layernorm, config.rms_norm_eps);
+        let gate_up = self.gate_up_proj.apply(&normed); // [T, 2I]
+        x + self.down_proj.apply(&fused::swiglu(&gate_up))
     }
+}
+
+/// A copy in the kind that activations have where it is.
+fn activations(t: &Tensor) -> Tensor {
+    if t.device() == Device::Cpu { t.to_kind(Kind::Float).copy() } else { t.copy() }
 }
 
 /// Attends from each segment's queries (`[T, heads, D]`) to all tokens of its sequence up to them.
 fn attend(query: &Tensor, cache: &Cache, layer: usize, segments: &[Segment]) -> Tensor {
-    let mut from = 0;
-    let attended: Vec<Tensor> = segments
+    if query.device() != Device::Cpu {
+        let lengths: Vec<i64> = segments.iter().map(|segment| segment.ids.len() as i64).collect();
+        let queries = query.split_with_sizes(&lengths, 0);
+        let one = |(query, segment)| attend_one(query, cache, layer, segment);
+        return Tensor::cat(&queries.iter().zip(segments).map(one).collect::<Vec<_>>(), 0);
+    }
+    let pieces: Vec<Vec<Cached>> = segments.iter().map(|s| cache.pieces(layer, s)).collect();
+    let sequences: Vec<Sequence> = segments
         .iter()
-        .map(|segment| {
-            let query = query.narrow(0, from, segment.ids.len() as i64);
-            from += segment.ids.len() as i64;
-            attend_one(&query, cache, layer, segment)
-        })
+        .zip(&pieces)
+        .map(|(segment, pieces)| Sequence { queries: segment.ids.len(), pieces })
         .collect();
-    Tensor::cat(&attended, 0)
+    let scale = (query.size()[2] as f32).sqrt().recip();
+    kernels::attend(query, &sequences, scale)
 }
 
-/// [`attend`] for one segment by libtorch's own attention.
+/// [`attend`] for one segment by libtorch's own attention, on a GPU. Not run so far.
 fn attend_one(query: &Tensor, cache: &Cache, layer: usize, segment: &Segment) -> Tensor {
-    let (new, len) = (segment.ids.len() as i64, (segment.start + segment.ids.len()) as i64);
-    let gather = |part: usize| {
-        let blocks = segment.blocks.iter().map(|&block| &cache.block(layer, block)[part]);
-        let used = (len as usize).div_ceil(cache.block_len());
-        let parts: Vec<&Tensor> = blocks.take(used).collect();
-        let all = if parts.len() == 1 { parts[0].shallow_clone() } else { Tensor::cat(&parts, 1) };
-        all.narrow(1, 0, len) // [kv heads, len, D]
+    let pieces = cache.pieces(layer, segment);
+    let gather = |part: fn(&Cached) -> Tensor| {
+        let parts: Vec<Tensor> = pieces.iter().map(part).collect();
+        if parts.len() == 1 { parts[0].shallow_clone() } else { Tensor::cat(&parts, 1) }
     };
-    let (keys, values) = (gather(0), gather(1));
-    let (heads, kv, d) = (query.size()[1], keys.size()[0], query.size()[2]);
+    let keys = gather(|piece| piece.keys.narrow(1, 0, piece.len as i64)); // [kv heads, len, D]
+    let values = gather(|piece| piece.values.narrow(1, 0, piece.len as i64));
+    let (new, heads, d) = query.size3().expect("[T, heads, D]");
+    let (kv, len, _) = keys.size3().expect("[kv heads, len, D]");
     // Each key/value head is a batch whose group of query heads sees one copy of it.
     let query = query.view([new, kv, heads / kv, d]).permute([1, 2, 0, 3]);
     let shared = |t: &Tensor| t.unsqueeze(1).expand([kv, heads / kv, len, d], false);
+    let (keys, values) = (shared(&keys), shared(&values));
     let mask = (new > 1)
         .then(|| Tensor::ones([new, len], (Kind::Bool, query.device())).tril(segment.start as i64));
-    let attended = Tensor::scaled_dot_product_attention(
-        &query,
-        &shared(&keys),
-        &shared(&values),
-        mask.as_ref(),
-        0.0,
-        false,
-        None,
-        false,
-    ); // [kv, group, new, D]
-    attended.permute([2, 0, 1, 3]).reshape([new, heads, d])
+    let mask = mask.as_ref();
+    let attended =
+        Tensor::scaled_dot_product_attention(&query, &keys, &values, mask, 0.0, false, None, false);
+    attended.permute([2, 0, 1, 3]).reshape([new, heads, d]) // from [kv, group, new, D]
 }
