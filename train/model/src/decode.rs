@@ -222,7 +222,7 @@ fn attend(query: &Tensor, cache: &Cache, layer: usize, segments: &[Segment]) -> 
         .map(|(segment, pieces)| Sequence { queries: segment.ids.len(), pieces })
         .collect();
     let scale = (query.size()[2] as f32).sqrt().recip();
-    kernels::attend(query, &sequences, scale)
+    kernels::attend(&query.contiguous(), &sequences, scale)
 }
 
 /// [`attend`] for one segment by libtorch's own attention, on a GPU. Not run so far.
