@@ -179,7 +179,10 @@ fn shipped_configs_are_sound() {
     let judge = configs.join("infer/judge.toml");
     record::config::load::<infer::judge::Config>(&judge, &[]).unwrap();
     let own = fs::read_dir(configs.join("infer")).unwrap().map(|entry| entry.unwrap().path());
-    let own = own.filter(|path| *path != judge);
+    let generate = configs.join("infer/generate.toml");
+    let (config, _) = record::config::load::<infer::generate::Config>(&generate, &[]).unwrap();
+    config.check().unwrap();
+    let own = own.filter(|path| ![&judge, &generate].contains(&path));
     for path in own.chain(["demo/infer.toml", "real/infer.toml"].map(|name| configs.join(name))) {
         let (config, _) = record::config::load::<infer::config::Config>(&path, &[]).unwrap();
         config.check().unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
