@@ -216,8 +216,9 @@ fn requests(
                 spec.max_model_len
             );
             for sample in 0..config.samples {
-                // The draws do not know the budget: budgets share what they have in common.
-                let purpose = ["generate", &row.to_string(), &sample.to_string()];
+                // The draws know neither the row nor the budget: a prompt's completions do not
+                // depend on the rest of the file, and budgets share what they have in common.
+                let purpose = ["generate", &format!("{:?}", prompt.ids), &sample.to_string()];
                 requests.push(Request {
                     name: format!("row {row}, sample {sample}"),
                     prompt: Arc::clone(&prompt.ids),
