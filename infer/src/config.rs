@@ -58,15 +58,16 @@ pub struct Model {
 pub struct Engine {
     /// Sequences that are written at once.
     pub slots: usize,
-    /// Memory for keys and values at most, in GiB; less is taken if all slots need less.
-    pub cache_gib: f64,
+    /// Memory for keys and values at most, in GiB; less is taken if all slots need less. Default:
+    /// 4, or what one sequence of the greatest length takes, if that is more.
+    pub cache_gib: Option<f64>,
     /// Tokens of prompts and forced continuations in one pass at most.
     pub prefill_chunk: usize,
 }
 
 impl Default for Engine {
     fn default() -> Self {
-        Engine { slots: 16, cache_gib: 4.0, prefill_chunk: 256 }
+        Engine { slots: 16, cache_gib: None, prefill_chunk: 256 }
     }
 }
 

@@ -40,7 +40,7 @@ impl Tiny {
             max_model_len: 256,
             threads: Some(threads),
         };
-        let engine = config::Engine { slots, cache_gib: 0.01, prefill_chunk };
+        let engine = config::Engine { slots, cache_gib: Some(0.01), prefill_chunk };
         local::load(self.folder.path(), Arc::clone(&self.tokenizer), &model, &engine).unwrap()
     }
 }

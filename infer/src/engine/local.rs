@@ -11,9 +11,10 @@ use super::blocks::Copy;
 use super::{Engine, Model, Settings};
 use crate::config::{self, Device, Dtype};
 
-/// Positions of a block. On a GPU libtorch's attention wants a sequence in one piece, so there a
-/// block holds the longest sequence.
+/// Positions of a block: few enough that little is unused, enough that a kernel runs over each.
 const BLOCK_LEN: usize = 256;
+
+const GIB: f64 = (1u64 << 30) as f64;
 
 /// A Qwen2 model with its cache.
 pub struct Local {
@@ -57,32 +58,30 @@ pub fn load(
     };
     let decoder = Decoder::load(folder, device, kind)
         .with_context(|| format!("model.path {:?}", model.path))?;
-    let settings = settings(&decoder, device, model.max_model_len, engine)?;
+    let settings = settings(&decoder, model.max_model_len, engine)?;
     let cache = decoder.new_cache(settings.blocks, settings.block_len);
     Ok(Engine::new(Local { decoder, cache }, tokenizer, settings))
 }
 
 /// As many blocks as the memory holds, but no more than all slots can use.
-fn settings(
-    decoder: &Decoder,
-    device: tch::Device,
-    longest: usize,
-    engine: &config::Engine,
-) -> Result<Settings> {
-    let block_len = if device.is_cuda() { longest } else { BLOCK_LEN };
-    let block_bytes = decoder.block_bytes(block_len);
-    let affordable = (engine.cache_gib * (1u64 << 30) as f64) as usize / block_bytes;
-    let one = longest.div_ceil(block_len);
+fn settings(decoder: &Decoder, longest: usize, engine: &config::Engine) -> Result<Settings> {
+    let block_bytes = decoder.block_bytes(BLOCK_LEN);
+    let one = longest.div_ceil(BLOCK_LEN);
+    let affordable = match engine.cache_gib {
+        Some(gib) => (gib * GIB) as usize / block_bytes,
+        None => one.max((4.0 * GIB) as usize / block_bytes),
+    };
     ensure!(
         affordable >= one,
         "engine.cache_gib is {}, but one sequence of model.max_model_len ({longest}) takes {:.3}; \
          raise the one or lower the other",
-        engine.cache_gib,
-        (one * block_bytes) as f64 / (1u64 << 30) as f64
+        engine.cache_gib.unwrap_or_default(),
+        (one * block_bytes) as f64 / GIB
     );
-    // Two more for each slot: one begun, one to part with.
-    let blocks = affordable.min(engine.slots * (one + 2));
-    Ok(Settings { slots: engine.slots, blocks, block_len, prefill_chunk: engine.prefill_chunk })
+    // One more for each slot, for when a sequence parts.
+    let blocks = affordable.min(engine.slots * (one + 1));
+    let (slots, prefill_chunk) = (engine.slots, engine.prefill_chunk);
+    Ok(Settings { slots, blocks, block_len: BLOCK_LEN, prefill_chunk })
 }
 
 /// libtorch's device. Its CUDA half must be loaded by hand: linkers leave out what no symbol needs.

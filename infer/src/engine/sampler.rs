@@ -119,7 +119,7 @@ const PIECE: usize = 256;
 /// The exponential of a number up to 0 to 2e-7 of itself; 0 below -87 and for NaN. The same on
 /// every machine, and fast over many numbers.
 fn exp(x: f32) -> f32 {
-    if !(x > -87.0) {
+    if x.is_nan() || x < -87.0 {
         return 0.0;
     }
     let power = x * std::f32::consts::LOG2_E;

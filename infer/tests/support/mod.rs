@@ -15,10 +15,12 @@ use model::{Config, Layout, Segment, Tokenizer};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
+type Logits<'a> = Box<dyn FnMut(&[i64]) -> Vec<f32> + 'a>;
+
 /// A model whose logits are a function of all ids before. It keeps the ids of every block of its
 /// cache, so that a sequence whose blocks are mixed up gets other logits.
 pub struct Function<'a> {
-    logits: Box<dyn FnMut(&[i64]) -> Vec<f32> + 'a>,
+    logits: Logits<'a>,
     blocks: BTreeMap<usize, Vec<i64>>,
     block_len: usize,
 }
