@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use model::{Config, Qwen2, Rope};
+use model::{Config, Decoder, Qwen2, Rope, Segment};
 use serde_json::json;
 use tch::{Device, IndexOp, Kind, Tensor};
 
@@ -73,21 +73,24 @@ fn packed_examples_do_not_see_each_other() {
     }
 }
 
-/// Feeds `ids` in pieces of the given sizes and compares the logits after each piece.
+/// Feeds `ids` in pieces of the given sizes to sequences of small blocks, and compares the logits
+/// after each piece.
 #[track_caller]
 fn check_cached(folder: &str, pieces: &[usize]) {
-    let model = load(folder);
+    let model = Decoder::load(&golden(folder), Device::Cpu, Kind::Float).unwrap();
     let expected = expected(folder);
     let (ids, logits) = &examples(&expected)[2];
     assert_eq!(pieces.iter().sum::<usize>(), ids.len());
     let mut comparison = Comparison::new(&format!("{folder}, cached in {pieces:?}"));
-    let mut cache = model.new_cache();
+    let mut cache = model.new_cache(8, 5);
+    let blocks = [3, 0, 7, 2, 5]; // in no order
     let mut seen = 0;
     for piece in pieces {
-        let ours = model.extend(&mut cache, &ids[seen..seen + piece]);
+        let new = &ids[seen..seen + piece];
+        let segment = Segment { ids: new, start: seen, blocks: &blocks, logits: true };
+        let ours = model.pass(&mut cache, &[segment]);
         seen += piece;
-        assert_eq!(cache.len(), seen as i64);
-        let theirs = logits.get(seen as i64 - 1);
+        let theirs = logits.get(seen as i64 - 1).unsqueeze(0);
         comparison.add(&format!("after token {seen}"), &ours, &theirs, LOGITS_BOUND);
     }
     comparison.finish();
@@ -102,20 +105,30 @@ fn cached_decoding_equals_the_full_forward() {
     }
 }
 
+/// Sequences in one pass do not see each other, share a copied block, and their rows have the bits
+/// that they have alone.
 #[test]
-fn a_truncated_cache_has_forgotten() {
-    let folder = "tiny-tied-gqa4";
-    let model = load(folder);
-    let expected = expected(folder);
-    let (ids, logits) = &examples(&expected)[2];
-    let mut cache = model.new_cache();
-    let _ = model.extend(&mut cache, &ids[..9]);
-    let _ = model.extend(&mut cache, &[7; 70]); // a wrong turn, longer than the first allocation
-    cache.truncate(9);
-    let ours = model.extend(&mut cache, &ids[9..]);
-    let mut comparison = Comparison::new("after truncation");
-    comparison.add("logits", &ours, &logits.get(23), LOGITS_BOUND);
-    comparison.finish();
+fn sequences_decode_together_as_alone() {
+    for folder in TINY {
+        let model = Decoder::load(&golden(folder), Device::Cpu, Kind::Float).unwrap();
+        let expected = expected(folder);
+        let (ids, logits) = &examples(&expected)[2];
+        let mut cache = model.new_cache(8, 16);
+        let prompt = Segment { ids: &ids[..9], start: 0, blocks: &[1, 4], logits: false };
+        let other = Segment { ids: &[7; 20], start: 0, blocks: &[0, 5], logits: true };
+        let _ = model.pass(&mut cache, &[other, prompt]);
+        cache.copy(1, 2, 9);
+        let wrong = Segment { ids: &[7; 5], start: 9, blocks: &[1, 4], logits: false };
+        let right = Segment { ids: &ids[9..], start: 9, blocks: &[2, 3], logits: true };
+        let more = Segment { ids: &[7], start: 20, blocks: &[0, 5], logits: true };
+        let ours = model.pass(&mut cache, &[wrong, right, more]); // [2, V]
+        let mut comparison = Comparison::new("after another sequence's turn");
+        comparison.add("logits", &ours.narrow(0, 0, 1), &logits.narrow(0, 23, 1), LOGITS_BOUND);
+        comparison.finish();
+        let alone = Segment { ids, start: 0, blocks: &[6, 7], logits: true };
+        let alone = model.pass(&mut cache, &[alone]);
+        assert_eq!(ours.narrow(0, 0, 1), alone, "{folder}: a row depends on what it came with");
+    }
 }
 
 /// The tables of head dimension `dim` at positions up to 32,767.

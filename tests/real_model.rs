@@ -9,8 +9,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use model::Qwen2;
 use model::chat::Chat;
+use model::{Decoder, Qwen2, Segment};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -71,16 +71,23 @@ fn greedy_tokens_and_log_probabilities_equal_transformers() {
     let model = Qwen2::load(&folder, Device::Cpu, Kind::Float).unwrap();
     println!("loaded in {:.1} s", started.elapsed().as_secs_f64());
     let chat = Chat::read(&folder).unwrap();
-    golden.chat.iter().for_each(|row| check_greedy(&model, &chat, row));
+    let decoder = Decoder::load(&folder, Device::Cpu, Kind::Float).unwrap();
+    golden.chat.iter().for_each(|row| check_greedy(&decoder, &chat, row));
     check_log_probabilities(&model, &chat, &golden.text);
 }
 
 /// The prompt's ids, its five best next tokens, and every greedy token after it.
-fn check_greedy(model: &Qwen2, chat: &Chat, row: &GoldenChat) {
+fn check_greedy(model: &Decoder, chat: &Chat, row: &GoldenChat) {
     assert_eq!(chat.prompt(&row.user).unwrap(), row.input_ids);
     let started = Instant::now();
-    let mut cache = model.new_cache();
-    let mut logits = model.extend(&mut cache, &row.input_ids);
+    let mut cache = model.new_cache(1, 1024);
+    let mut seen = 0;
+    let mut extend = |ids: &[i64]| {
+        let segment = Segment { ids, start: seen, blocks: &[0], logits: true };
+        seen += ids.len();
+        model.pass(&mut cache, &[segment]).squeeze_dim(0)
+    };
+    let mut logits = extend(&row.input_ids);
     let (values, ids) = logits.topk(5, 0, true, true);
     let top5: Vec<i64> = row.next_token_top5.iter().map(|(id, _)| *id).collect();
     assert_eq!(Vec::<i64>::try_from(&ids).unwrap(), top5);
@@ -96,7 +103,7 @@ fn check_greedy(model: &Qwen2, chat: &Chat, row: &GoldenChat) {
         if next != *expected {
             break;
         }
-        logits = model.extend(&mut cache, &[next]);
+        logits = extend(&[next]);
     }
     assert_eq!(greedy, row.greedy_ids, "greedy tokens after `{}`", row.user);
     assert_eq!(chat.tokenizer.decode(&greedy).unwrap(), row.greedy_text);

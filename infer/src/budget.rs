@@ -21,6 +21,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// How requests are to be answered, all in token ids.
 #[derive(Debug, Clone)]
@@ -133,20 +134,30 @@ impl Spec {
 
 /// The state of one request.
 #[derive(Debug, Clone)]
-pub struct Forcing<'a> {
-    spec: &'a Spec,
+pub struct Forcing {
+    spec: Arc<Spec>,
     prompt_len: usize,
     ids: Vec<i64>,
     thinking: Range<usize>,
     thinking_ending: Option<Ending>,
     answer_start: usize,
-    stage: Stage<'a>,
+    stage: Stage,
+}
+
+/// What may be sampled in one go: more ids need not be shown to the machine at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round<'a> {
+    /// Ids that can be sampled before a limit is reached.
+    pub max_tokens: usize,
+    /// For so many ids, none of `until` may be sampled.
+    pub min_tokens: usize,
+    /// Any of these ends the round.
+    pub until: &'a [i64],
 }
 
 #[derive(Debug, Clone)]
-enum Stage<'a> {
+enum Stage {
     Thinking {
-        thinking: &'a Thinking,
         budget: usize,
         ignores_left: usize,
         /// Where the running round began in the ids.
@@ -156,68 +167,93 @@ enum Stage<'a> {
     Done(Ending),
 }
 
-impl<'a> Forcing<'a> {
+impl Forcing {
     /// A request whose prompt has `prompt_len` ids, and what to do first.
-    pub fn start(spec: &'a Spec, prompt_len: usize) -> (Self, Action) {
+    pub fn start(spec: Arc<Spec>, prompt_len: usize) -> (Self, Action) {
         let mut forcing = Forcing {
-            spec,
             prompt_len,
             ids: Vec::new(),
             thinking: 0..0,
             thinking_ending: None,
             answer_start: 0,
             stage: Stage::Answer,
+            spec,
         };
-        let Some((thinking, budget)) =
-            spec.thinking.as_ref().zip(spec.max_tokens_thinking(prompt_len))
-        else {
-            let action = forcing.go_on(0);
-            return (forcing, action);
-        };
-        forcing.ids.extend(&spec.thinking_start);
-        let round_start = forcing.ids.len();
-        forcing.thinking = round_start..round_start;
-        forcing.stage =
-            Stage::Thinking { thinking, budget, ignores_left: thinking.n_ignore, round_start };
+        if let Some(thinking) = &forcing.spec.thinking {
+            let ignores_left = thinking.n_ignore;
+            let budget = forcing.spec.max_tokens_thinking(prompt_len).unwrap_or_default();
+            forcing.ids.extend(&forcing.spec.thinking_start);
+            let round_start = forcing.ids.len();
+            forcing.thinking = round_start..round_start;
+            forcing.stage = Stage::Thinking { budget, ignores_left, round_start };
+        }
         let action = forcing.go_on(0);
         (forcing, action)
     }
 
+    /// The ids behind the prompt so far.
+    pub fn ids(&self) -> &[i64] {
+        &self.ids
+    }
+
+    /// What may be sampled next.
+    pub fn round(&self) -> Round<'_> {
+        let room = self.spec.max_model_len.saturating_sub(self.prompt_len + self.ids.len());
+        let (left, min_tokens, until) = match (&self.stage, &self.spec.thinking) {
+            (Stage::Thinking { budget, round_start, .. }, Some(thinking)) => {
+                let written = self.ids.len() - round_start;
+                let min_tokens = thinking.min_tokens.saturating_sub(written);
+                (budget - self.thinking.len(), min_tokens, &thinking.until)
+            }
+            (Stage::Done(_), _) => (0, 0, &self.spec.until),
+            _ => {
+                let answer = self.ids.len() - self.answer_start;
+                (self.spec.max_gen_toks - answer, 0, &self.spec.until)
+            }
+        };
+        Round { max_tokens: left.min(room), min_tokens, until }
+    }
+
     /// Ids that must not be sampled next.
     pub fn banned(&self) -> &[i64] {
-        match self.stage {
-            Stage::Thinking { thinking, round_start, .. }
-                if self.ids.len() - round_start < thinking.min_tokens =>
-            {
-                &thinking.until
-            }
-            _ => &[],
-        }
+        let Round { min_tokens, until, .. } = self.round();
+        if min_tokens > 0 { until } else { &[] }
     }
 
     /// Takes the id that was sampled and says how the sequence goes on.
     pub fn accept(&mut self, id: i64) -> Action {
         let from = self.ids.len();
+        let stops = self.round().until.contains(&id);
         match &mut self.stage {
-            Stage::Thinking { thinking, budget, ignores_left, round_start } => {
-                if !thinking.until.contains(&id) {
-                    self.ids.push(id);
-                } else if *ignores_left > 0 {
-                    let room = *budget - (from - self.thinking.start);
-                    self.ids.extend(thinking.ignore.iter().take(room));
-                    *ignores_left -= 1;
-                    *round_start = self.ids.len();
-                } else {
-                    return self.close_thinking(Ending::Stop, from);
-                }
-            }
-            Stage::Answer if self.spec.until.contains(&id) => {
-                self.stage = Stage::Done(Ending::Stop)
-            }
-            Stage::Answer => self.ids.push(id),
             Stage::Done(_) => panic!("an id was sampled for a sequence that is complete"),
+            _ if !stops => self.ids.push(id),
+            Stage::Answer => self.stage = Stage::Done(Ending::Stop),
+            Stage::Thinking { ignores_left: 0, .. } => {
+                return self.close_thinking(Ending::Stop, from);
+            }
+            Stage::Thinking { budget, ignores_left, round_start } => {
+                let room = *budget - (from - self.thinking.start);
+                let ignore = self.spec.thinking.iter().flat_map(|thinking| &thinking.ignore);
+                self.ids.extend(ignore.take(room));
+                *ignores_left -= 1;
+                *round_start = self.ids.len();
+            }
         }
         self.go_on(from)
+    }
+
+    /// The ids of the answer so far; none while thinking.
+    pub fn answer(&self) -> &[i64] {
+        match self.stage {
+            Stage::Thinking { .. } => &[],
+            _ => &self.ids[self.answer_start..],
+        }
+    }
+
+    /// Ends the answer here: something in it, which is no single id, says so.
+    pub fn stop_answer(&mut self) {
+        assert!(!matches!(self.stage, Stage::Thinking { .. }), "there is no answer to stop yet");
+        self.stage = Stage::Done(Ending::Stop);
     }
 
     /// The finished sequence.
@@ -233,7 +269,7 @@ impl<'a> Forcing<'a> {
             ids: self.ids,
         };
         if self.spec.thinking.is_none() {
-            tell_apart(&mut outcome, self.spec);
+            tell_apart(&mut outcome, &self.spec);
         }
         outcome
     }
@@ -265,8 +301,8 @@ impl<'a> Forcing<'a> {
 
     /// Opens the answer as is fit for the way in which thinking ended.
     fn close_thinking(&mut self, ending: Ending, from: usize) -> Action {
-        let Stage::Thinking { thinking, .. } = self.stage else {
-            panic!("thinking is closed twice")
+        let Some(thinking) = &self.spec.thinking else {
+            panic!("thinking is closed that was not asked for")
         };
         let mut closing: Vec<i64> = Vec::new();
         if ending == Ending::Length {

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use model::Tokenizer;
 use serde::Deserialize;
 
 use crate::budget::{MaxTokens, Spec, Thinking};
+use crate::engine::Sampling;
 
 /// A whole run; the annotated example is `configs/infer/aime24.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -19,6 +21,11 @@ pub struct Config {
     pub seed: u64,
     /// Who answers.
     pub model: Model,
+    /// How much is answered at once.
+    #[serde(default)]
+    pub engine: Engine,
+    /// A server that answers instead of weights on this machine.
+    pub endpoint: Option<Endpoint>,
     /// What is asked.
     pub task: Task,
     /// What holds for every budget.
@@ -40,9 +47,41 @@ pub struct Model {
     pub dtype: Dtype,
     /// Ids of prompt, thinking and answer together at most (vLLM's name).
     pub max_model_len: usize,
-    /// Sequences decoded at once, each on one thread, over one copy of the weights. The results do
-    /// not depend on it. Default: as many as the machine has cores; 1 on a GPU.
+    /// Threads that compute together on the CPU. The results do not depend on it. Default: as many
+    /// as the machine has cores.
     pub threads: Option<usize>,
+}
+
+/// `[engine]`: how much is done at once. On the CPU the results do not depend on it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Engine {
+    /// Sequences that are written at once.
+    pub slots: usize,
+    /// Memory for keys and values at most, in GiB; less is taken if all slots need less. Default:
+    /// 4, or what one sequence of the greatest length takes, if that is more.
+    pub cache_gib: Option<f64>,
+    /// Tokens of prompts and forced continuations in one pass at most.
+    pub prefill_chunk: usize,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Engine { slots: 16, cache_gib: None, prefill_chunk: 256 }
+    }
+}
+
+/// `[endpoint]`: an OpenAI-compatible server, asked for completions.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// The file of its replies, so that none is paid twice.
+    pub cache: PathBuf,
+    /// Whether it takes prompts as token ids and gives ids back, as vLLM does; else text is sent,
+    /// and replies are tokenised here.
+    pub token_ids: bool,
+    /// The server, its model and its limits.
+    pub server: endpoint::Settings,
 }
 
 /// `model.device`.
@@ -131,6 +170,21 @@ pub struct Generation {
     pub max_gen_toks: usize,
     /// 0 is greedy.
     pub temperature: f64,
+    /// Only so many of the likeliest tokens; 0 for all.
+    #[serde(default)]
+    pub top_k: usize,
+    /// Only the likeliest tokens that together have this probability.
+    #[serde(default = "one")]
+    pub top_p: f64,
+    /// Only tokens with at least this share of the likeliest one's probability.
+    #[serde(default)]
+    pub min_p: f64,
+    /// Above 1, tokens that occurred become less likely.
+    #[serde(default = "one")]
+    pub repetition_penalty: f64,
+    /// Texts that end the answer, and are cut off it.
+    #[serde(default)]
+    pub stop: Vec<String>,
     /// Single tokens that end the answer, and thinking too.
     #[serde(default = "default_until")]
     pub until: Vec<String>,
@@ -163,6 +217,10 @@ pub struct Budget {
     pub temperature: Option<f64>,
 }
 
+fn one() -> f64 {
+    1.0
+}
+
 fn default_until() -> Vec<String> {
     vec!["<|im_end|>".into()]
 }
@@ -183,31 +241,49 @@ impl Config {
     /// Refuses values that TOML's types let through.
     pub fn check(&self) -> Result<()> {
         ensure!(!self.budgets.is_empty(), "there is no [[budget]]: add at least one, with a name");
-        ensure!(self.model.threads != Some(0), "model.threads is 0; leave it out for all cores");
-        ensure!(self.generation.max_gen_toks > 0, "generation.max_gen_toks is 0: no answer fits");
-        ensure!(!self.generation.until.is_empty(), "generation.until is empty: nothing would stop");
-        let mut names = BTreeSet::new();
-        for budget in &self.budgets {
-            let name = &budget.name;
-            let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            ensure!(
-                !name.is_empty() && !name.starts_with('.') && name.chars().all(legal),
-                "budget name {name:?}: it names a file, so use letters, digits, `-`, `_` and `.`"
-            );
-            ensure!(names.insert(name), "two budgets are named {name:?}");
-            budget.check().with_context(|| format!("budget {name:?}"))?;
-            let temperature = self.temperature(budget);
-            ensure!(
-                temperature.is_finite() && temperature >= 0.0,
-                "budget {name:?}: temperature {temperature} is not 0 or above"
-            );
-        }
-        Ok(())
+        check(&self.model, &self.engine, &self.generation, &self.budgets)
     }
+}
 
-    /// The temperature that a budget is sampled at.
-    pub fn temperature(&self, budget: &Budget) -> f64 {
-        budget.temperature.unwrap_or(self.generation.temperature)
+/// Refuses values of these sections that TOML's types let through.
+pub fn check(
+    model: &Model,
+    engine: &Engine,
+    generation: &Generation,
+    budgets: &[Budget],
+) -> Result<()> {
+    ensure!(model.threads != Some(0), "model.threads is 0; leave it out for all cores");
+    ensure!(engine.slots > 0, "engine.slots is 0: nothing would be written");
+    ensure!(engine.prefill_chunk > 0, "engine.prefill_chunk is 0: no prompt would be read");
+    ensure!(generation.max_gen_toks > 0, "generation.max_gen_toks is 0: no answer fits");
+    ensure!(!generation.until.is_empty(), "generation.until is empty: nothing would stop");
+    ensure!(!generation.stop.iter().any(String::is_empty), "generation.stop holds an empty text");
+    generation.sampling(None).check().context("generation")?;
+    let mut names = BTreeSet::new();
+    for budget in budgets {
+        let name = &budget.name;
+        let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        ensure!(
+            !name.is_empty() && !name.starts_with('.') && name.chars().all(legal),
+            "budget name {name:?}: it names a file, so use letters, digits, `-`, `_` and `.`"
+        );
+        ensure!(names.insert(name), "two budgets are named {name:?}");
+        let sampling = generation.sampling(Some(budget));
+        budget.check().and(sampling.check()).with_context(|| format!("budget {name:?}"))?;
+    }
+    Ok(())
+}
+
+impl Generation {
+    /// How ids are drawn, under a budget if there is one.
+    pub fn sampling(&self, budget: Option<&Budget>) -> Sampling {
+        Sampling {
+            temperature: budget.and_then(|b| b.temperature).unwrap_or(self.temperature),
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+        }
     }
 }
 
@@ -249,8 +325,12 @@ impl Budget {
 ///
 /// # Errors
 /// When a stop is not a single token of this tokenizer.
-pub fn specs(config: &Config, tokenizer: &Tokenizer) -> Result<Vec<Spec>> {
-    let keys = &config.generation;
+pub fn specs(
+    keys: &Generation,
+    budgets: &[Budget],
+    max_model_len: usize,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<Arc<Spec>>> {
     let single = |text: &String| -> Result<i64> {
         match tokenizer.encode_fixed(text)?[..] {
             [id] => Ok(id),
@@ -287,17 +367,17 @@ pub fn specs(config: &Config, tokenizer: &Tokenizer) -> Result<Vec<Spec>> {
             ends_line: ends_line.clone(),
         })
     };
-    let spec = |budget: &Budget| -> Result<Spec> {
-        Ok(Spec {
+    let spec = |budget: &Budget| -> Result<Arc<Spec>> {
+        Ok(Arc::new(Spec {
             thinking_start: tokenizer.encode_fixed(&keys.thinking_start)?,
             thinking_end: tokenizer.encode_fixed(&keys.thinking_end)?,
             thinking: budget.forces_thinking().then(|| thinking(budget)).transpose()?,
             until: until.clone(),
             max_gen_toks: keys.max_gen_toks,
-            max_model_len: config.model.max_model_len,
-        })
+            max_model_len,
+        }))
     };
-    config.budgets.iter().map(spec).collect()
+    budgets.iter().map(spec).collect()
 }
 
 /// Every id whose text ends with a new line.

@@ -1,115 +1,285 @@
-//! Decoding: one sequence at a time over a key/value cache, each id computed exactly once.
+//! The engine: continuous batching over one model, each id computed once.
+//!
+//! A step is one pass of the model over the next ids of all running branches: one id of each that
+//! writes, and up to `prefill_chunk` ids of prompts and forced continuations between them. A slot
+//! that becomes free is refilled before the next step. Keys and values lie in blocks that branches
+//! share up to where they part. When the blocks run out, the youngest gives its own back and is
+//! computed again later: on the CPU to the same bits, since a row of a pass depends on its own
+//! sequence alone.
+//!
+//! Reading order: [`request`] (what is asked, and the boundary [`Generate`]), `branch` (requests
+//! with the same ids so far, and their parting), [`blocks`] (who has which part of the cache),
+//! [`sampler`], [`stop`], [`statistics`], [`local`] (the model on this machine); here the steps.
 
-use anyhow::{Result, bail};
-use record::seed::Rng;
+pub mod blocks;
+mod branch;
+pub mod local;
+pub mod request;
+pub mod sampler;
+pub mod statistics;
+pub mod stop;
 
-use crate::budget::{Action, Forcing, Outcome, Spec};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-/// Something that continues one sequence of token ids.
-pub trait Decoder {
-    /// Appends `ids` (at least one) to the sequence and returns the logits of the id after them,
-    /// one for each row of the model's vocabulary.
-    fn extend(&mut self, ids: &[i64]) -> Result<Vec<f32>>;
+use anyhow::{Result, ensure};
+use model::{Segment, Tokenizer};
+
+use blocks::{Blocks, Copy};
+use branch::{Branch, Parting};
+pub use request::{Completion, Generate, Request, Sampling};
+use statistics::{Clock, Statistics};
+
+/// What the engine asks of a model.
+pub trait Model {
+    /// Appends each segment's ids to its sequence, and leaves in `logits` a row for each segment
+    /// that wants one; the rows have equal lengths.
+    fn pass(&mut self, segments: &[Segment], logits: &mut Vec<f32>) -> Result<()>;
+
+    /// Copies the beginning of one block of the cache to another.
+    fn copy(&mut self, copy: Copy);
 }
 
-/// How the next id is chosen from the logits.
-#[derive(Debug)]
-pub struct Sampler {
-    /// 0 takes the likeliest id, the first of equals.
-    temperature: f64,
-    /// Ids from here on are rows of the model that its tokenizer has no text for; they are never
-    /// chosen (vLLM refuses a sequence in which they occur).
-    vocab_size: usize,
-    rng: Rng,
+/// How much an engine does at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Branches that run at once.
+    pub slots: usize,
+    /// Blocks of the model's cache.
+    pub blocks: usize,
+    /// Positions of a block.
+    pub block_len: usize,
+    /// Ids of prompts and forced continuations in one pass, at most.
+    pub prefill_chunk: usize,
 }
 
-impl Sampler {
-    /// `rng` is used only at a temperature above 0.
-    pub fn new(temperature: f64, vocab_size: usize, rng: Rng) -> Self {
-        Sampler { temperature, vocab_size, rng }
+/// Continues many prompts at once.
+pub struct Engine<M> {
+    model: M,
+    tokenizer: Arc<Tokenizer>,
+    settings: Settings,
+    blocks: Blocks,
+    /// Those that take part in the next pass, the oldest first.
+    running: Vec<Branch>,
+    /// Those that wait for a slot: first what has parted, then new prompts.
+    waiting: VecDeque<Branch>,
+    logits: Vec<f32>,
+    statistics: Statistics,
+}
+
+impl<M: Model> Engine<M> {
+    /// An engine without work.
+    pub fn new(model: M, tokenizer: Arc<Tokenizer>, settings: Settings) -> Self {
+        assert!(settings.slots > 0 && settings.prefill_chunk > 0, "an engine that does nothing");
+        Engine {
+            model,
+            tokenizer,
+            settings,
+            blocks: Blocks::new(settings.blocks, settings.block_len),
+            running: Vec::new(),
+            waiting: VecDeque::new(),
+            logits: Vec::new(),
+            statistics: Statistics::new(&settings),
+        }
     }
 
-    /// Chooses an id that is not `banned`.
+    /// What it did so far.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Whether a step would do nothing.
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Takes requests with the same prompt, numbered by the caller, and returns those that end
+    /// before they begin.
     ///
     /// # Errors
-    /// When no id has a usable logit: the model computes NaN.
-    pub fn pick(&mut self, logits: &[f32], banned: &[i64]) -> Result<i64> {
-        let known = &logits[..logits.len().min(self.vocab_size)];
-        let allowed = |id: usize| !banned.contains(&(id as i64));
-        let mut best: Option<(usize, f32)> = None;
-        for (id, &logit) in known.iter().enumerate() {
-            if best.is_none_or(|(_, highest)| logit > highest) && !logit.is_nan() && allowed(id) {
-                best = Some((id, logit));
+    /// When a request's sampling has no meaning, or the cache could not hold it alone.
+    pub fn submit(&mut self, requests: &[(usize, &Request)]) -> Result<Vec<(usize, Completion)>> {
+        let room = self.settings.blocks * self.settings.block_len;
+        for (_, request) in requests {
+            let (name, longest) = (&request.name, request.spec.max_model_len);
+            request.sampling.check()?;
+            ensure!(!request.prompt.is_empty(), "{name}: the prompt is empty");
+            ensure!(
+                longest <= room,
+                "{name}: it may grow to {longest} tokens (max_model_len), but the cache holds \
+                 {room}; raise engine.cache_gib or lower model.max_model_len"
+            );
+        }
+        let (branch, parting) = Branch::start(requests, &self.tokenizer)?;
+        self.waiting.extend(branch);
+        let prompts = requests.iter().map(|(_, request)| request.prompt.len() as u64).sum();
+        self.statistics.submitted(requests.len() as u64, prompts);
+        self.statistics.finished(&parting.done);
+        Ok(parting.done)
+    }
+
+    /// One pass of the model, and all that follows from it. Returns what has finished.
+    pub fn step(&mut self) -> Result<Vec<(usize, Completion)>> {
+        self.refill();
+        let clock = Clock::start();
+        let rows = self.plan();
+        let segments: Vec<Segment> = self
+            .running
+            .iter()
+            .zip(&rows)
+            .filter(|(_, rows)| **rows > 0)
+            .map(|(branch, &rows)| Segment {
+                ids: &branch.unseen()[..rows],
+                start: branch.cached,
+                blocks: &branch.blocks,
+                logits: rows == branch.unseen().len(),
+            })
+            .collect();
+        let wanted = segments.iter().filter(|segment| segment.logits).count();
+        self.logits.clear();
+        self.model.pass(&segments, &mut self.logits)?;
+        self.statistics.pass(&segments, self.waiting.is_empty(), &self.blocks);
+        let done = self.settle(&rows, wanted)?;
+        self.statistics.finished(&done);
+        clock.stop(&mut self.statistics, &rows);
+        Ok(done)
+    }
+
+    /// Fills free slots, as long as the cache has room for what is to be computed next.
+    fn refill(&mut self) {
+        while self.running.len() < self.settings.slots {
+            let Some(branch) = self.waiting.front() else { return };
+            let missing = self.blocks.needed(branch.ids.len() + 1) - branch.blocks.len();
+            // One block to spare for each that runs, lest the new one soon has to go again.
+            let free = self.blocks.free().saturating_sub(self.running.len());
+            if missing > free && !self.running.is_empty() {
+                return;
+            }
+            self.running.extend(self.waiting.pop_front());
+        }
+    }
+
+    /// How many ids each running branch computes in the next pass, with blocks for them. The
+    /// oldest choose first; what finds no blocks any more goes back to wait.
+    fn plan(&mut self) -> Vec<usize> {
+        let mut rows = Vec::new();
+        let mut chunk = self.settings.prefill_chunk;
+        while rows.len() < self.running.len() {
+            let n = rows.len();
+            let unseen = self.running[n].unseen().len();
+            let now = if unseen == 1 { 1 } else { unseen.min(chunk) };
+            if self.reserve(n, now) {
+                chunk -= if unseen == 1 { 0 } else { now };
+                rows.push(now);
             }
         }
-        let Some((best, highest)) = best.filter(|(_, logit)| logit.is_finite()) else {
-            bail!(
-                "the model's logits hold no finite number; is the checkpoint whole, and dtype \
-                 float32?"
-            )
-        };
-        if self.temperature == 0.0 {
-            return Ok(best as i64);
-        }
-        let weight = |id: usize, logit: f32| {
-            let scaled = f64::from(logit - highest) / self.temperature;
-            if scaled.is_nan() || !allowed(id) { 0.0 } else { scaled.exp() }
-        };
-        let weights: Vec<f64> = known.iter().enumerate().map(|(id, &l)| weight(id, l)).collect();
-        let mut left = self.rng.uniform() * weights.iter().sum::<f64>();
-        for (id, weight) in weights.iter().enumerate() {
-            left -= weight;
-            if left < 0.0 {
-                return Ok(id as i64);
+        rows
+    }
+
+    /// Finds blocks for the next `rows` ids of the running branch `n`, if need be those of younger
+    /// ones. False if it is itself the youngest and had to go.
+    fn reserve(&mut self, n: usize, rows: usize) -> bool {
+        loop {
+            let Branch { cached, blocks, .. } = &mut self.running[n];
+            let model = &mut self.model;
+            if self.blocks.reserve(blocks, *cached, *cached + rows, |copy| model.copy(copy)) {
+                return true;
+            }
+            self.statistics.evictions += 1;
+            if let Some(waiting) = self.waiting.iter_mut().rfind(|b| !b.blocks.is_empty()) {
+                self.blocks.release(&mut waiting.blocks);
+                waiting.cached = 0;
+                continue;
+            }
+            let mut youngest = self.running.pop().expect("branch n runs");
+            self.blocks.release(&mut youngest.blocks);
+            youngest.cached = 0;
+            self.waiting.push_front(youngest);
+            if self.running.len() == n {
+                assert!(n > 0, "the cache holds one sequence of any length that was let in");
+                return false;
             }
         }
-        Ok(best as i64) // rounding left a crumb behind the last weight
     }
-}
 
-/// Decodes one request from its prompt to its end.
-///
-/// Forced ids go through the decoder like sampled ones, as a small prefill behind what it has seen
-/// already: nothing is computed twice, and what nothing is sampled after is not computed at all.
-pub fn generate(
-    decoder: &mut impl Decoder,
-    sampler: &mut Sampler,
-    spec: &Spec,
-    prompt: &[i64],
-) -> Result<Outcome> {
-    let (mut forcing, mut action) = Forcing::start(spec, prompt.len());
-    let mut unseen = prompt.to_vec();
-    let mut logits = Vec::new();
-    while let Action::Extend(ids) = action {
-        unseen.extend(ids);
-        // Nothing is unseen after an end of thinking that was ignored without a string: the next
-        // id is drawn from the same logits, this time with the stops banned.
-        if !unseen.is_empty() {
-            logits = decoder.extend(&unseen)?;
-            unseen.clear();
+    /// Counts what the pass has computed and lets the members of every branch that it finished
+    /// choose their next ids.
+    fn settle(&mut self, rows: &[usize], wanted: usize) -> Result<Vec<(usize, Completion)>> {
+        let width = self.logits.len() / wanted.max(1);
+        let known = width.min(self.tokenizer.vocab_size() as usize);
+        let (mut done, mut at) = (Vec::new(), 0);
+        let mut goes_on = Vec::new();
+        for (mut branch, rows) in std::mem::take(&mut self.running).into_iter().zip(rows) {
+            branch.cached += rows;
+            if !branch.unseen().is_empty() {
+                goes_on.push(branch);
+                continue;
+            }
+            // Ids from `known` on are rows of the model that its tokenizer has no text for; they
+            // are never chosen (vLLM refuses a sequence in which they occur).
+            let logits = &self.logits[at * width..][..known];
+            at += 1;
+            let parting = branch.part(logits, &self.tokenizer)?;
+            self.statistics.sampled += parting.sampled;
+            let Parting { groups, done: finished, .. } = parting;
+            done.extend(finished);
+            goes_on.extend(self.branch_out(branch, groups));
         }
-        let id = sampler.pick(&logits, forcing.banned())?;
-        action = forcing.accept(id);
+        self.running = goes_on;
+        Ok(done)
     }
-    Ok(forcing.outcome())
-}
 
-/// A Qwen2 model with the cache of one sequence.
-pub struct Qwen2Decoder<'a> {
-    model: &'a model::Qwen2,
-    cache: model::Cache,
-}
-
-impl<'a> Qwen2Decoder<'a> {
-    /// An empty sequence.
-    pub fn new(model: &'a model::Qwen2) -> Self {
-        Qwen2Decoder { model, cache: model.new_cache() }
+    /// Each group goes on from the branch's ids: the first in its slot, the others as soon as
+    /// there is one. None if there is no group: the slot is free.
+    fn branch_out(
+        &mut self,
+        mut branch: Branch,
+        groups: Vec<(Vec<i64>, Vec<branch::Member>)>,
+    ) -> Option<Branch> {
+        let mut groups = groups.into_iter();
+        let Some((ids, members)) = groups.next() else {
+            self.blocks.release(&mut branch.blocks);
+            return None;
+        };
+        for (ids, members) in groups.rev() {
+            let blocks = self.blocks.share(&branch.blocks, branch.cached);
+            let ids = [branch.ids.as_slice(), &ids].concat();
+            self.waiting.push_front(Branch { ids, cached: branch.cached, blocks, members });
+        }
+        branch.ids.extend(ids);
+        branch.members = members;
+        Some(branch)
     }
 }
 
-impl Decoder for Qwen2Decoder<'_> {
-    fn extend(&mut self, ids: &[i64]) -> Result<Vec<f32>> {
-        let logits = self.model.extend(&mut self.cache, ids); // [V]
-        Ok(Vec::try_from(&logits)?)
+impl<M: Model> Generate for Engine<M> {
+    fn generate(
+        &mut self,
+        requests: &[Request],
+        each: &mut dyn FnMut(usize, Completion) -> Result<()>,
+    ) -> Result<()> {
+        let mut by_prompt: BTreeMap<&[i64], Vec<usize>> = BTreeMap::new();
+        for (number, request) in requests.iter().enumerate() {
+            by_prompt.entry(&request.prompt).or_default().push(number);
+        }
+        // In the order in which the prompts came first.
+        let mut groups: Vec<Vec<usize>> = by_prompt.into_values().collect();
+        groups.sort_unstable();
+        for group in groups {
+            let group: Vec<_> = group.into_iter().map(|n| (n, &requests[n])).collect();
+            for (number, completion) in self.submit(&group)? {
+                each(number, completion)?;
+            }
+        }
+        while !self.is_idle() {
+            for (number, completion) in self.step()? {
+                each(number, completion)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn summary(&self) -> String {
+        self.statistics.to_string()
     }
 }

@@ -1,24 +1,30 @@
-//! The infer stage: a checkpoint answers a task's questions under several thinking budgets, and is
-//! scored as in s1.
+//! The infer stage: prompts are continued, and a checkpoint's answers to a task's questions under
+//! several thinking budgets are scored as in s1.
 //!
-//! It deliberately does not train, batch sequences or serve requests; it knows one kind of model
-//! ([`model::Qwen2`]) behind one boundary ([`engine::Decoder`]).
+//! It deliberately does not train or serve requests; whoever continues prompts stands behind one
+//! boundary ([`engine::Generate`]): the engine over weights on this machine, or a server.
 //!
 //! Modules in reading order:
 //! - [`budget`]: budget forcing, a pure state machine over token ids; the heart of the stage
-//! - [`engine`]: decoding one sequence, the sampler
+//! - [`engine`]: what is asked and answered; continuous batching over one model
+//! - [`remote`]: the same over an OpenAI-compatible server
 //! - [`config`]: the TOML of a run, and how its strings become token ids
 //! - [`task`]: questions and expected answers from JSONL
 //! - [`metrics`]: confidence intervals; Control, Scaling and Performance of a budget curve
 //! - [`report`]: samples, results and the table for people
 //! - [`run`]: `infer eval` from config to published folder
+//! - [`generate`]: `infer generate`, prompts in and tokens out
 //! - [`judge`]: a language model's second opinion, for those who want one
+//! - [`progress`]: how far a run is
 
 pub mod budget;
 pub mod config;
 pub mod engine;
+pub mod generate;
 pub mod judge;
 pub mod metrics;
+pub mod progress;
+pub mod remote;
 pub mod report;
 pub mod run;
 pub mod task;

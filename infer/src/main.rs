@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Evaluate a model under thinking budgets.
+/// Continue prompts, and evaluate a model under thinking budgets.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -20,6 +20,17 @@ enum Command {
         /// The run's TOML file; paths in it are relative to the current folder.
         config: PathBuf,
         /// Change a key for this run, as in `--set model.threads=4`; written into the manifest.
+        #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+        sets: Vec<String>,
+        /// Replace the output folder if it exists.
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Continue the prompts of a JSONL file.
+    Generate {
+        /// The run's TOML file, such as configs/infer/generate.toml.
+        config: PathBuf,
+        /// Change a key for this run, as in `--set engine.slots=8`; written into the manifest.
         #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
         sets: Vec<String>,
         /// Replace the output folder if it exists.
@@ -42,6 +53,9 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Eval { config, sets, overwrite } => infer::run::eval(&config, &sets, overwrite),
+        Command::Generate { config, sets, overwrite } => {
+            infer::generate::run(&config, &sets, overwrite)
+        }
         Command::Judge { config, sets, overwrite } => infer::judge::run(&config, &sets, overwrite),
     };
     match result {

@@ -1,10 +1,11 @@
 //! Every branch of budget forcing against a scripted model: no weights, the ids written out.
 
+mod support;
+
 use std::collections::{BTreeSet, VecDeque};
 
-use anyhow::Result;
 use infer::budget::{Ending, MaxTokens, Outcome, Spec, Thinking};
-use infer::engine::{Decoder, Sampler, generate};
+use support::{ONE, answers, engine, request};
 
 // The vocabulary. Words of thinking are 20 and up, words of answers 30 and up.
 const START: i64 = 1; // <|im_start|>
@@ -19,25 +20,6 @@ const A_BIT: i64 = 9; // "Wait a bit" is WAIT, A_BIT
 const VOCAB: usize = 40;
 
 const PROMPT: [i64; 3] = [10, 11, 12];
-
-/// Ranks ids as its script says, whatever it is fed, and remembers what it was fed.
-struct Scripted {
-    script: VecDeque<Vec<i64>>,
-    fed: Vec<i64>,
-}
-
-impl Decoder for Scripted {
-    fn extend(&mut self, ids: &[i64]) -> Result<Vec<f32>> {
-        assert!(!ids.is_empty(), "the decoder was called with nothing");
-        self.fed.extend(ids);
-        let mut logits = vec![0.0; VOCAB];
-        let ranked = self.script.pop_front().expect("more ids are sampled than the row has");
-        for (rank, &id) in ranked.iter().enumerate() {
-            logits[id as usize] = 9.0 - rank as f32;
-        }
-        Ok(logits)
-    }
-}
 
 /// s1's delimiters with `max_tokens` of thinking, 8 of answer, in a context of 100.
 fn spec(max_tokens: MaxTokens) -> Spec {
@@ -84,14 +66,22 @@ fn within(max_model_len: usize, spec: Spec) -> Spec {
 /// Decodes with a script of ranked ids and checks that nothing was fed twice or left out.
 #[track_caller]
 fn decode(spec: &Spec, script: &[&[i64]]) -> Outcome {
-    let script = script.iter().map(|ranked| ranked.to_vec()).collect();
-    let mut decoder = Scripted { script, fed: vec![] };
-    let mut sampler = Sampler::new(0.0, VOCAB, record::seed::rng(0, &[]));
-    let outcome = generate(&mut decoder, &mut sampler, spec, &PROMPT).unwrap();
-    assert_eq!(decoder.script.len(), 0, "fewer ids are sampled than the row has");
-    let whole = [&PROMPT[..], &outcome.ids].concat();
-    assert!(whole.starts_with(&decoder.fed), "fed {:?} of {whole:?}", decoder.fed);
-    outcome
+    let mut script: VecDeque<&[i64]> = script.iter().copied().collect();
+    let mut fed = vec![];
+    let logits = |ids: &[i64]| {
+        fed = ids.to_vec();
+        let mut logits = vec![0.0; VOCAB];
+        let ranked = script.pop_front().expect("more ids are sampled than the row has");
+        for (rank, &id) in ranked.iter().enumerate() {
+            logits[id as usize] = 9.0 - rank as f32;
+        }
+        logits
+    };
+    let answer = answers(&mut engine(logits, VOCAB, ONE), &[request(spec, &PROMPT)]).remove(0);
+    assert_eq!(script.len(), 0, "fewer ids are sampled than the row has");
+    let whole = [&PROMPT[..], &answer.outcome.ids].concat();
+    assert!(whole.starts_with(&fed), "fed {fed:?} of {whole:?}");
+    answer.outcome
 }
 
 /// One row: sampled ids in, ids behind the prompt, the thinking among them and both endings out.

@@ -1,60 +1,15 @@
 //! `infer eval` end to end on a tiny model with random weights: every file, the same bytes whatever
-//! the number of threads, and errors that say what to mend.
+//! the numbers of threads and slots, and errors that say what to mend.
 
-use std::collections::BTreeMap;
+mod support;
+
 use std::fs;
 use std::path::Path;
 
-use model::{Config, Layout, Qwen2};
-use serde_json::{Value, json};
-use tch::{Kind, Tensor};
-
-const CONTROL: [&str; 2] = ["<|im_start|>", "<|im_end|>"];
-
-/// A checkpoint folder: one byte-like token for each character of ASCII, the control tokens behind
-/// them, two layers of random weights, and ten rows of vocabulary that no token has.
-fn write_checkpoint(folder: &Path) {
-    fs::create_dir_all(folder).unwrap();
-    let characters: Vec<char> = (' '..='~').chain(['\n']).collect();
-    let vocab: BTreeMap<String, usize> =
-        characters.iter().enumerate().map(|(id, c)| (c.to_string(), id)).collect();
-    let added = |(n, name): (usize, &&str)| {
-        json!({
-            "id": characters.len() + n, "content": name, "special": true, "single_word": false,
-            "lstrip": false, "rstrip": false, "normalized": false,
-        })
-    };
-    let added: Vec<Value> = CONTROL.iter().enumerate().map(added).collect();
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
-        "normalizer": null, "pre_tokenizer": null, "post_processor": null,
-        "decoder": {"type": "Fuse"},
-        "model": {"type": "BPE", "dropout": null, "unk_token": null,
-            "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
-            "byte_fallback": false, "vocab": vocab, "merges": []},
-    });
-    let write = |name: &str, value: &Value| {
-        fs::write(folder.join(name), value.to_string()).unwrap();
-    };
-    write("tokenizer.json", &tokenizer);
-    let template = "{{'<|im_start|>user\\n' + messages[0].content + '<|im_end|>\\n'}}";
-    write("tokenizer_config.json", &json!({"chat_template": template}));
-    let config = json!({
-        "model_type": "qwen2", "vocab_size": characters.len() + CONTROL.len() + 10,
-        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 256,
-        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true,
-        "hidden_act": "silu",
-    });
-    write("config.json", &config);
-    let config = Config::parse(&config.to_string()).unwrap();
-    tch::manual_seed(1);
-    let layout = Layout::new(&config);
-    let draw = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, tch::Device::Cpu));
-    let tensors: Vec<(&str, Tensor)> =
-        layout.params().map(|param| (param.name.as_str(), draw(&param.shape))).collect();
-    Tensor::write_safetensors(&tensors, folder.join("model.safetensors")).unwrap();
-}
+use model::Qwen2;
+use serde_json::Value;
+use support::write_checkpoint;
+use tch::Kind;
 
 const CONFIG: &str = r#"
 output = "OUT"
@@ -119,9 +74,11 @@ fn a_whole_run() {
 
     let refused = infer::run::eval(&config, &[], false).unwrap_err();
     assert!(format!("{refused:#}").contains("overwrite"), "{refused:#}");
-    infer::run::eval(&config, &["model.threads=3".into()], true).unwrap();
-    for (name, first) in names.iter().zip(&first) {
-        assert_eq!(*first, read(name), "{name} depends on the number of threads");
+    for set in ["model.threads=3", "engine.slots=1", "engine.prefill_chunk=7"] {
+        infer::run::eval(&config, &[set.into()], true).unwrap();
+        for (name, first) in names.iter().zip(&first) {
+            assert_eq!(*first, read(name), "{name} depends on {set}");
+        }
     }
 
     let results: Value = serde_json::from_str(&first[0]).unwrap();
@@ -194,6 +151,13 @@ fn mistakes_are_explained() {
     check_error(with("float32", "float16"), &["infer.toml", "float16"]);
     check_error(with("max_model_len = 160", "max_model_len = 1000"), &["1000", "256 positions"]);
     check_error(with("answer = ", "gold = \"\"\nanswer = "), &["infer.toml", "gold"]);
+    let engine = |keys: &str| format!("[engine]\n{keys}\n[task]");
+    check_error(|t| t.replace("[task]", &engine("slots = 0")), &["engine.slots is 0"]);
+    check_error(
+        |t| t.replace("[task]", &engine("cache_gib = 0.00001")),
+        &["engine.cache_gib is 0.00001", "max_model_len (160)"],
+    );
+    check_error(with("temperature = 0.0", "temperature = 0.0\ntop_p = 0.0"), &["top_p 0"]);
     check_error(with("\"20\"", "\"a/b\""), &["budget name \"a/b\""]);
     check_error(with("\"20\"", "\"0\""), &["two budgets are named \"0\""]);
     check_error(with("= 20", "= -1"), &["budget \"20\"", "max_tokens_thinking = -1"]);
@@ -215,7 +179,10 @@ fn shipped_configs_are_sound() {
     let judge = configs.join("infer/judge.toml");
     record::config::load::<infer::judge::Config>(&judge, &[]).unwrap();
     let own = fs::read_dir(configs.join("infer")).unwrap().map(|entry| entry.unwrap().path());
-    let own = own.filter(|path| *path != judge);
+    let generate = configs.join("infer/generate.toml");
+    let (config, _) = record::config::load::<infer::generate::Config>(&generate, &[]).unwrap();
+    config.check().unwrap();
+    let own = own.filter(|path| ![&judge, &generate].contains(&path));
     for path in own.chain(["demo/infer.toml", "real/infer.toml"].map(|name| configs.join(name))) {
         let (config, _) = record::config::load::<infer::config::Config>(&path, &[]).unwrap();
         config.check().unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));

@@ -4,12 +4,14 @@
 //! `max_tokens`, and cuts afterwards. The state machine never goes over the budget, so that both
 //! must give the same ids.
 
+mod support;
+
 use std::collections::BTreeSet;
 
-use anyhow::Result;
 use infer::budget::{MaxTokens, Spec, Thinking};
-use infer::engine::{Decoder, Sampler, generate};
+use infer::engine::Settings;
 use record::seed::{Rng, rng};
+use support::{answers, engine, request};
 
 const START: i64 = 0;
 const END: i64 = 1;
@@ -21,20 +23,9 @@ const FINAL: i64 = 6;
 const VOCAB: usize = 14;
 
 /// A model whose logits are a hash of all ids before: it never writes one thing twice.
-struct Hashed(Vec<i64>);
-
-impl Hashed {
-    fn logits(ids: &[i64]) -> Vec<f32> {
-        let mut stream = rng(0, &[&format!("{ids:?}")]);
-        (0..VOCAB).map(|_| stream.uniform() as f32).collect()
-    }
-}
-
-impl Decoder for Hashed {
-    fn extend(&mut self, ids: &[i64]) -> Result<Vec<f32>> {
-        self.0.extend(ids);
-        Ok(Self::logits(&self.0))
-    }
+fn hashed(ids: &[i64]) -> Vec<f32> {
+    let mut stream = rng(0, &[&format!("{ids:?}")]);
+    (0..VOCAB).map(|_| stream.uniform() as f32).collect()
 }
 
 /// vLLM's `generate` for one greedy request: the new ids with the stop that ended them, and whether
@@ -42,7 +33,7 @@ impl Decoder for Hashed {
 fn vllm(prompt: &[i64], max_tokens: usize, min_tokens: usize, stops: &[i64]) -> (Vec<i64>, bool) {
     let mut ids = prompt.to_vec();
     while ids.len() - prompt.len() < max_tokens {
-        let logits = Hashed::logits(&ids);
+        let logits = hashed(&ids);
         let banned = ids.len() - prompt.len() < min_tokens;
         let allowed = (0..VOCAB).filter(|&id| !(banned && stops.contains(&(id as i64))));
         let best = allowed.max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as i64;
@@ -117,24 +108,33 @@ fn scenario(random: &mut Rng) -> (Option<usize>, Spec) {
         thinking: Some(thinking),
         until: vec![END],
         max_gen_toks: 1 + below(12),
-        max_model_len: 10_000,
+        max_model_len: 200,
     };
     (rounds, spec)
 }
 
+/// All scenarios in one engine whose cache is too small for them: slots are refilled thousands of
+/// times, and sequences are given up and computed again.
 #[test]
 fn same_ids_as_the_harness() {
     let mut random = rng(42, &["scenarios"]);
-    let (mut cut, mut ignored) = (0, 0);
+    let mut scenarios = Vec::new();
     for n in 0..10_000 {
         let (rounds, spec) = scenario(&mut random);
-        let prompt = [10 + random.below(4) as i64, n];
-        let mut sampler = Sampler::new(0.0, VOCAB, rng(0, &[]));
-        let outcome = generate(&mut Hashed(vec![]), &mut sampler, &spec, &prompt).unwrap();
-        assert_eq!(outcome.ids, harness(&spec, rounds, &prompt), "scenario {n}: {spec:?}");
+        scenarios.push((rounds, spec, [10 + random.below(4) as i64, n]));
+    }
+    let requests: Vec<_> = scenarios.iter().map(|(_, spec, ids)| request(spec, ids)).collect();
+    let settings = Settings { slots: 16, blocks: 50, block_len: 4, prefill_chunk: 5 };
+    let mut engine = engine(hashed, VOCAB, settings);
+    let answers = answers(&mut engine, &requests);
+    let (mut cut, mut ignored) = (0, 0);
+    for (n, ((rounds, spec, prompt), answer)) in scenarios.iter().zip(answers).enumerate() {
+        let outcome = answer.outcome;
+        assert_eq!(outcome.ids, harness(spec, *rounds, prompt), "scenario {n}: {spec:?}");
         cut += usize::from(outcome.ids.contains(&FINAL));
         ignored += usize::from(outcome.ids[outcome.thinking].contains(&7));
     }
     // Each kind of ending is common enough to have been tried in many ways.
     assert!(cut > 1000 && cut < 9000 && ignored > 1000, "{cut} cut, {ignored} with the string");
+    assert!(engine.statistics().evictions > 100, "{}", engine.statistics());
 }

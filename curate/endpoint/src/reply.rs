@@ -48,8 +48,11 @@ impl Reply {
         }
         let choice = raw.get("choices").and_then(|choices| choices.get(0));
         let choice = choice.ok_or_else(|| unusable("has no choices"))?;
+        let completion = choice.get("text").and_then(Value::as_str);
         let message = choice.get("message").and_then(Value::as_object);
-        let message = message.ok_or_else(|| unusable("has no message"))?;
+        if message.is_none() && completion.is_none() {
+            return Err(unusable("has no message"));
+        }
         let finish_reason = match choice.get("finish_reason") {
             None | Some(Value::Null) => "",
             Some(Value::String(reason)) if reason == "error" => {
@@ -59,7 +62,8 @@ impl Reply {
             Some(_) => return Err(unusable("has a finish_reason that is no text")),
         };
 
-        let (mut text, mut thinking) = match message.get("content") {
+        let field = |name| message.and_then(|message| message.get(name));
+        let (mut text, mut thinking) = match field("content") {
             None | Some(Value::Null) => (String::new(), None),
             Some(Value::String(text)) => (text.clone(), None),
             Some(Value::Array(parts)) => {
@@ -68,10 +72,12 @@ impl Reply {
             Some(_) => return Err(unusable("has content that is no text")),
         };
         for name in ["reasoning_content", "reasoning"] {
-            let told = message.get(name).and_then(Value::as_str);
+            let told = field(name).and_then(Value::as_str);
             thinking = thinking.or_else(|| told.filter(|told| !told.is_empty()).map(String::from));
         }
-        if thinking.is_none() {
+        if let Some(completion) = completion {
+            text = completion.to_owned(); // what is asked for as it is stays as it is
+        } else if thinking.is_none() {
             (text, thinking) = split_thinking(text);
         }
 

@@ -48,7 +48,7 @@ impl Message {
 pub struct Request {
     /// The caller's name for it; unique within a batch file, and no part of what is sent otherwise.
     pub id: String,
-    /// The conversation.
+    /// The conversation; without one this is a completion, see [`Request::completion`].
     pub messages: Vec<Message>,
     /// The most tokens of the reply, thinking included.
     pub max_tokens: u32,
@@ -71,6 +71,15 @@ impl Request {
         Request { id, messages, max_tokens, temperature: 0.0, seed: None, extra: Map::new() }
     }
 
+    /// A text to go on with instead of a conversation: a string, or the ids of its tokens where the
+    /// server takes them. Its reply's text is what follows it, as it is; it does not come in
+    /// pieces.
+    pub fn completion(id: impl Into<String>, prompt: impl Into<Value>, max_tokens: u32) -> Self {
+        let mut request = Request::new(id, Vec::new(), max_tokens);
+        request.extra.insert("prompt".into(), prompt.into());
+        request
+    }
+
     /// The body to send, as far as it can change the reply: whether it comes in pieces is left out.
     pub(crate) fn body(&self, model: &str) -> Result<Value> {
         ensure!(
@@ -86,6 +95,9 @@ impl Request {
             "max_tokens": self.max_tokens,
             "temperature": self.temperature,
         });
+        if self.extra.contains_key("prompt") {
+            body["messages"] = Value::Null;
+        }
         if let Some(seed) = self.seed {
             body["seed"] = seed.into();
         }
@@ -103,14 +115,26 @@ impl Request {
 
     /// About how many tokens the prompt has: four bytes each, as English has them.
     pub(crate) fn prompt_tokens(&self) -> u64 {
-        about_tokens(self.messages.iter().map(|message| message.content.len()).sum())
+        let prompt = match self.extra.get("prompt") {
+            Some(Value::Array(ids)) => ids.len() as u64,
+            Some(Value::String(text)) => about_tokens(text.len()),
+            _ => 0,
+        };
+        prompt
+            + about_tokens(self.messages.iter().map(|message| message.content.len()).sum())
             + 4 * self.messages.len() as u64
     }
 
     /// More tokens than the prompt can have: byte-level vocabularies make at most one of a byte,
     /// and no chat template known adds more than 64 to a message.
     pub(crate) fn most_prompt_tokens(&self) -> u64 {
-        self.messages.iter().map(|message| message.content.len() as u64 + 64).sum()
+        let prompt = match self.extra.get("prompt") {
+            Some(Value::Array(ids)) => ids.len(),
+            Some(Value::String(text)) => text.len(),
+            _ => 0,
+        };
+        let messages = self.messages.iter().map(|message| message.content.len() as u64 + 64);
+        prompt as u64 + messages.sum::<u64>()
     }
 
     /// The most tokens of the reply, under whichever name the server is told.

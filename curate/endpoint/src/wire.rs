@@ -19,6 +19,7 @@ const MOST_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Wire {
     agent: Agent,
+    /// Without what is asked of it.
     url: String,
     stream: bool,
     key: Option<Key>,
@@ -41,7 +42,7 @@ impl Wire {
             .max_idle_connections_per_host(settings.concurrency)
             .user_agent(concat!("s1-endpoint/", env!("CARGO_PKG_VERSION")))
             .build();
-        let url = format!("{}/chat/completions", settings.server());
+        let url = settings.server().to_owned();
         Ok(Wire { agent: config.new_agent(), url, stream: settings.stream, key, header })
     }
 
@@ -53,11 +54,13 @@ impl Wire {
 
     fn exchange(&self, body: &Value, answering: impl FnOnce()) -> Result<Value, Trouble> {
         let broken = |error: ureq::Error| Trouble::broken(&error, None);
-        let mut request = self.agent.post(&self.url).header("content-type", "application/json");
+        let chat = body.get("messages").is_some();
+        let url = format!("{}/{}", self.url, if chat { "chat/completions" } else { "completions" });
+        let mut request = self.agent.post(&url).header("content-type", "application/json");
         if let Some(header) = &self.header {
             request = request.header("authorization", header.clone());
         }
-        let sent = if self.stream {
+        let sent = if self.stream && chat {
             let mut body = body.clone();
             body["stream"] = true.into();
             body["stream_options"] = json!({"include_usage": true});

@@ -1,80 +1,101 @@
-//! Keys and values of the tokens seen so far, so that nothing is computed twice.
+//! Keys and values of the tokens seen so far, in blocks of positions that sequences own or share.
 
+use c10d::kernels::Cached;
 use tch::{Device, Kind, Tensor};
 
-use crate::Config;
-use crate::qwen2::sdpa;
+use crate::{Config, Segment};
 
-/// The KV cache of one sequence: per layer keys and values, `[1, kv heads, capacity, D]`. The
-/// capacity doubles as needed, so that appending costs constant time a token on average.
+/// All the memory for keys and values, allocated once. Position `p` of a sequence with the blocks
+/// `b` lies in block `b[p / block_len]`; which sequence has which blocks is the caller's matter.
 #[derive(Debug)]
 pub struct Cache {
-    layers: Vec<(Tensor, Tensor)>,
-    len: i64,
+    /// A layer each: `[blocks, keys and values, kv heads, block_len, D]`.
+    pools: Vec<Tensor>,
+    /// Of each layer and block its keys and values, `[kv heads, block_len, D]`: views of the pools.
+    views: Vec<Vec<[Tensor; 2]>>,
+    block_len: usize,
+}
+
+/// Where the keys and the values of a pass's new tokens go, as rows of D numbers of a layer's pool.
+#[derive(Debug)]
+pub(crate) struct Places {
+    keys: Tensor,
+    values: Tensor,
 }
 
 impl Cache {
-    pub(crate) fn new(config: &Config, kind: Kind, device: Device) -> Self {
-        let shape = [1, config.num_key_value_heads, 0, config.head_dim()];
-        let empty = || Tensor::empty(shape, (kind, device));
-        Self { layers: (0..config.num_hidden_layers).map(|_| (empty(), empty())).collect(), len: 0 }
+    /// A cache of `blocks` blocks, each of `block_len` positions.
+    pub fn new(
+        config: &Config,
+        blocks: usize,
+        block_len: usize,
+        (kind, device): (Kind, Device),
+    ) -> Self {
+        let (kv, d) = (config.num_key_value_heads, config.head_dim());
+        let shape = [blocks as i64, 2, kv, block_len as i64, d];
+        let pools: Vec<Tensor> =
+            (0..config.num_hidden_layers).map(|_| Tensor::empty(shape, (kind, device))).collect();
+        let view = |pool: &Tensor, block: usize| {
+            let block = pool.get(block as i64);
+            [block.get(0), block.get(1)]
+        };
+        let views = pools.iter().map(|pool| (0..blocks).map(|b| view(pool, b)).collect()).collect();
+        Self { pools, views, block_len }
     }
 
-    /// Tokens in the sequence.
-    pub fn len(&self) -> i64 {
-        self.len
+    /// The bytes of one block.
+    pub fn block_bytes(config: &Config, block_len: usize, kind: Kind) -> usize {
+        let row = 2 * config.num_key_value_heads * config.head_dim() * config.num_hidden_layers;
+        row as usize * block_len * kind.elt_size_in_bytes()
     }
 
-    /// Whether nothing has been seen yet.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
+    /// Positions of a block.
+    pub fn block_len(&self) -> usize {
+        self.block_len
     }
 
-    /// Forgets all but the first `len` tokens.
-    pub fn truncate(&mut self, len: i64) {
-        self.len = self.len.min(len);
-    }
-
-    /// Makes room for `more` tokens.
-    pub(crate) fn reserve(&mut self, more: i64) {
-        let needed = self.len + more;
-        for tensor in self.layers.iter_mut().flat_map(|(k, v)| [k, v]) {
-            let mut size = tensor.size();
-            if size[2] < needed {
-                size[2] = needed.max(2 * size[2]).max(64);
-                let grown = Tensor::zeros(&size, (tensor.kind(), tensor.device()));
-                grown.narrow(2, 0, self.len).copy_(&tensor.narrow(2, 0, self.len));
-                *tensor = grown;
+    /// Copies the first `positions` positions of one block to another.
+    pub fn copy(&mut self, from: usize, to: usize, positions: usize) {
+        let _guard = tch::no_grad_guard();
+        for views in &self.views {
+            for part in [0, 1] {
+                let rows = |block: usize| views[block][part].narrow(1, 0, positions as i64);
+                rows(to).copy_(&rows(from));
             }
         }
     }
 
-    /// Stores the new tokens' keys and values (`[T, kv heads, D]`) of layer `n` behind those of
-    /// the `len` tokens before, and attends from `query` (`[T, heads, D]`) to all of them.
-    pub(crate) fn attend(
-        &mut self,
-        n: usize,
-        query: &Tensor,
-        key: &Tensor,
-        value: &Tensor,
-    ) -> Tensor {
-        let heads_first = |t: &Tensor| t.transpose(0, 1).unsqueeze(0); // [1, heads, T, D]
-        let new = query.size()[0];
-        let all = self.len + new;
-        let (keys, values) = &self.layers[n];
-        keys.narrow(2, self.len, new).copy_(&heads_first(key));
-        values.narrow(2, self.len, new).copy_(&heads_first(value));
-        let (keys, values) = (keys.narrow(2, 0, all), values.narrow(2, 0, all));
-        // SDPA's own causal mask counts from the first key, which is right only without a past.
-        let mask = (new > 1 && self.len > 0)
-            .then(|| Tensor::ones([new, all], (Kind::Bool, query.device())).tril(self.len));
-        let attended =
-            sdpa(&heads_first(query), &keys, &values, mask.as_ref(), new > 1 && self.len == 0);
-        attended.squeeze_dim(0).transpose(0, 1)
+    /// The rows for tokens that stand at `positions` (block, offset).
+    pub(crate) fn places(&self, positions: &[(usize, usize)]) -> Places {
+        let (kv, device) = (self.pools[0].size()[2], self.pools[0].device());
+        let rows = |part: i64| {
+            let row = |&(block, offset): &(usize, usize)| {
+                (0..kv).map(move |head| {
+                    ((block as i64 * 2 + part) * kv + head) * self.block_len as i64 + offset as i64
+                })
+            };
+            let rows: Vec<i64> = positions.iter().flat_map(row).collect();
+            Tensor::from_slice(&rows).to_device(device)
+        };
+        Places { keys: rows(0), values: rows(1) }
     }
 
-    /// Counts `new` tokens as seen, once every layer has stored them.
-    pub(crate) fn advance(&mut self, new: i64) {
-        self.len += new;
+    /// Stores a layer's new keys and values, `[T, kv heads, D]` each.
+    pub(crate) fn write(&self, layer: usize, places: &Places, keys: &Tensor, values: &Tensor) {
+        let d = keys.size()[2];
+        let mut rows = self.pools[layer].view([-1, d]);
+        let _ = rows.index_copy_(0, &places.keys, &keys.reshape([-1, d]));
+        let _ = rows.index_copy_(0, &places.values, &values.reshape([-1, d]));
+    }
+
+    /// A layer's keys and values of all of a segment's sequence, its new tokens included.
+    pub(crate) fn pieces(&self, layer: usize, segment: &Segment) -> Vec<Cached<'_>> {
+        let len = segment.start + segment.ids.len();
+        let starts = (0..len).step_by(self.block_len);
+        let piece = |(start, &block): (usize, &usize)| {
+            let [keys, values] = &self.views[layer][block];
+            Cached { keys, values, len: self.block_len.min(len - start) }
+        };
+        starts.zip(segment.blocks).map(piece).collect()
     }
 }

@@ -19,6 +19,8 @@ pub mod rope;
 
 pub mod cache;
 
+pub mod decode;
+
 pub mod checkpoint;
 
 pub mod tokenizer;
@@ -30,6 +32,7 @@ pub mod hub;
 pub use cache::Cache;
 pub use checkpoint::Checkpoint;
 pub use config::Config;
+pub use decode::{Decoder, Segment};
 pub use layout::{Layout, Unit};
 pub use qwen2::{DecoderLayer, Qwen2};
 pub use rope::Rope;

@@ -10,18 +10,18 @@ use c10d::aten::attend_segments_flash;
 use c10d::fused;
 use tch::{Device, Kind, Tensor};
 
-use crate::{Cache, Checkpoint, Config, Layout, Rope, Unit};
+use crate::{Checkpoint, Config, Layout, Rope, Unit};
 
 /// The weights of one decoder layer: views into its unit's flat buffer.
 #[derive(Debug)]
 pub struct DecoderLayer {
-    input_layernorm: Tensor,          // [H]
-    post_attention_layernorm: Tensor, // [H]
-    qkv_bias: Tensor,                 // [Q+2K]
-    qkv_proj: Tensor,                 // [Q+2K, H]
-    o_proj: Tensor,                   // [H, Q]
-    gate_up_proj: Tensor,             // [2I, H]
-    down_proj: Tensor,                // [H, I]
+    pub(crate) input_layernorm: Tensor,          // [H]
+    pub(crate) post_attention_layernorm: Tensor, // [H]
+    pub(crate) qkv_bias: Tensor,                 // [Q+2K]
+    pub(crate) qkv_proj: Tensor,                 // [Q+2K, H]
+    pub(crate) o_proj: Tensor,                   // [H, Q]
+    pub(crate) gate_up_proj: Tensor,             // [2I, H]
+    pub(crate) down_proj: Tensor,                // [H, I]
 }
 
 impl DecoderLayer {
@@ -42,18 +42,6 @@ impl DecoderLayer {
             o_proj: p[4].view([h, q]),
             gate_up_proj: p[5].view([2 * inner, h]),
             down_proj: p[6].view([h, inner]),
-        }
-    }
-
-    fn share(&self) -> Self {
-        Self {
-            input_layernorm: self.input_layernorm.shallow_clone(),
-            post_attention_layernorm: self.post_attention_layernorm.shallow_clone(),
-            qkv_bias: self.qkv_bias.shallow_clone(),
-            qkv_proj: self.qkv_proj.shallow_clone(),
-            o_proj: self.o_proj.shallow_clone(),
-            gate_up_proj: self.gate_up_proj.shallow_clone(),
-            down_proj: self.down_proj.shallow_clone(),
         }
     }
 
@@ -119,7 +107,7 @@ pub(crate) fn sdpa(
     Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal, None, shared)
 }
 
-/// A whole model in memory, for prefill and decoding.
+/// A whole model in memory, with the forward that training has; [`crate::Decoder`] writes with it.
 #[derive(Debug)]
 pub struct Qwen2 {
     /// The model's shape.
@@ -152,27 +140,9 @@ impl Qwen2 {
         Self { config, embed_tokens, layers, norm, lm_head, rope }
     }
 
-    /// Another handle on the same weights and tables, for another thread: tensors may be sent
-    /// to threads, but not shared between them by reference.
-    pub fn share(&self) -> Self {
-        Self {
-            config: self.config.clone(),
-            embed_tokens: self.embed_tokens.shallow_clone(),
-            layers: self.layers.iter().map(DecoderLayer::share).collect(),
-            norm: self.norm.shallow_clone(),
-            lm_head: self.lm_head.shallow_clone(),
-            rope: self.rope.share(),
-        }
-    }
-
     /// Where the weights are.
     pub fn device(&self) -> Device {
         self.norm.device()
-    }
-
-    /// An empty cache for [`Qwen2::extend`].
-    pub fn new_cache(&self) -> Cache {
-        Cache::new(&self.config, self.norm.kind(), self.device())
     }
 
     /// The logits of every token of a packed batch, `[T, V]` in fp32; no cache.
@@ -182,18 +152,6 @@ impl Qwen2 {
         let attend = attend_segments(cu_seqlens);
         let x = self.hidden(ids, &positions, |_, q, k, v| attend(q, k, v));
         self.head(&x)
-    }
-
-    /// Appends `ids` to the sequence in `cache` and returns the logits after the last of them,
-    /// `[V]` in fp32.
-    pub fn extend(&self, cache: &mut Cache, ids: &[i64]) -> Tensor {
-        let _guard = tch::no_grad_guard();
-        let start = cache.len();
-        let positions: Vec<i64> = (start..start + ids.len() as i64).collect();
-        cache.reserve(ids.len() as i64);
-        let x = self.hidden(ids, &positions, |n, q, k, v| cache.attend(n, &q, &k, &v));
-        cache.advance(ids.len() as i64);
-        self.head(&x.narrow(0, -1, 1)).squeeze_dim(0)
     }
 
     fn hidden(

@@ -30,10 +30,6 @@ impl Rope {
         Self { cos: angles.cos(), sin: angles.sin() }
     }
 
-    pub(crate) fn share(&self) -> Self {
-        Self { cos: self.cos.shallow_clone(), sin: self.sin.shallow_clone() }
-    }
-
     /// The rows of `positions` (`[T]`, int64): cosines and sines, `[T, 1, D]` each, in `kind`.
     pub fn at(&self, positions: &Tensor, kind: Kind) -> (Tensor, Tensor) {
         let rows = |table: &Tensor| table.index_select(0, positions).unsqueeze(1).to_kind(kind);

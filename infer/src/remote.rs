@@ -1,0 +1,201 @@
+//! The same requests over an OpenAI-compatible server (vLLM, SGLang, llama.cpp's, our own).
+//!
+//! A server samples a whole round at once: up to the next limit of budget forcing, or an end of
+//! thinking or answer. The round's ids then go through the same [`Forcing`] one by one, and what
+//! it forces opens the next round. All requests' rounds are asked for together, many at a time;
+//! replies are kept, so that a run that was stopped goes on where it was.
+//!
+//! With `token_ids` the server takes ids and gives ids back (vLLM's `return_token_ids`), and what
+//! it is asked is what the engine does. Otherwise prompts are text, and replies are tokenised here:
+//! their ids may differ from those that the server sampled, and a server that takes no
+//! `min_tokens` may end a round at once.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use endpoint::{Client, Reply};
+use model::Tokenizer;
+use serde_json::Value;
+
+use crate::budget::{Action, Forcing, Round};
+use crate::config;
+use crate::engine::stop::Stop;
+use crate::engine::{Completion, Generate, Request};
+
+/// A server with the tokenizer of its model.
+pub struct Remote {
+    client: Client,
+    tokenizer: Arc<Tokenizer>,
+    token_ids: bool,
+    rounds: u64,
+    replies: u64,
+}
+
+/// A request under way.
+struct Job<'a> {
+    request: &'a Request,
+    forcing: Forcing,
+    stop: Stop,
+    /// Prompt and all behind it: what the next round goes on from.
+    ids: Vec<i64>,
+}
+
+impl Remote {
+    /// Reads no key and asks nothing yet.
+    pub fn open(endpoint: &config::Endpoint, tokenizer: Arc<Tokenizer>) -> Result<Self> {
+        let mut settings = endpoint.server.clone();
+        // A completion comes in one piece: the server is silent until it is whole.
+        settings.first_byte_timeout_s = settings.total_timeout_s;
+        let client = Client::open(settings, &endpoint.cache).context("endpoint")?;
+        Ok(Remote { client, tokenizer, token_ids: endpoint.token_ids, rounds: 0, replies: 0 })
+    }
+
+    /// What to ask a server for the next round of the job with this number.
+    fn ask(&self, number: usize, job: &Job) -> Result<endpoint::Request> {
+        let Round { max_tokens, min_tokens, until } = job.forcing.round();
+        let prompt = if self.token_ids {
+            Value::from(job.ids.as_slice())
+        } else {
+            Value::from(self.tokenizer.decode(&job.ids)?)
+        };
+        let max_tokens = u32::try_from(max_tokens).unwrap_or(u32::MAX);
+        let mut ask = endpoint::Request::completion(number.to_string(), prompt, max_tokens);
+        let sampling = &job.request.sampling;
+        ask.temperature = sampling.temperature;
+        if sampling.temperature > 0.0 {
+            // Another seed for each round, and one that any server's integers hold.
+            let round = job.ids.len().to_string();
+            let mut rng = record::seed::rng(job.request.seed, &["round", &round]);
+            ask.seed = Some(rng.next_u64() >> 33);
+        }
+        let mut set = |name: &str, value: Value| drop(ask.extra.insert(name.into(), value));
+        if sampling.top_p < 1.0 {
+            set("top_p", sampling.top_p.into());
+        }
+        if sampling.top_k > 0 {
+            set("top_k", sampling.top_k.into());
+        }
+        if sampling.min_p > 0.0 {
+            set("min_p", sampling.min_p.into());
+        }
+        if sampling.repetition_penalty != 1.0 {
+            set("repetition_penalty", sampling.repetition_penalty.into());
+        }
+        if self.token_ids {
+            // `until` alone ends a round, as in the engine, whatever the server's own defaults.
+            set("stop_token_ids", until.into());
+            set("ignore_eos", true.into());
+            set("min_tokens", min_tokens.into());
+            set("return_token_ids", true.into());
+            set("skip_special_tokens", false.into());
+        } else {
+            let names = until.iter().map(|&id| self.tokenizer.decode(&[id]));
+            set("stop", names.collect::<Result<Vec<String>>>()?.into());
+        }
+        Ok(ask)
+    }
+
+    /// Takes a round into a job; true when the job is finished.
+    fn take(&self, job: &mut Job, reply: &Reply) -> Result<bool> {
+        let stopped = reply.finish_reason == "stop";
+        let until = job.forcing.round().until.to_vec();
+        let mut ids = if self.token_ids {
+            let ids = &reply.raw["choices"][0]["token_ids"];
+            serde_json::from_value(ids.clone()).context(
+                "the server gives no token_ids; set endpoint.token_ids to false to send text",
+            )?
+        } else {
+            self.tokenizer.encode_text(&reply.text)?
+        };
+        // What ended the round: servers leave it out, or say it apart, or have it at the end.
+        if stopped && !ids.last().is_some_and(|id| until.contains(id)) {
+            let told = reply.raw["choices"][0]["stop_reason"].as_i64();
+            ids.push(told.filter(|id| until.contains(id)).unwrap_or(until[0]));
+        }
+        ensure!(!ids.is_empty(), "the server wrote nothing and does not say that it stopped");
+        for id in ids {
+            ensure!(
+                (0..self.tokenizer.vocab_size()).contains(&id),
+                "the server wrote token {id}, which the tokenizer of model.path does not have: \
+                 is it another model's?"
+            );
+            let action = job.forcing.accept(id);
+            if job.stop.look(&mut job.forcing, &self.tokenizer)? {
+                return Ok(true);
+            }
+            match action {
+                Action::Stop => return Ok(true),
+                Action::Extend(new) => {
+                    let forced = new != [id];
+                    job.ids.extend(new);
+                    if forced {
+                        break; // what the server wrote behind it, it wrote for another sequence
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn finish(&self, job: Job) -> Result<Completion> {
+        let outcome = job.forcing.outcome();
+        let text = job.stop.text(&outcome.ids, &self.tokenizer)?;
+        Ok(Completion { outcome, text, logprobs: Vec::new() })
+    }
+}
+
+impl Generate for Remote {
+    fn generate(
+        &mut self,
+        requests: &[Request],
+        each: &mut dyn FnMut(usize, Completion) -> Result<()>,
+    ) -> Result<()> {
+        let mut jobs: Vec<Option<Job>> = Vec::new();
+        for (number, request) in requests.iter().enumerate() {
+            let name = &request.name;
+            request.sampling.check().with_context(|| name.clone())?;
+            if request.logprobs.is_some() {
+                bail!("{name}: log-probabilities come from the engine alone, not from a server");
+            }
+            let (forcing, action) = Forcing::start(Arc::clone(&request.spec), request.prompt.len());
+            let (stop, mut ids) = (Stop::new(&request.stop), request.prompt.to_vec());
+            match action {
+                Action::Stop => {
+                    each(number, self.finish(Job { request, forcing, stop, ids })?)?;
+                    jobs.push(None);
+                }
+                Action::Extend(forced) => {
+                    ids.extend(forced);
+                    jobs.push(Some(Job { request, forcing, stop, ids }));
+                }
+            }
+        }
+        loop {
+            let open = jobs.iter().enumerate().filter_map(|(n, job)| Some((n, job.as_ref()?)));
+            let asks = open.map(|(n, job)| self.ask(n, job)).collect::<Result<Vec<_>>>()?;
+            if asks.is_empty() {
+                return Ok(());
+            }
+            self.rounds += 1;
+            self.replies += asks.len() as u64;
+            self.client.run(asks, |ask, outcome| {
+                let number: usize = ask.id.parse().expect("we numbered it");
+                let slot = &mut jobs[number];
+                let job = slot.as_mut().expect("only open jobs were asked for");
+                let name = || job.request.name.clone();
+                let reply = outcome.map_err(|failure| anyhow!("{failure}")).with_context(name)?;
+                let name = job.request.name.clone();
+                if self.take(job, &reply).with_context(|| name)? {
+                    let job = slot.take().expect("it was there");
+                    each(number, self.finish(job)?)?;
+                }
+                Ok(())
+            })?;
+        }
+    }
+
+    fn summary(&self) -> String {
+        let server = &self.client.settings().base_url;
+        format!("{server}: {} replies in {} rounds", self.replies, self.rounds)
+    }
+}
