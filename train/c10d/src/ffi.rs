@@ -121,6 +121,7 @@ unsafe extern "C" {
         sum: *mut Handle,
         y: *mut Handle,
     ) -> *mut c_char;
+    pub fn s1_swiglu(gate_up: Handle, y: *mut Handle) -> *mut c_char;
     pub fn s1_swiglu_linear(gate_up: Handle, weight: Handle, y: *mut Handle) -> *mut c_char;
     pub fn s1_rope(
         qkv: Handle,

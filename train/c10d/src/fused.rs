@@ -34,6 +34,13 @@ pub fn swiglu_linear(gate_up: &Tensor, weight: &Tensor) -> Tensor {
     y
 }
 
+/// `silu(gate) * up`, `[T, 2I]` to `[T, I]`, outside of any graph: for a product by other means.
+pub fn swiglu(gate_up: &Tensor) -> Tensor {
+    // SAFETY: a live tensor, and room for the one result.
+    let [y] = results(|[y]| unsafe { ffi::s1_swiglu(ffi::raw(gate_up), y) });
+    y
+}
+
 /// Cuts `qkv` (`[T, (heads + 2 kv_heads) D]`) into queries `[T, heads, D]`, keys and values
 /// `[T, kv_heads, D]`, and turns queries and keys by their positions' `cos` and `sin`
 /// (`[T, 1, D]`), as transformers' `apply_rotary_pos_emb`.

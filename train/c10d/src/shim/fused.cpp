@@ -332,6 +332,15 @@ char* s1_add_rms_norm(
   });
 }
 
+// silu(gate) * up of [T, 2I], gate first; no gradient.
+char* s1_swiglu(void* gate_up, void** y) {
+  return guarded([&] {
+    const Tensor& input = tensor(gate_up);
+    TORCH_CHECK(input.dim() == 2 && input.size(1) % 2 == 0, "swiglu: gate and up side by side");
+    *y = new Tensor(swiglu(input.detach().contiguous()));
+  });
+}
+
 // silu(gate) * up of [T, 2I], gate first, times the transpose of weight [H, I].
 char* s1_swiglu_linear(void* gate_up, void* weight, void** y) {
   return guarded([&] {
