@@ -69,6 +69,8 @@ pub struct MicroBatch {
     pub targets: Tensor,
     /// `[N]` fp32, each target's share of the loss; they sum to 1 over a global batch.
     pub weights: Tensor,
+    /// The largest N of the ranks that share the pass.
+    pub most_targets: i64,
 }
 
 /// Which part of each micro-batch a rank computes.
@@ -109,9 +111,10 @@ impl MicroBatch {
             cu_seqlens.push(filled as i64);
         }
         let share = filled / part.ranks;
+        let before = |rank| predicts.partition_point(|&row| row < (share * rank) as i64);
+        let most = (0..part.ranks).map(|rank| before(rank + 1) - before(rank)).max();
         let mine = share * part.rank..share * (part.rank + 1);
-        let first = predicts.partition_point(|&row| row < mine.start as i64);
-        let end = predicts.partition_point(|&row| row < mine.end as i64);
+        let (first, end) = (before(part.rank), before(part.rank + 1));
         let mut predicts: Vec<i64> =
             predicts[first..end].iter().map(|row| row - mine.start as i64).collect();
         let (mut targets, mut weights) =
@@ -129,6 +132,7 @@ impl MicroBatch {
             predicts: to(&predicts),
             targets: to(&targets),
             weights: Tensor::from_slice(&weights).to_device(device),
+            most_targets: most.unwrap_or(0).max(1) as i64,
         }
     }
 }

@@ -81,6 +81,13 @@ pub struct Reducing {
     work: Option<Work>,
 }
 
+/// A slice of a gradient on its way between the copies of the model.
+pub struct Mirroring {
+    unit: usize,
+    sum: Tensor,
+    work: Work,
+}
+
 impl Shards {
     /// Cuts this rank's slices out of `flat(unit)`, each unit's whole fp32 buffer on the CPU. One
     /// unit is in memory at a time.
@@ -194,12 +201,10 @@ impl Shards {
     }
 
     /// Begins to sum a finished slice of a gradient over the copies of the model.
-    pub fn mirror(&self, gradient: &Tensor) -> Result<Option<Work>> {
-        let replicas = &self.mesh.replicas;
-        match replicas.world_size() {
-            1 => Ok(None),
-            _ => replicas.all_reduce(gradient, Reduce::Sum).map(Some),
-        }
+    pub fn mirror(&self, unit: usize, gradient: Tensor) -> Result<Mirroring> {
+        let sum = gradient.to_kind(self.placement.reduce);
+        let work = self.mesh.replicas.all_reduce(&sum, Reduce::Sum)?;
+        Ok(Mirroring { unit, sum, work })
     }
 
     /// Lays gradients of a unit's leading tensors behind one another, padded to the flat buffer.
@@ -230,5 +235,13 @@ impl Reducing {
     pub fn wait(self) -> Result<(usize, Tensor)> {
         self.work.map_or(Ok(()), Work::wait)?;
         Ok((self.unit, self.part.to_kind(Kind::Float)))
+    }
+}
+
+impl Mirroring {
+    /// The unit, and this rank's slice of its gradient over all copies, in fp32.
+    pub fn wait(self) -> Result<(usize, Tensor)> {
+        self.work.wait()?;
+        Ok((self.unit, self.sum.to_kind(Kind::Float)))
     }
 }

@@ -7,8 +7,8 @@
 //! layer's work, and so is the previous layer's gradient.
 
 use anyhow::{Result, bail};
+use c10d::Reduce;
 use c10d::aten::vjp;
-use c10d::{Reduce, Work};
 use model::Rope;
 use model::qwen2::{self, DecoderLayer};
 use tch::{Kind, Tensor};
@@ -20,7 +20,7 @@ use crate::guard::SpikeGuard;
 use crate::loss::{self, Gradients};
 use crate::optimizer::AdamW;
 use crate::plan::{self, Job};
-use crate::shards::{Gathering, Reducing, Shards};
+use crate::shards::{Gathering, Mirroring, Reducing, Shards};
 use crate::trace::{Stage, Trace};
 use crate::ulysses;
 
@@ -40,6 +40,8 @@ pub struct Trainer {
     pub job: Job,
     /// Whether this rank is asked to leave; it tells the others in the next step.
     pub asked: bool,
+    /// Whether the job's limit is the one that this rank's sequence group keeps to.
+    agreed: bool,
     rope: Rope,
     max_grad_norm: f64,
 }
@@ -84,6 +86,7 @@ impl Trainer {
             grads: shards.shards.iter().map(|_| None).collect(),
             trace: Trace::default(),
             asked: false,
+            agreed: false,
             rope: Rope::new(&shards.config, positions, shards.placement.device),
             max_grad_norm: optimizer.max_grad_norm,
             shards,
@@ -134,6 +137,7 @@ impl Trainer {
         inspection: &mut Inspection,
     ) -> Result<(f64, f64, bool)> {
         let _guard = tch::no_grad_guard();
+        self.agree()?;
         self.grads.fill_with(|| None);
         let mut loss = Tensor::zeros([], (Kind::Float, self.shards.placement.device));
         for (number, batch) in batches.iter().enumerate() {
@@ -142,16 +146,17 @@ impl Trainer {
         inspection.note_loss(&loss);
         loss += self.unsound();
         self.trace.note(Stage::Sum, 0, 0);
-        let asked = Tensor::full_like(&loss, f64::from(u8::from(self.asked)));
-        let sums = Tensor::stack(&[loss, asked], 0);
-        self.shards.mesh.world.all_reduce(&sums, Reduce::Sum)?.wait()?;
-        let square = |grad: &Option<Tensor>| grad.as_ref().map(|g| g.square().sum(Kind::Float));
-        let square = self.grads.iter().filter_map(square).reduce(|a, b| a + b);
+        let square = self.grads.iter().flatten().map(square_sum).reduce(|a, b| a + b);
         let square = square.expect("every unit has a gradient");
-        self.shards.mesh.shard.all_reduce(&square, Reduce::Sum)?.wait()?;
-        let found = Tensor::cat(&[sums, square.sqrt().reshape([1])], 0).to_kind(Kind::Double);
-        let found = Vec::<f64>::try_from(&found)?;
-        Ok((found[0], found[2], found[1] > 0.0))
+        let asked = Tensor::full_like(&loss, f64::from(u8::from(self.asked)));
+        // Over all ranks, the copies of the model too: what follows from these numbers, every rank
+        // decides alike.
+        let sums = Tensor::stack(&[loss, square, asked].map(|t| t.to_kind(Kind::Double)), 0);
+        let mesh = &self.shards.mesh;
+        mesh.world.all_reduce(&sums, Reduce::Sum)?.wait()?;
+        let found = Vec::<f64>::try_from(&sums)?;
+        let copies = mesh.replicas.world_size() as f64;
+        Ok((found[0], (found[1] / copies).sqrt(), found[2] > 0.0))
     }
 
     /// 0; NaN when a weight or a moment of this rank is not finite or too large to be squared. The
@@ -182,8 +187,7 @@ impl Trainer {
         let pass = Pass { shards, trace, batch, rotation, attend };
         let mut gathered = Stream::new(shards, 0..=last)?;
         let grads = &mut self.grads;
-        let mut reduced =
-            Backlog { shards, grads, inspection, ends, flying: None, mirrors: vec![] };
+        let mut reduced = Backlog { shards, grads, inspection, ends, flying: None, mirrored: None };
 
         pass.note(Stage::Forward, 0);
         let embedding = qwen2::embedding(config, &gathered.next()?);
@@ -227,12 +231,34 @@ impl Trainer {
     }
 
     /// How many of the last layers keep their graph during this micro-batch. It changes time and
-    /// memory alone, so each rank decides for itself.
+    /// memory alone. But a layer that runs again exchanges again: ranks that share a sequence
+    /// reckon with the same numbers, so that they keep the same layers.
     fn kept_layers(&self, batch: &MicroBatch) -> usize {
-        let (tokens, targets) = (batch.ids.size()[0], batch.targets.size()[0]);
+        let (tokens, targets) = (batch.ids.size()[0], batch.most_targets);
         let accumulated = self.grads[0].is_some();
         plan::memory::kept_layers(&self.job, tokens, targets, accumulated) as usize
     }
+
+    /// Before the first pass: ranks that share a sequence take the least of their limits.
+    fn agree(&mut self) -> Result<()> {
+        let sequence = &self.shards.mesh.sequence;
+        if !self.agreed && sequence.world_size() > 1 {
+            let limits = sequence.all_gather_i64(&[self.job.limit as i64])?;
+            self.job.limit = limits.iter().flatten().min().map_or(self.job.limit, |&l| l as f64);
+        }
+        self.agreed = true;
+        Ok(())
+    }
+}
+
+/// The sum of a gradient's squares, fp64 scalar on its device.
+///
+/// On a CPU in pieces: one pass without a copy, and fp32 lanes that add up few enough numbers each.
+fn square_sum(gradient: &Tensor) -> Tensor {
+    let piece = if gradient.device().is_cuda() { i64::MAX } else { 1 << 16 };
+    let pieces = gradient.split(piece.min(gradient.numel() as i64), 0);
+    let norms: Vec<Tensor> = pieces.iter().map(Tensor::norm).collect();
+    Tensor::stack(&norms, 0).to_kind(Kind::Double).square().sum(Kind::Double)
 }
 
 fn leaf(t: &Tensor) -> Tensor {
@@ -353,7 +379,7 @@ struct Backlog<'a> {
     inspection: &'a mut Inspection,
     ends: bool,
     flying: Option<Reducing>,
-    mirrors: Vec<Work>,
+    mirrored: Option<Mirroring>,
 }
 
 impl Backlog<'_> {
@@ -373,9 +399,17 @@ impl Backlog<'_> {
             Some(mut sum) => sum.g_add_(&part),
             None => part,
         };
-        if self.ends {
-            self.mirrors.extend(self.shards.mirror(&sum)?);
+        if self.ends && self.shards.mesh.replicas.world_size() > 1 {
+            let now = self.shards.mirror(unit, sum)?;
+            let before = self.mirrored.replace(now);
+            return before.map_or(Ok(()), |mirroring| self.keep(mirroring));
         }
+        self.grads[unit] = Some(sum);
+        Ok(())
+    }
+
+    fn keep(&mut self, mirroring: Mirroring) -> Result<()> {
+        let (unit, sum) = mirroring.wait()?;
         self.grads[unit] = Some(sum);
         Ok(())
     }
@@ -383,6 +417,7 @@ impl Backlog<'_> {
     fn finish(mut self) -> Result<()> {
         let last = self.flying.take();
         last.map_or(Ok(()), |reducing| self.collect(reducing))?;
-        self.mirrors.into_iter().try_for_each(Work::wait)
+        let last = self.mirrored.take();
+        last.map_or(Ok(()), |mirroring| self.keep(mirroring))
     }
 }

@@ -119,6 +119,7 @@ pub fn random_batch(tokens: i64, vocabulary: i64, device: Device) -> MicroBatch 
         predicts: Tensor::arange(targets, whole),
         targets: Tensor::randint(vocabulary, [targets], whole),
         weights: Tensor::full([targets], 1.0 / targets as f64, (Kind::Float, device)),
+        most_targets: tokens,
     }
 }
 

@@ -76,7 +76,9 @@ struct Normed {
 
 Normed rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, double eps) {
   const int64_t hidden = x.size(-1), rows = hidden == 0 ? 0 : x.numel() / hidden;
-  TORCH_CHECK(weight.dim() == 1 && weight.size(0) == hidden, "rms_norm: weight does not fit x");
+  TORCH_CHECK(
+      weight.dim() == 1 && weight.size(0) == hidden && weight.is_contiguous(),
+      "rms_norm: weight does not fit x");
   TORCH_CHECK(!residual.defined() || residual.sizes() == x.sizes(), "rms_norm: sizes differ");
   Normed made;
   made.sum = residual.defined() ? at::empty_like(x) : x;
