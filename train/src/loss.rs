@@ -29,17 +29,17 @@ pub struct Gradients {
     pub hidden: Tensor,
     /// With respect to the final norm's weight, `[H]`.
     pub norm: Tensor,
-    /// With respect to the head's matrix, `[V, H]`.
-    pub head: Tensor,
 }
 
 /// From the last layer's output `hidden` (`[T, H]`) to the loss and the gradients of everything
-/// after that layer. `chunk` bounds the rows of logits held at once.
+/// after that layer. The gradient with respect to the head's matrix goes into `head_gradient`
+/// (`[V, H]` fp32, whatever it held). `chunk` bounds the rows of logits held at once.
 pub fn head_and_loss(
     config: &Config,
     hidden: &Tensor,
     norm: &Tensor,
     head: &Tensor,
+    head_gradient: &Tensor,
     batch: &MicroBatch,
     chunk: i64,
 ) -> Result<Gradients> {
@@ -54,8 +54,6 @@ pub fn head_and_loss(
     let mut loss = Tensor::zeros([], (Kind::Float, hidden.device()));
     let normed_gradient = normed.empty_like();
     let options = (Kind::Float, hidden.device());
-    // Summed in fp32: in bf16 the chunks' sum would lose what the single products kept.
-    let head_gradient = Tensor::empty([vocab, config.hidden_size], options);
     let logits = Tensor::empty([chunk.min(rows), vocab], options);
     for start in (0..rows).step_by(chunk as usize) {
         let count = chunk.min(rows - start);
@@ -65,14 +63,15 @@ pub fn head_and_loss(
         loss += fused::cross_entropy_(&mut logits, &cut(&batch.targets), &cut(&batch.weights));
         let gradient = logits.to_kind(head.kind());
         product(&cut(&normed_gradient), &gradient, head);
+        // Summed in fp32: in bf16 the chunks' sum would lose what the single products kept.
         match start {
-            0 => product(&head_gradient, &gradient.tr(), &part),
-            _ => add_product(&head_gradient, &gradient.tr(), &part),
+            0 => product(head_gradient, &gradient.tr(), &part),
+            _ => add_product(head_gradient, &gradient.tr(), &part),
         }
     }
     let mut gradients = vjp(&[&normed], &[&normed_gradient], &[&hidden, &norm])?;
     let (norm, hidden) = (gradients.pop().expect("two"), gradients.pop().expect("two"));
-    Ok(Gradients { loss, hidden, norm, head: head_gradient.to_kind(head.kind()) })
+    Ok(Gradients { loss, hidden, norm })
 }
 
 /// `out = a b`, whatever the kinds.

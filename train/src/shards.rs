@@ -207,6 +207,15 @@ impl Shards {
         Ok(Mirroring { unit, sum, work })
     }
 
+    /// Room for a unit's whole gradient in fp32, of any content but for the padding's zeros.
+    pub fn whole_gradient(&self, unit: usize) -> Tensor {
+        let shard = &self.shards[unit];
+        let flat = Tensor::empty([shard.padded], (Kind::Float, self.placement.device));
+        let numel = shard.unit.numel();
+        let _ = flat.narrow(0, numel, shard.padded - numel).zero_();
+        flat
+    }
+
     /// Lays gradients of a unit's leading tensors behind one another, padded to the flat buffer.
     pub fn flatten(&self, unit: usize, gradients: &[Tensor]) -> Tensor {
         let mut rows: Vec<Tensor> =

@@ -200,32 +200,33 @@ impl Trainer {
         let (norm, head) = qwen2::final_unit(config, &gathered.next()?);
         let ahead = pass.collect_again(last - 1, &saved)?;
         let head = head.or(tied_head).expect("a head of its own or the embedding");
-        let Gradients { loss, hidden: dx, norm: dnorm, head: dhead } = loss::head_and_loss(
-            config,
-            &x,
-            &norm,
-            &head,
-            batch,
-            loss::chunk(shards.placement.device.is_cuda()),
-        )?;
-        drop((x, norm, head));
-        let (dfinal, tied) = match config.tie_word_embeddings {
-            true => (vec![dnorm], Some(dhead)),
-            false => (vec![dnorm, dhead], None),
-        };
-        reduced.push(last, shards.flatten(last, &dfinal))?;
-        drop(dfinal);
+        // The head's gradient grows in the flat buffer that it travels in.
+        let dfinal = shards.whole_gradient(last);
+        let (dnorm, dhead) = qwen2::final_unit(config, &dfinal);
+        let tied = dhead.is_none().then(|| shards.whole_gradient(0));
+        let dhead = dhead.or_else(|| tied.as_ref().map(|flat| qwen2::embedding(config, flat)));
+        let dhead = dhead.expect("its own or the embedding's");
+        let chunk = loss::chunk(shards.placement.device.is_cuda());
+        let Gradients { loss, hidden: dx, norm: found } =
+            loss::head_and_loss(config, &x, &norm, &head, &dhead, batch, chunk)?;
+        dnorm.shallow_clone().copy_(&found);
+        drop((x, norm, head, dhead, dnorm));
+        reduced.push(last, dfinal)?;
 
         let dx = pass.backward(dx, saved, ahead, &mut reduced)?;
 
-        // The embedding's rows; a tied head's gradient joins them.
+        // The embedding's rows join the gradient of a tied head.
         pass.note(Stage::Backward, 0);
         let rows = Tensor::embedding_dense_backward(&dx, &batch.ids, config.vocab_size, -1, false);
         let dembed = match tied {
-            Some(mut dhead) => dhead.g_add_(&rows),
-            None => rows,
+            Some(flat) => {
+                let _ = qwen2::embedding(config, &flat).g_add_(&rows);
+                drop(rows);
+                flat
+            }
+            None => shards.flatten(0, &[rows]),
         };
-        reduced.push(0, shards.flatten(0, &[dembed]))?;
+        reduced.push(0, dembed)?;
         reduced.finish()?;
         Ok(loss)
     }

@@ -91,11 +91,12 @@ pub fn head_and_loss(machine: &Machine) -> Result<Vec<Row>> {
     memory::reset_peak(machine.device);
     let before = memory::allocated(machine.device);
     let chunk = loss::chunk(machine.device.is_cuda());
-    let run = || loss::head_and_loss(&config, &hidden, &norm, &head, &batch, chunk);
+    let dhead = head.empty_like().to_kind(Kind::Float);
+    let run = || loss::head_and_loss(&config, &hidden, &norm, &head, &dhead, &batch, chunk);
     let gradients = run().context("head and loss")?;
     machine.settle();
     let element = machine.kind.elt_size_in_bytes() as f64;
-    let returned = (tokens * h + vocabulary * h) as f64 * element;
+    let returned = (tokens * h) as f64 * element + (vocabulary * h * 4) as f64;
     let peak = (memory::peak(machine.device) - before) as f64 - returned;
     ensure!(gradients.loss.double_value(&[]).is_finite(), "the loss is not finite");
     drop(gradients);

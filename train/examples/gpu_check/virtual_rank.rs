@@ -104,9 +104,11 @@ impl Rank {
         let (norm, head) = qwen2::final_unit(&config, &self.gather(last));
         let head = head.expect("this shape is not tied");
         let on_gpu = x.device().is_cuda();
-        let found = loss::head_and_loss(&config, &x, &norm, &head, batch, loss::chunk(on_gpu))?;
+        let dhead = head.empty_like().to_kind(Kind::Float);
+        let chunk = loss::chunk(on_gpu);
+        let found = loss::head_and_loss(&config, &x, &norm, &head, &dhead, batch, chunk)?;
         drop((x, norm, head));
-        self.scatter(last, &[found.norm, found.head]);
+        self.scatter(last, &[found.norm, dhead]);
         let mut dx = found.hidden;
         for n in (1..last).rev() {
             let again = self.gather(n);

@@ -202,7 +202,7 @@ struct Walk<'a> {
     most_total: f64,
     place: &'static str,
     most_at: &'static str,
-    flying: Option<usize>,
+    flying: Option<(usize, f64)>,
     /// Bytes that the gather on its way needs beside its result.
     travelling: f64,
 }
@@ -348,7 +348,8 @@ impl<'a> Walk<'a> {
         let rows = self.targets * h * e;
         let chunk = self.targets.min(loss::chunk(self.job.device == Device::Cuda) as f64) * v;
         self.take(Part::Logits, 3.0 * rows + chunk * 4.0);
-        self.take(Part::Embedding, h * v * 4.0);
+        // An untied head's has the norm's in the same piece.
+        self.take(Part::Embedding, (v + if tied { 0.0 } else { 1.0 }) * h * 4.0);
         if e != 4.0 {
             // The products in the compute kind before they are summed, and the logits' gradient.
             self.pass(Part::Logits, chunk * 4.0);
@@ -359,10 +360,6 @@ impl<'a> Walk<'a> {
         self.take(Part::Layer, self.per_token(h));
         self.pass(Part::Logits, rows);
         self.free(Part::Logits, 3.0 * rows + chunk * 4.0);
-        if e != 4.0 {
-            self.take(Part::Embedding, h * v * e);
-            self.free(Part::Embedding, h * v * 4.0);
-        }
         self.free(Part::Layer, self.per_token(h));
         self.free(Part::Inputs, self.per_token(h)); // the last layer's output
         self.take(Part::Layer, self.per_token(h)); // its gradient
@@ -370,19 +367,15 @@ impl<'a> Walk<'a> {
         if tied {
             // The head is the embedding; its gradient waits for the rows'.
             self.drop_gathered(0);
-            self.take(Part::Embedding, h * e);
-        } else {
-            self.take(Part::Embedding, (v + 1.0) * h * e); // with the norm's, in one piece
-            self.push(last);
-            self.free(Part::Embedding, v * h * e);
-            return;
+            self.take(Part::Embedding, h * 4.0);
         }
-        self.push(last);
+        self.push(last, 4.0);
     }
 
-    /// Sends off a unit's whole gradient, which is counted already; the one before has arrived.
-    fn push(&mut self, unit: usize) {
-        let (whole, e) = (self.part(unit, Part::Whole), self.job.element());
+    /// Sends off a unit's whole gradient, which is counted already in elements of `e` bytes; the
+    /// one before has arrived.
+    fn push(&mut self, unit: usize, e: f64) {
+        let whole = self.part(unit, Part::Whole);
         if self.job.shards() > 1 {
             let reduce = self.job.reduce_element;
             // In the kind that travels, beside what it was made from until it is on its way.
@@ -395,7 +388,7 @@ impl<'a> Walk<'a> {
                 self.free(whole, self.job.units[unit] * e);
             }
         }
-        if let Some(before) = self.flying.replace(unit) {
+        if let Some(before) = self.flying.replace((unit, e)) {
             self.collect(before);
         }
     }
@@ -405,8 +398,8 @@ impl<'a> Walk<'a> {
         if self.job.device == Device::Cpu { self.job.reduce_element } else { 0.0 }
     }
 
-    fn collect(&mut self, unit: usize) {
-        let (whole, e) = (self.part(unit, Part::Whole), self.job.element());
+    fn collect(&mut self, (unit, e): (usize, f64)) {
+        let whole = self.part(unit, Part::Whole);
         let (slice, reduce) = (self.slice(unit), self.job.reduce_element);
         if self.job.shards() > 1 {
             if reduce != 4.0 {
@@ -443,7 +436,7 @@ impl<'a> Walk<'a> {
                 self.take(Part::Layer, graph);
             }
             self.products(unit, graph);
-            self.push(unit);
+            self.push(unit, self.job.element());
             self.free(Part::Inputs, self.per_token(hidden));
             self.drop_gathered(unit);
         }
@@ -454,7 +447,7 @@ impl<'a> Walk<'a> {
         }
         self.free(Part::Layer, self.per_token(hidden));
         self.free(Part::Buffers, self.travelling);
-        self.push(0);
+        self.push(0, if self.job.model.tie_word_embeddings { 4.0 } else { e });
         if let Some(before) = self.flying.take() {
             self.collect(before);
         }
