@@ -109,6 +109,24 @@ real-model: setup
     fi
     S1_MODELS="$PWD/runs/models" cargo test -p tests real_model -- --nocapture
 
+# the engine on real weights: transformers' greedy ids, and the same ids in any batch (half an hour)
+oracle-engine model="runs/models/qwen2.5-coder-0.5b-instruct" *flags="": setup
+    @[ -f "{{ model }}/config.json" ] || { echo 'error: no {{ model }}: `just real-model` makes it' >&2; exit 1; }
+    cargo build --release --workspace --bin infer
+    [ -x .venv/bin/python ] || python3 -m venv .venv
+    .venv/bin/python -m pip install --quiet --requirement tests/oracle/requirements.txt
+    .venv/bin/python tests/oracle/engine_agrees.py target/release/infer "{{ model }}" \
+        "$(ls "$S1_SHARED/data/eval/math500.jsonl" data/demo/eval.jsonl 2> /dev/null | head -1)" {{ flags }}
+
+# decoding beside transformers, llama.cpp and OpenVINO GenAI, one thread each (half an hour)
+bench-infer model="runs/models/qwen2.5-coder-0.5b-instruct" *flags="": setup
+    @[ -f "{{ model }}/config.json" ] || { echo 'error: no {{ model }}: `just real-model` makes it' >&2; exit 1; }
+    cargo build --release --workspace --bin infer
+    [ -x runs/bench/venv-infer/bin/python ] || python3 -m venv runs/bench/venv-infer
+    runs/bench/venv-infer/bin/python -m pip install --quiet \
+        --requirement tests/bench/infer/requirements.txt
+    runs/bench/venv-infer/bin/python tests/bench/infer/compare.py "{{ model }}" {{ flags }}
+
 # the client of endpoints against 10,000 faulty replies and 100 kills (half a minute)
 faults:
     S1_FULL=1 cargo test -p endpoint -- --nocapture faults:: kills::killed

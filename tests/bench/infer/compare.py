@@ -1,0 +1,201 @@
+# The engine beside transformers, llama.cpp and OpenVINO GenAI: tokens a CPU second, by turns.
+"""Usage: python tests/bench/infer/compare.py MODEL [--peers NAME,...] [--batches 1,8,16] ...
+
+MODEL is a Qwen2 folder with bf16 weights. In each round every side continues the same prompts (128
+random ids each) greedily on one thread, first by 1 token and then by --tokens; the difference is
+what the other tokens cost. Ours runs as a process for each, and says how much CPU time its passes
+took; the peers keep their model. Printed are medians over the rounds, and the median of the rounds'
+ratios with their range. Peers compute in 16 bits where they must (llama.cpp bf16, OpenVINO's GGUF
+fp16), so that ids are compared with transformers in fp32 alone: exit code 1 if they differ beyond
+the first --ties tokens.
+
+Two more rows: what a "Wait" costs at --context tokens, one pass over cached keys, beside reading
+the context again; and a curve of five budgets beside its longest run.
+
+    cargo build --release --workspace --bin infer
+    pip install -r tests/bench/infer/requirements.txt
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import re
+import statistics
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+ONE_THREAD = os.environ | {
+    "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
+}
+CONFIG = """# One measurement of the engine benchmark.
+seed = 1
+[model]
+device = "cpu"
+dtype = "float32"
+threads = 1
+[engine]
+cache_gib = 8.0
+[prompts]
+prompt = "ids"
+chat = false
+[generation]
+temperature = 0.0
+until = ["<|fim_pad|>"]
+"""
+
+
+class Ours:
+    """`infer generate`, a process for each measurement."""
+
+    def __init__(self, model, folder, slots, longest=1024):
+        self.folder, self.slots = folder, slots
+        self.sets = {"model.path": model, "engine.slots": slots, "model.max_model_len": longest}
+        (folder / "generate.toml").write_text(CONFIG)
+
+    def write(self, prompts, tokens, **more):
+        """CPU seconds of all passes, and what was written."""
+        rows, output = self.folder / "prompts.jsonl", self.folder / "out"
+        rows.write_text("".join(json.dumps({"ids": ids}) + "\n" for ids in prompts))
+        sets = self.sets | more | {"output": output, "prompts.path": rows}
+        sets["generation.max_gen_toks"] = tokens
+        flags = [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
+        infer = ROOT / "target/release/infer"
+        command = [infer, "generate", self.folder / "generate.toml", "--overwrite", *flags]
+        done = subprocess.run(command, capture_output=True, text=True, env=ONE_THREAD, cwd=ROOT)
+        if done.returncode:
+            sys.exit(done.stderr)
+        cpu = re.search(r"CPU time: ([\d.]+) s .* ([\d.]+) s in the others", done.stdout)
+        lines = (output / "completions.jsonl").read_text().splitlines()
+        return sum(map(float, cpu.groups())), [json.loads(line)["token_ids"] for line in lines]
+
+    def close(self):
+        pass
+
+
+class Peer:
+    """A process of peers.py with the model loaded."""
+
+    def __init__(self, name, model, slots):
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, HERE / "peers.py", name, model, str(slots)]
+        self.name = name
+        self.process = subprocess.Popen(
+            command, env=ONE_THREAD, stderr=subprocess.DEVNULL, **pipes
+        )
+
+    def write(self, prompts, tokens):
+        self.process.stdin.write(json.dumps({"prompts": prompts, "tokens": tokens}) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.name} stopped with {self.process.wait()}; run peers.py by hand")
+        reply = json.loads(line)
+        return reply["cpu_seconds"], reply["ids"]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("--peers", default="transformers,llama.cpp,openvino")
+    parser.add_argument("--batches", default="1,8,16")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=33)
+    parser.add_argument("--ties", type=int, default=0)
+    parser.add_argument("--context", type=int, default=7000)
+    parser.add_argument("--rows", default="decode,wait,curve")
+    arguments = parser.parse_args()
+    folder = ROOT / "runs/bench/infer"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, equal = arguments.rows.split(","), True
+    if "decode" in rows:
+        for batch in map(int, arguments.batches.split(",")):
+            equal &= decode(arguments, folder, batch)
+    if "wait" in rows:
+        wait(arguments, folder)
+    if "curve" in rows:
+        curve(arguments, folder)
+    sys.exit(0 if equal else 1)
+
+
+def random_ids(count, length, seed):
+    numbers = random.Random(seed)
+    return [[numbers.randrange(1000, 100_000) for _ in range(length)] for _ in range(count)]
+
+
+def weights_for(peer, model, folder):
+    """The checkpoint as the peer reads it."""
+    if peer == "transformers":
+        return model
+    file = folder / (f"{model.name}.{'f16' if peer == 'openvino' else 'bf16'}.gguf")
+    if not file.exists():
+        flags = ["--f16"] if peer == "openvino" else []
+        subprocess.run([sys.executable, HERE / "gguf_file.py", model, file, *flags], check=True)
+    return file
+
+
+def decode(arguments, folder, batch):
+    """Tokens a CPU second of every side at this batch size; whether ids equal transformers'."""
+    model, peers = arguments.model.resolve(), arguments.peers.split(",")
+    sides = {"ours": Ours(model, folder, batch)}
+    for name in peers:
+        sides[name] = Peer(name, weights_for(name, model, folder), batch)
+    speeds = {name: [] for name in sides}
+    written, new = {}, batch * (arguments.tokens - 1)
+    for round_ in range(arguments.rounds):
+        prompts = random_ids(batch, 128, round_)
+        for name, side in sides.items():
+            first, _ = side.write(prompts, 1)
+            all_, ids = side.write(prompts, arguments.tokens)
+            speeds[name].append(new / max(all_ - first, 1e-9))
+            written[name] = ids
+    for side in sides.values():
+        side.close()
+    print(f"{batch} streams: ours {statistics.median(speeds['ours']):.1f} tokens a CPU second")
+    for name in peers:
+        ratios = [a / b for a, b in zip(speeds["ours"], speeds[name])]
+        agree = sum(a == b for a, b in zip(written["ours"], written[name]))
+        print(f"  {name}: {statistics.median(speeds[name]):.1f}; ratio "
+              f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); "
+              f"{agree} of {batch} streams have our ids")
+    if "transformers" not in peers:
+        return True
+    pairs = zip(written["ours"], written["transformers"])
+    return sum(a != b for a, b in pairs) <= arguments.ties
+
+
+def wait(arguments, folder):
+    """One token behind a long context: a pass over cached keys, beside reading it all again."""
+    ours = Ours(arguments.model.resolve(), folder, 1, longest=arguments.context + 64)
+    prompts = random_ids(1, arguments.context, 1)
+    again, _ = ours.write(prompts, 1)
+    longer, _ = ours.write(prompts, 33)
+    one = max(longer - again, 1e-9) / 32
+    print(f"a Wait behind {arguments.context} tokens: {1000 * one:.0f} ms of CPU time, reading "
+          f"them again {again:.1f} s: {again / one:.0f} times")
+
+
+def curve(arguments, folder):
+    """Five budgets of the same questions beside the largest alone."""
+    ours = Ours(arguments.model.resolve(), folder, 4)
+    prompts, ratios = random_ids(4, 64, 1), []
+    budget = '{{name = "{0}", max_tokens_thinking = {0}, min_tokens_thinking = {0}}}'
+    for _ in range(max(1, arguments.rounds // 2)):
+        one, all_ = (
+            ours.write(prompts, 8, budget=f"[{', '.join(map(budget.format, budgets))}]")[0]
+            for budgets in ([400], [0, 50, 100, 200, 400])
+        )
+        ratios.append(all_ / one)
+    print(f"a curve of five budgets: {statistics.median(ratios):.2f} times its longest run "
+          f"({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main()
