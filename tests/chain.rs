@@ -137,7 +137,7 @@ fn every_config_loads() {
             let stem = file.file_stem().unwrap().to_str().unwrap();
             let folder = folder.file_name().unwrap().to_str().unwrap();
             let kind = match (folder, stem) {
-                (_, "collect" | "featurise" | "judge") => stem,
+                (_, "collect" | "featurise" | "judge" | "generate") => stem,
                 ("curate" | "train" | "infer", _) => folder,
                 _ => stem,
             };
@@ -156,6 +156,7 @@ fn check_config(kind: &str, file: &Path) {
             config::load::<curate::featurise::Config>(file, &[]).and_then(|c| c.0.check())
         }
         "judge" => config::load::<infer::judge::Config>(file, &[]).map(drop),
+        "generate" => config::load::<infer::generate::Config>(file, &[]).map(drop),
         "curate" => config::load::<curate::config::Config>(file, &[]).and_then(|c| c.0.check()),
         "train" => config::load::<train::config::Config>(file, &[]).and_then(|c| c.0.check(1)),
         "infer" => config::load::<infer::config::Config>(file, &[]).and_then(|c| c.0.check()),

@@ -257,3 +257,28 @@ fn threads_change_no_bit() {
     assert_eq!(everything(1), everything(2));
     tch::set_num_threads(1);
 }
+
+/// A row's bits do not depend on the rows that it stands among.
+#[test]
+fn rows_are_alike_alone_and_in_company() {
+    for (hidden, inner) in [(24, 36), (32, 48), (512, 1408), (7, 5)] {
+        let x = random(&[29, hidden], 1.0);
+        let weight = random(&[hidden], 1.0);
+        let gate_up = random(&[29, 2 * inner], 3.0);
+        let (cos, sin) = (random(&[29, 1, 8], 1.0), random(&[29, 1, 8], 1.0));
+        let qkv = random(&[29, 8 * 8], 1.0);
+        let all = |rows: std::ops::Range<i64>| {
+            let cut = |t: &Tensor| t.narrow(0, rows.start, rows.end - rows.start);
+            let (sum, normed) = fused::add_rms_norm(&cut(&x), &cut(&x), &weight, 1e-6);
+            let (q, k, v) = fused::rope(&cut(&qkv), &(cut(&cos), cut(&sin)), 4, 2);
+            let norm = fused::rms_norm(&cut(&x), &weight, 1e-6);
+            [sum, normed, norm, fused::swiglu(&cut(&gate_up)), q, k, v]
+        };
+        let together = all(0..29);
+        for row in [0, 13, 28] {
+            for (n, (alone, among)) in all(row..row + 1).iter().zip(&together).enumerate() {
+                assert_eq!(*alone, among.narrow(0, row, 1), "result {n}, row {row} of {hidden}");
+            }
+        }
+    }
+}

@@ -180,7 +180,8 @@ fn check_attention(len: usize, d: i64) {
     let sequences: Vec<_> = sequences.collect();
     let both = attend(&q, &sequences, case.scale());
     assert_eq!(bits(&both.narrow(0, 7, 1)), bits(&whole.narrow(0, len as i64 - 1, 1)));
-    for isa in [Isa::Avx512, Isa::Avx2].into_iter().filter(|isa| isa.is_here()) {
+    let ours = |isa: &Isa| isa.is_here() && d % 16 == 0; // other widths are libtorch's
+    for isa in [Isa::Avx512, Isa::Avx2].into_iter().filter(ours) {
         let there = attend_by(isa, &q, &sequences, case.scale());
         assert_eq!(bits(&there), bits(&both), "{len} of {d} by {isa:?}");
     }
@@ -189,7 +190,8 @@ fn check_attention(len: usize, d: i64) {
 #[test]
 fn attention_is_softmax_over_the_past() {
     tch::manual_seed(2);
-    for (len, d) in [(1, 64), (2, 16), (15, 64), (16, 48), (50, 64), (130, 128), (700, 64)] {
+    for (len, d) in [(1, 64), (2, 16), (24, 8), (15, 64), (16, 48), (50, 64), (130, 128), (700, 64)]
+    {
         check_attention(len, d);
     }
 }

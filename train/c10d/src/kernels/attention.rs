@@ -38,7 +38,7 @@ pub struct Sequence<'a> {
 ///
 /// A query's bits depend on its sequence's positions alone: not on the other sequences, the
 /// chunks of the prefill, the cut into pieces or the threads. Where the processor has none of
-/// [`Isa`], or D is not a multiple of 16, libtorch does the work and that no longer holds.
+/// [`Isa`], or D is not a multiple of 16, libtorch does the work, query by query.
 ///
 /// # Panics
 /// When the shapes do not fit each other.
@@ -61,7 +61,8 @@ pub fn attend_by(isa: Isa, q: &Tensor, sequences: &[Sequence], scale: f32) -> Te
     assert!(isa.is_here(), "this processor has no {isa:?}");
     let (_, heads, d) = q.size3().expect("q is [queries, heads, D]");
     let (heads, d) = (heads as usize, d as usize);
-    let (q, out) = (q.contiguous(), q.empty_like());
+    let q = q.contiguous();
+    let out = q.empty_like();
     let pieces: Vec<Vec<Piece>> = sequences
         .iter()
         .map(|sequence| sequence.pieces.iter().map(|cached| Piece::of(cached, heads, d)).collect())
@@ -285,10 +286,10 @@ impl Block<'_> {
     }
 }
 
-/// The same by libtorch's operations.
+/// The same by libtorch's operations, each query by itself, so that its bits do not depend on the
+/// others either.
 fn plain(q: &Tensor, sequences: &[Sequence], scale: f32, heads: i64) -> Tensor {
     let mut rows = Vec::new();
-    let mut first = 0;
     for Sequence { queries, pieces } in sequences {
         let all = |pick: fn(&Cached<'_>) -> Tensor| {
             let parts: Vec<_> = pieces.iter().map(pick).collect();
@@ -298,14 +299,13 @@ fn plain(q: &Tensor, sequences: &[Sequence], scale: f32, heads: i64) -> Tensor {
         };
         let keys = all(|piece| piece.keys.narrow(1, 0, piece.len as i64));
         let values = all(|piece| piece.values.narrow(1, 0, piece.len as i64));
-        let q = q.narrow(0, first, *queries as i64).transpose(0, 1);
-        let scores = q.matmul(&keys.transpose(1, 2)) * f64::from(scale);
-        let positions = keys.size()[1];
-        let hidden = Tensor::ones([*queries as i64, positions], (Kind::Bool, Device::Cpu))
-            .triu(positions - *queries as i64 + 1);
-        let scores = scores.masked_fill(&hidden, f64::NEG_INFINITY);
-        rows.push(scores.softmax(-1, Kind::Float).matmul(&values).transpose(0, 1));
-        first += *queries as i64;
+        for query in 0..*queries as i64 {
+            let asked = q.narrow(0, rows.len() as i64, 1).transpose(0, 1); // [heads, 1, D]
+            let visible = keys.size()[1] - *queries as i64 + query + 1;
+            let scores = asked.matmul(&keys.narrow(1, 0, visible).transpose(1, 2));
+            let shares = (scores * f64::from(scale)).softmax(-1, Kind::Float);
+            rows.push(shares.matmul(&values.narrow(1, 0, visible)).transpose(0, 1));
+        }
     }
     Tensor::cat(&rows, 0)
 }
