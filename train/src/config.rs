@@ -320,10 +320,15 @@ pub enum Offload {
 pub struct Guard {
     /// Leaves out the update of a step whose loss jumps.
     pub loss_spike: Option<LossSpike>,
+    /// After every so many steps weights and moments are digested, compared among the copies of
+    /// the model, and digested again before the next update: a bit that flipped stops the run.
+    /// 0: never. Each time costs two readings of what the optimizer holds.
+    pub digest_every: usize,
 }
 
 /// A step's loss or gradient norm is a spike when it is above `factor` times the median of the
-/// last `window` steps, once half of them are there.
+/// last `window` steps that were taken, once half of them are there. After `window / 2` spikes in
+/// a row the run stops.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossSpike {

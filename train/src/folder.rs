@@ -144,6 +144,7 @@ impl RunFolder {
              examples         {} ({} tokens, {} trained)\n\
              steps            {} of {} examples, on {}\n\
              loss             first step {:.4}, mean of the last {} steps {last:.4}\n\
+             guard            {} steps left out as spikes, {} computed again\n\
              checkpoint       {place}/checkpoint\n\
              metrics          {place}/metrics.jsonl, {place}/tensorboard\n",
             trainer.shards.config.num_parameters(),
@@ -154,7 +155,9 @@ impl RunFolder {
             order.global_batch(),
             ranks(trainer.shards.mesh.world.world_size()),
             history.first().map_or(f64::NAN, |metrics| metrics.loss),
-            tail.len()
+            tail.len(),
+            history.iter().filter(|metrics| metrics.skipped).count(),
+            history.iter().filter(|metrics| metrics.recomputed).count()
         );
         fs::write(self.path.join(SUMMARY), &text).context("writing summary.txt")?;
         if self.aside().exists() {

@@ -7,9 +7,10 @@
 //! order, one rank's share of a global batch), [`balance`] (even work for every rank), [`mesh`]
 //! (which ranks do what together), [`shards`] (who holds which part of the parameters), [`step`]
 //! (the training step), [`ulysses`] (sequence parallelism), [`plan`] (memory, time and cost
-//! before a run, and which layers a pass keeps), [`loss`] (head and loss in chunks), [`optimizer`] (AdamW, the schedule), [`guard`] and
-//! [`blame`] (numbers that cannot be right), [`init`] (random weights), [`trace`] (what every rank
-//! is doing), [`mishap`] (how it fails), [`fault`] (faults on demand, for tests).
+//! before a run, and which layers a pass keeps), [`loss`] (head and loss in chunks), [`optimizer`]
+//! (AdamW, the schedule), [`guard`], [`digest`] and [`blame`] (numbers that cannot be right),
+//! [`init`] (random weights), [`trace`] (what every rank is doing), [`mishap`] (how it fails),
+//! [`fault`] (faults on demand, for tests).
 //!
 //! What outlives a process: [`slices`] (a rank's tensors on the disk), [`state`] (everything a step
 //! reads), [`together`] (ranks that wait for one another), [`save`] (saving while training goes
@@ -45,6 +46,8 @@ pub mod loss;
 pub mod optimizer;
 
 pub mod guard;
+
+pub mod digest;
 
 pub mod blame;
 

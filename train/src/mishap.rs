@@ -1,6 +1,8 @@
 //! What libtorch throws inside a step, told as an error that names rank, place and cure.
 
+use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
 
 use anyhow::{Result, anyhow, bail};
 use model::Layout;
@@ -11,14 +13,33 @@ use crate::step::Trainer;
 /// How libtorch's allocators on GPU and CPU say that there is no memory left.
 const OUT_OF_MEMORY: [&str; 3] = ["out of memory", "can't allocate memory", "not enough memory"];
 
+thread_local! {
+    /// This thread's panics are told as errors.
+    static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`; its panic is returned, without the lines that panics print. Other threads' panics,
+/// of a save for instance, print theirs all the while.
+fn quietly<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !IS_CAUGHT.get() {
+                hook(info);
+            }
+        }));
+    });
+    let before = IS_CAUGHT.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    IS_CAUGHT.set(before);
+    result
+}
+
 /// Runs `work`; a failure says where this rank was. tch panics where libtorch throws: such a panic
 /// becomes an error too, and out of memory names what to change.
 pub fn caught<T>(trainer: &mut Trainer, work: impl FnOnce(&mut Trainer) -> Result<T>) -> Result<T> {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| ()));
-    let result = panic::catch_unwind(AssertUnwindSafe(|| work(trainer)));
-    panic::set_hook(hook);
-    let error = match result {
+    let error = match quietly(|| work(trainer)) {
         Ok(Ok(found)) => return Ok(found),
         Ok(Err(error)) => error,
         Err(panic) => {
@@ -37,4 +58,36 @@ pub fn caught<T>(trainer: &mut Trainer, work: impl FnOnce(&mut Trainer) -> Resul
         bail!("{cure}\n{text}");
     }
     Err(error.context(format!("rank {rank}, in {place}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_elsewhere_keeps_its_message() {
+        static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            TOLD.lock().unwrap().push(info.to_string());
+            hook(info);
+        }));
+        for round in 0..3 {
+            let result = quietly(|| {
+                let elsewhere = thread::spawn(move || panic!("saving failed, {round}"));
+                assert!(elsewhere.join().is_err());
+                panic!("libtorch threw, {round}");
+            });
+            let text = *result.unwrap_err().downcast::<String>().unwrap();
+            assert_eq!(text, format!("libtorch threw, {round}"));
+        }
+        let told = TOLD.lock().unwrap().concat();
+        for round in 0..3 {
+            assert_eq!(told.matches(&format!("saving failed, {round}")).count(), 1, "{told}");
+        }
+        assert!(!told.contains("libtorch threw"), "{told}");
+    }
 }

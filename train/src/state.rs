@@ -96,7 +96,8 @@ impl State {
         }
         trainer.shards.publish_masters();
         trainer.adamw.steps = self.updates;
-        trainer.guard.window = self.guard.window.clone();
+        trainer.guard.restore(&self.guard);
+        trainer.digests.forget();
         Ok(())
     }
 }

@@ -6,16 +6,17 @@
 //! hand the gradient to its owners. The next layer's weights are always in flight during this
 //! layer's work, and so is the previous layer's gradient.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use c10d::Reduce;
 use c10d::aten::vjp;
 use model::Rope;
 use model::qwen2::{self, DecoderLayer};
 use tch::{Kind, Tensor};
 
-use crate::blame::{self, Inspection};
+use crate::blame::{self, Inspection, Scene};
 use crate::config::{Guard, Memory, Optimizer};
 use crate::data::MicroBatch;
+use crate::digest::Digests;
 use crate::guard::SpikeGuard;
 use crate::loss::{self, Gradients};
 use crate::optimizer::AdamW;
@@ -32,6 +33,8 @@ pub struct Trainer {
     pub adamw: AdamW,
     /// What the loss-spike guard remembers.
     pub guard: SpikeGuard,
+    /// What weights and moments summed up to after the last update.
+    pub digests: Digests,
     /// Per unit this rank's slice of the gradient, fp32, once there is one.
     pub grads: Vec<Option<Tensor>>,
     /// What this rank is doing.
@@ -83,6 +86,7 @@ impl Trainer {
             job: Job::of_rank(&shards, memory, positions),
             adamw: AdamW::new(&shards, optimizer),
             guard: SpikeGuard::new(guard.loss_spike),
+            digests: Digests::new(&shards, guard.digest_every),
             grads: shards.shards.iter().map(|_| None).collect(),
             trace: Trace::default(),
             asked: false,
@@ -109,20 +113,19 @@ impl Trainer {
             let mut inspection = Inspection::on();
             (loss, grad_norm, asked) = self.gradients(batches, &mut inspection)?;
             if !(loss.is_finite() && grad_norm.is_finite()) {
-                let culprits = blame::find(&self.shards, &self.adamw, &inspection)?;
-                bail!(
-                    "loss {loss} and gradient norm {grad_norm} are not finite, twice; the update \
-                     was not made\n{culprits}\nlower optimizer.learning_rate, or look at the \
-                     examples of this step"
-                );
+                let numbers = format!("loss {loss} and gradient norm {grad_norm}");
+                let Self { shards, adamw, digests, trace, .. } = &*self;
+                let scene = Scene { shards, adamw, digests, inspection: &inspection };
+                return Err(blame::find(scene, &numbers, trace.place().step)?);
             }
         }
-        let skipped = self.guard.is_spike(loss, grad_norm);
+        let skipped = self.guard.is_spike(loss, grad_norm)?;
         if !skipped {
             self.trace.note(Stage::Update, 0, 0);
             let scale = self.max_grad_norm / (grad_norm + 1e-6); // as clip_grad_norm_
             self.adamw.step(&self.shards, &self.grads, scale.min(1.0), learning_rate)?;
             self.shards.publish_masters();
+            self.digests.look(&self.shards, &self.adamw, self.trace.place().step)?;
         }
         self.grads.fill_with(|| None);
         self.trace.note(Stage::Idle, 0, 0);
@@ -159,15 +162,19 @@ impl Trainer {
         Ok((found[0], (found[1] / copies).sqrt(), found[2] > 0.0))
     }
 
-    /// 0; NaN when a weight or a moment of this rank is not finite or too large to be squared. The
-    /// loss would not tell: no token may need that weight, and an infinite second moment only
-    /// keeps its weight from ever moving again.
+    /// 0; NaN when a weight or a moment of this rank is not finite, too large to be squared, or by
+    /// its digest not what the last update left. The loss would not tell: no token may need that
+    /// weight, and an infinite second moment only keeps its weight from ever moving again.
     fn unsound(&self) -> Tensor {
         let device = self.shards.placement.device;
         let state = self.shards.shards.iter().zip(&self.adamw.moments);
         let norms = state.flat_map(|(shard, (m, v))| [&shard.master, m, v].map(Tensor::norm));
         let sum = norms.map(|norm| norm.to_device(device)).reduce(|a, b| a + b);
-        sum.expect("at least one unit") * 0.0
+        let sum = sum.expect("at least one unit") * 0.0;
+        match self.digests.alarm(&self.shards, &self.adamw) {
+            Some(alarm) => sum + alarm.to_device(device),
+            None => sum,
+        }
     }
 
     /// Forward and backward of one micro-batch: adds its gradients to this rank's slices and

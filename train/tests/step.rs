@@ -321,7 +321,8 @@ fn numbers_that_are_not_finite_stop_a_step_before_the_update() {
 #[test]
 fn the_guard_leaves_a_spike_out_and_goes_on() {
     tch::set_num_threads(1);
-    let guard = Guard { loss_spike: Some(LossSpike { window: 4, factor: 3.0 }) };
+    let loss_spike = Some(LossSpike { window: 4, factor: 3.0 });
+    let guard = Guard { loss_spike, ..Guard::default() };
     let mut trainer = trainer(&config(true, 2), Group::solo(), ONE_RANK, &guard);
     let mut batches = micro_batches(&trainer, &examples(8), ONE_RANK);
     for step in 0..4 {
