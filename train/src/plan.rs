@@ -101,12 +101,12 @@ impl Job {
     }
 
     /// The run that this rank is in. Without a limit of its own it may use what is in use now and
-    /// nine tenths of what is free; ranks on a CPU share its memory.
+    /// nine tenths of what is free; the ranks of a machine share the CPU's memory.
     pub fn of_rank(shards: &Shards, settings: &Memory, positions: i64) -> Self {
         let Placement { device, reduce, offload, .. } = shards.placement;
         let (mesh, is_cuda) = (&shards.mesh, device.is_cuda());
-        let ranks = mesh.world.world_size();
-        let sharing = if is_cuda { 1 } else { ranks };
+        let ranks_per_node = mesh.world.local_world_size();
+        let sharing = if is_cuda { 1 } else { ranks_per_node };
         let free = 0.9 * c10d::memory::available(device) as f64 / sharing as f64;
         let limit = match settings.limit_gib {
             Some(gib) => gib * hardware::GIB,
@@ -116,8 +116,8 @@ impl Job {
             model: shards.config.clone(),
             units: unit_sizes(&shards.config),
             device: if is_cuda { Device::Cuda } else { Device::Cpu },
-            ranks,
-            ranks_per_node: ranks.min(8),
+            ranks: mesh.world.world_size(),
+            ranks_per_node,
             sequence_parallel: mesh.sequence.world_size(),
             replicate: mesh.replicas.world_size(),
             reduce_element: reduce.elt_size_in_bytes() as f64,
@@ -139,11 +139,12 @@ impl Job {
         self.ranks / self.sequence_parallel
     }
 
-    /// Tokens of one rank of a group that passes over `tokens`, `targets` of them trained; an
-    /// empty pass has one of each.
+    /// Tokens of one rank of a group that passes over `tokens`, and how many of the pass's
+    /// `targets` it may have to predict: they are where the trained tokens are, perhaps all on
+    /// this rank. An empty pass has one of each.
     pub fn part(&self, tokens: usize, targets: usize) -> (i64, i64) {
-        let part = |count: usize| count.div_ceil(self.sequence_parallel).max(1) as i64;
-        (part(tokens), part(targets))
+        let tokens = tokens.div_ceil(self.sequence_parallel).max(1);
+        (tokens as i64, targets.clamp(1, tokens) as i64)
     }
 
     /// Bytes of an element that layers compute with.

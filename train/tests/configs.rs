@@ -5,6 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use train::config::Config;
+use train::plan::hardware::Hardware;
+use train::plan::lengths::Lengths;
+use train::plan::{Plan, memory, report, shapes};
 
 fn configs() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/train");
@@ -15,19 +18,26 @@ fn configs() -> Vec<PathBuf> {
     found
 }
 
+/// The header's words in one line, and the hardware it names: `# s1-32B on 16x80GB: …`.
+fn header(text: &str) -> (String, String) {
+    let lines: Vec<&str> = text.lines().map_while(|line| line.strip_prefix('#')).collect();
+    let words: Vec<&str> = lines.iter().flat_map(|line| line.split_whitespace()).collect();
+    let gpus = words.iter().map(|word| word.trim_end_matches([':', ',', '.']));
+    let gpus = gpus.clone().find(|word| word.ends_with("x80GB")).expect("it names its hardware");
+    (words.join(" "), gpus.to_string())
+}
+
 /// Heads for keys of the published Qwen2.5 models, which bound sequence parallelism.
 const KEY_HEADS: [(&str, usize); 6] =
     [("0.5B", 2), ("1.5B", 2), ("3B", 2), ("7B", 4), ("14B", 8), ("32B", 8)];
 
 #[test]
-fn every_run_loads_and_fits_its_machine() {
+fn every_run_loads_and_divides_its_machine() {
     let (mut outputs, mut count) = (BTreeSet::new(), 0);
     for path in configs() {
         let place = path.display();
         let text = fs::read_to_string(&path).unwrap();
-        // `# s1-32B on 16x80GB: …`
-        let gpus = text.split([' ', ':']).find_map(|word| word.strip_suffix("x80GB"));
-        let gpus: usize = gpus.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{place}"));
+        let gpus = Hardware::parse(&header(&text).1, None).unwrap().ranks();
         let (config, _) = record::config::load::<Config>(&path, &[]).unwrap();
         config.check(gpus).unwrap_or_else(|error| panic!("{place}: {error:#}"));
         let heads = KEY_HEADS
@@ -40,6 +50,43 @@ fn every_run_loads_and_fits_its_machine() {
         count += 1;
     }
     assert_eq!(count, 11);
+}
+
+/// What `train plan --tokens 5500` says first: memory at the peak, time, GPU-hours.
+fn planned(path: &Path, sets: &[&str]) -> String {
+    let place = path.display();
+    let (_, gpus) = header(&fs::read_to_string(path).unwrap());
+    let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
+    let (config, _) = record::config::load::<Config>(path, &sets).unwrap();
+    let lengths = Lengths::modelled(5500, 1000, config.data.block_size);
+    let model = shapes::published(&config.model.path).unwrap();
+    let plan = Plan::new(&config, model, Hardware::parse(&gpus, None).unwrap(), lengths).unwrap();
+    let text = report::table(&plan, "the run", 2.5, false);
+    assert!(plan.fits(), "{place}: {text}");
+    // Whatever the data's lengths are: a pass filled to the brim.
+    let most = config.batch.micro_batch_tokens.max(config.data.block_size);
+    let (tokens, targets) = plan.job.part(most, most);
+    let full = memory::peak(&plan.job, tokens, targets, false).bytes();
+    assert!(full <= plan.job.limit, "{place}: {} in a full pass", report::gib(full));
+    let first = text.lines().next().expect("a verdict");
+    first.rsplit(": ").next().expect("after the hardware").to_string()
+}
+
+#[test]
+fn every_run_fits_on_its_machine_as_its_header_says() {
+    for path in configs() {
+        let place = path.display();
+        let (header, _) = header(&fs::read_to_string(&path).unwrap());
+        let found = planned(&path, &[]);
+        eprintln!("{}: {found}", path.file_name().unwrap().display());
+        assert!(header.contains(&found), "{place}: the plan says `{found}`, the header another");
+        if let Some((_, fallback)) = header.split_once("--set ") {
+            let set = fallback.split_whitespace().next().expect("what to set").replace('\'', "");
+            let found = planned(&path, &[&set]);
+            eprintln!("  with {set}: {found}");
+            assert!(fallback.contains(&found), "{place} with {set}: the plan says `{found}`");
+        }
+    }
 }
 
 #[test]

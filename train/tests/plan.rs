@@ -176,6 +176,67 @@ fn on_paper_the_26_minutes_are_the_longest_of_sixteen() {
     assert!(four < 0.6 * theirs_minutes, "{minutes:?}");
 }
 
+/// A plan of the 32B with some rates replaced.
+fn with_rates(gpus: &str, settings: &[&str], rates: &[&str]) -> Plan {
+    let mut hardware = Hardware::parse(gpus, None).unwrap();
+    hardware.set_rates(&rates.iter().map(|rate| rate.to_string()).collect::<Vec<_>>()).unwrap();
+    let lengths = Lengths::modelled(5500, 32, 32_768);
+    Plan::new(&config(settings), shapes::published("s1-32B").unwrap(), hardware, lengths).unwrap()
+}
+
+#[test]
+fn a_steps_end_counts_all_that_it_moves() {
+    // (settings, memory's rate and its GB/s, bytes a parameter that go over it)
+    let rows: [(&[&str], &str, f64); 4] = [
+        // Looked at: weight and two moments; norm; scaling; AdamW reads four and writes three.
+        (&[], "memory_tb_s", 12.0 + 4.0 + 8.0 + 28.0),
+        (&["memory.offload = \"optimizer\""], "memory_tb_s", 4.0 + 8.0),
+        // There: the gradient comes, all but norm and scaling, the weight is cast and sent.
+        (
+            &["memory.offload = \"optimizer\""],
+            "host_memory_gb_s",
+            4.0 + 12.0 + 28.0 + (4.0 + 2.0) + 2.0,
+        ),
+        (&["memory.offload = \"optimizer\""], "host_link_gb_s", 4.0 + 2.0),
+    ];
+    for (settings, rate, expected) in rows {
+        let end = |rates: &[&str]| with_rates("8x80GB", settings, rates).estimate.step.optimizer;
+        let unit = if rate == "memory_tb_s" { 1e12 } else { 1e9 };
+        // A rate of 1 against a rate of 2 leaves half of what goes over it.
+        let half = end(&[&format!("{rate}=1.0")]) - end(&[&format!("{rate}=2.0")]);
+        let parameters = shapes::published("s1-32B").unwrap().num_parameters() as f64 / 8.0;
+        let found = 2.0 * half * unit / parameters;
+        assert!((found - expected).abs() < 1e-3, "{settings:?}, {rate}: {found}");
+    }
+}
+
+#[test]
+fn copies_in_one_node_meet_inside_it() {
+    let seconds = |gpus: &str, rates: &[&str]| {
+        let settings = ["distributed.replicate = 2", "memory.recompute = \"all\""];
+        with_rates(gpus, &settings, rates).estimate.step.total()
+    };
+    let slow = ["network_gb_s=0.5"];
+    assert_eq!(seconds("8x80GB", &slow), seconds("8x80GB", &[]));
+    assert!(seconds("8x80GB", &["node_gb_s=1.0"]) > 2.0 * seconds("8x80GB", &[]));
+    assert!(seconds("16x80GB", &slow) > 2.0 * seconds("16x80GB", &[]));
+}
+
+#[test]
+fn one_rank_of_a_group_may_hold_all_targets() {
+    let job = plan("s1-32B", "8x80GB", &["distributed.sequence_parallel = 4"]).job;
+    // (tokens and targets of the pass, most of both on one rank)
+    let rows = [
+        ((8000, 1000), (2000, 1000)),
+        ((8000, 7800), (2000, 2000)),
+        ((8001, 1), (2001, 1)),
+        ((0, 0), (1, 1)),
+    ];
+    for ((tokens, targets), expected) in rows {
+        assert_eq!(job.part(tokens, targets), expected, "{tokens} tokens, {targets} targets");
+    }
+}
+
 #[test]
 fn out_of_memory_names_what_helps() {
     let job = plan("s1-32B", "16x80GB", &[]).job;

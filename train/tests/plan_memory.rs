@@ -23,16 +23,19 @@ struct Row {
     /// Hidden, intermediate, layers, heads, key/value heads, vocabulary, tied head.
     shape: (i64, i64, i64, i64, i64, i64, bool),
     lengths: &'static [usize],
+    /// Tokens of each example that nothing is trained on.
+    prompt: usize,
     ranks: usize,
     /// Config lines: `section.key = value`.
     settings: &'static [&'static str],
 }
 
-const ROWS: [Row; 14] = [
+const ROWS: [Row; 17] = [
     Row {
         name: "long, all recomputed",
         shape: (128, 512, 5, 4, 2, 1000, false),
         lengths: &[900, 300],
+        prompt: 20,
         ranks: 1,
         settings: &["memory.recompute = \"all\""],
     },
@@ -40,6 +43,7 @@ const ROWS: [Row; 14] = [
         name: "long, none recomputed",
         shape: (128, 512, 5, 4, 2, 1000, false),
         lengths: &[900, 300],
+        prompt: 20,
         ranks: 1,
         settings: &["memory.recompute = \"none\""],
     },
@@ -47,6 +51,7 @@ const ROWS: [Row; 14] = [
         name: "long, what 72 MiB allow",
         shape: (128, 512, 5, 4, 2, 1000, false),
         lengths: &[900, 300],
+        prompt: 20,
         ranks: 1,
         settings: &["memory.recompute = \"auto\"", "memory.limit_gib = 0.07"],
     },
@@ -54,6 +59,7 @@ const ROWS: [Row; 14] = [
         name: "short, wide layers",
         shape: (512, 2048, 3, 8, 8, 1000, true),
         lengths: &[60, 40, 50],
+        prompt: 20,
         ranks: 1,
         settings: &["memory.recompute = \"none\""],
     },
@@ -61,6 +67,7 @@ const ROWS: [Row; 14] = [
         name: "large vocabulary, tied",
         shape: (64, 256, 2, 4, 2, 20_000, true),
         lengths: &[300, 150, 100],
+        prompt: 20,
         ranks: 1,
         settings: &["memory.recompute = \"all\""],
     },
@@ -68,6 +75,7 @@ const ROWS: [Row; 14] = [
         name: "large vocabulary, a head of its own",
         shape: (64, 256, 2, 4, 2, 20_000, false),
         lengths: &[800, 300, 200],
+        prompt: 20,
         ranks: 1,
         settings: &["memory.recompute = \"all\""],
     },
@@ -75,6 +83,7 @@ const ROWS: [Row; 14] = [
         name: "two ranks, long",
         shape: (128, 512, 5, 4, 2, 1000, false),
         lengths: &[600, 600],
+        prompt: 20,
         ranks: 2,
         settings: &["memory.recompute = \"all\""],
     },
@@ -82,6 +91,7 @@ const ROWS: [Row; 14] = [
         name: "two ranks, none recomputed",
         shape: (128, 512, 5, 4, 2, 1000, true),
         lengths: &[500, 250, 280],
+        prompt: 20,
         ranks: 2,
         settings: &["memory.recompute = \"none\""],
     },
@@ -89,6 +99,7 @@ const ROWS: [Row; 14] = [
         name: "two ranks, wide layers, short",
         shape: (512, 2048, 3, 8, 4, 1000, false),
         lengths: &[160, 140, 150, 170],
+        prompt: 20,
         ranks: 2,
         settings: &["memory.recompute = \"all\""],
     },
@@ -96,6 +107,7 @@ const ROWS: [Row; 14] = [
         name: "two ranks, large vocabulary",
         shape: (64, 256, 2, 4, 2, 20_000, false),
         lengths: &[250, 150],
+        prompt: 20,
         ranks: 2,
         settings: &["memory.recompute = \"all\""],
     },
@@ -103,6 +115,7 @@ const ROWS: [Row; 14] = [
         name: "two ranks share a sequence",
         shape: (128, 512, 5, 4, 2, 1000, false),
         lengths: &[1200],
+        prompt: 20,
         ranks: 2,
         settings: &["memory.recompute = \"none\"", "distributed.sequence_parallel = 2"],
     },
@@ -110,6 +123,7 @@ const ROWS: [Row; 14] = [
         name: "two copies, gradients summed in bf16",
         shape: (128, 512, 4, 4, 2, 4000, true),
         lengths: &[600, 600],
+        prompt: 20,
         ranks: 2,
         settings: &["distributed.replicate = 2", "distributed.reduce_dtype = \"bfloat16\""],
     },
@@ -117,6 +131,7 @@ const ROWS: [Row; 14] = [
         name: "two ranks, gradients summed in bf16",
         shape: (256, 1024, 4, 4, 2, 4000, true),
         lengths: &[300, 300],
+        prompt: 20,
         ranks: 2,
         settings: &["distributed.reduce_dtype = \"bfloat16\"", "memory.recompute = \"all\""],
     },
@@ -124,8 +139,33 @@ const ROWS: [Row; 14] = [
         name: "several passes a step",
         shape: (128, 512, 3, 4, 2, 4000, false),
         lengths: &[400, 350, 370, 300],
+        prompt: 20,
         ranks: 1,
         settings: &["memory.recompute = \"none\"", "batch.micro_batch_tokens = 400"],
+    },
+    Row {
+        name: "weights and moments on the host",
+        shape: (512, 2048, 3, 8, 8, 1000, true),
+        lengths: &[60, 40, 50],
+        prompt: 20,
+        ranks: 1,
+        settings: &["memory.recompute = \"none\"", "memory.offload = \"optimizer\""],
+    },
+    Row {
+        name: "two ranks, weights and moments on the host",
+        shape: (512, 2048, 3, 8, 4, 1000, false),
+        lengths: &[160, 140, 150, 170],
+        prompt: 20,
+        ranks: 2,
+        settings: &["memory.recompute = \"all\"", "memory.offload = \"optimizer\""],
+    },
+    Row {
+        name: "two ranks share, all targets on one",
+        shape: (64, 256, 2, 4, 2, 20_000, false),
+        lengths: &[400],
+        prompt: 200,
+        ranks: 2,
+        settings: &["memory.recompute = \"all\"", "distributed.sequence_parallel = 2"],
     },
 ];
 
@@ -196,8 +236,13 @@ impl Row {
         let shards = Shards::new(model, mesh, placement, zeros).unwrap();
         let mut trainer =
             Trainer::new(shards, 4096, &config.optimizer, &config.memory, &config.guard);
-        let example =
-            |&length: &usize| Example::new((0..length as i64).map(|i| i % 997).collect(), 20);
+        assert_eq!(trainer.job.ranks_per_node, 1);
+        if config.memory.limit_gib.is_none() {
+            // Nine tenths: nobody shares this rank's machine.
+            assert!(trainer.job.limit > 0.6 * c10d::memory::available(Device::Cpu) as f64);
+        }
+        let ids = |length: usize| (0..length as i64).map(|i| i % 997).collect();
+        let example = |&length: &usize| Example::new(ids(length), self.prompt);
         let examples: Vec<Example> = self.lengths.iter().map(example).collect();
         let batch: Vec<&Example> = examples.iter().collect();
         {
@@ -208,13 +253,13 @@ impl Row {
         c10d::memory::peak(Device::Cpu)
     }
 
-    /// A process for each rank; the highest of their peaks.
+    /// A process for each rank, as if on a machine of its own; the highest of their peaks.
     fn measured(&self, number: usize) -> f64 {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let start = |rank: usize| -> Child {
             Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "a_rank_of_a_row", "--nocapture"])
-                .envs(Rank::local(rank, self.ranks, port).to_env())
+                .envs(Rank { local_world_size: 1, ..Rank::local(rank, self.ranks, port) }.to_env())
                 .env("S1_PLAN_ROW", number.to_string())
                 .stdout(Stdio::piped())
                 .spawn()
@@ -233,7 +278,7 @@ impl Row {
 
     fn planned(&self) -> memory::Peak {
         let job = Job::new(&self.config(), self.model(), &Hardware::cpu(1e12, self.ranks)).unwrap();
-        let trained = self.lengths.iter().map(|length| length - 20).collect();
+        let trained = self.lengths.iter().map(|length| length - self.prompt).collect();
         let lengths = Lengths { tokens: self.lengths.to_vec(), trained, source: String::new() };
         memory::largest(&job, &lengths, &[(0..self.lengths.len()).collect()])
     }

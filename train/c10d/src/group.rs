@@ -73,6 +73,7 @@ impl Group {
             master_addr: String::new(),
             timeout: Duration::MAX,
             device: Device::Cpu,
+            local_world_size: 1,
         };
         Self { rank: 0, world_size: 1, settings, native: Native::solo() }
     }
@@ -91,7 +92,8 @@ impl Group {
             Backend::Nccl => Device::Cuda(rank.local_rank),
         };
         let master_addr = rank.master_addr.clone();
-        let settings = Settings { backend, master_addr, timeout, device };
+        let local_world_size = rank.local_world_size;
+        let settings = Settings { backend, master_addr, timeout, device, local_world_size };
         Native::open(rank, &settings)
             .and_then(|native| native.join(&settings, rank.rank, rank.world_size))
             .map(|native| Self {
@@ -199,6 +201,11 @@ impl Group {
     /// How many ranks the group has.
     pub fn world_size(&self) -> usize {
         self.world_size
+    }
+
+    /// How many ranks of the run, in this group or not, are on this machine.
+    pub fn local_world_size(&self) -> usize {
+        self.settings.local_world_size
     }
 
     /// Concatenates every rank's `input` in rank order into `output`, which has `world_size`

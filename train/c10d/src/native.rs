@@ -20,6 +20,8 @@ pub struct Settings {
     pub master_addr: String,
     pub timeout: Duration,
     pub device: Device,
+    /// The run's ranks on this machine.
+    pub local_world_size: usize,
 }
 
 /// The group is null when this rank is alone; the store is always there.

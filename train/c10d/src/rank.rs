@@ -11,6 +11,8 @@ pub struct Rank {
     pub rank: usize,
     /// 0 to the node's processes - 1; the CUDA device's index.
     pub local_rank: usize,
+    /// The node's processes; where the launcher does not say, those over all nodes.
+    pub local_world_size: usize,
     /// The processes over all nodes.
     pub world_size: usize,
     /// Where rank 0 serves the rendezvous store.
@@ -28,14 +30,16 @@ impl Rank {
     /// Rank `rank` of `world_size` processes on this machine.
     pub fn local(rank: usize, world_size: usize, master_port: u16) -> Self {
         let master_addr = "127.0.0.1".to_string();
-        Self { rank, local_rank: rank, world_size, master_addr, master_port }
+        let local_world_size = world_size;
+        Self { rank, local_rank: rank, local_world_size, world_size, master_addr, master_port }
     }
 
     /// The variables that torchrun sets, which is also how a parent hands a rank to its child.
-    pub fn to_env(&self) -> [(&'static str, String); 5] {
+    pub fn to_env(&self) -> [(&'static str, String); 6] {
         [
             ("RANK", self.rank.to_string()),
             ("LOCAL_RANK", self.local_rank.to_string()),
+            ("LOCAL_WORLD_SIZE", self.local_world_size.to_string()),
             ("WORLD_SIZE", self.world_size.to_string()),
             ("MASTER_ADDR", self.master_addr.clone()),
             ("MASTER_PORT", self.master_port.to_string()),
@@ -50,6 +54,7 @@ impl Rank {
     /// torchrun's RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT if RANK is set; else
     /// Slurm's SLURM_PROCID, SLURM_LOCALID, SLURM_STEP_NUM_TASKS with the launch node's address
     /// (under srun with several tasks, not in the batch script itself); else a process on its own.
+    /// LOCAL_WORLD_SIZE and SLURM_NTASKS_PER_NODE may be missing.
     ///
     /// Errors name the variable that is missing or malformed.
     pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self> {
@@ -62,10 +67,15 @@ impl Rank {
             })?;
             text.parse().with_context(|| format!("{name}={text} is not a whole number"))
         };
+        let local = |name: &str, world_size: usize| -> Result<usize> {
+            let given = var(name).map(|_| number(name)).transpose()?;
+            Ok(given.unwrap_or(world_size).clamp(1, world_size.max(1)))
+        };
         let rank = if var("RANK").is_some() {
             Self {
                 rank: number("RANK")?,
                 local_rank: number("LOCAL_RANK")?,
+                local_world_size: local("LOCAL_WORLD_SIZE", number("WORLD_SIZE")?)?,
                 world_size: number("WORLD_SIZE")?,
                 master_addr: var("MASTER_ADDR").context("MASTER_ADDR is not set")?,
                 master_port: port(number("MASTER_PORT")?, "MASTER_PORT")?,
@@ -74,6 +84,7 @@ impl Rank {
             Self {
                 rank: number("SLURM_PROCID")?,
                 local_rank: number("SLURM_LOCALID")?,
+                local_world_size: local("SLURM_NTASKS_PER_NODE", number("SLURM_STEP_NUM_TASKS")?)?,
                 world_size: number("SLURM_STEP_NUM_TASKS")?,
                 master_addr: var("MASTER_ADDR")
                     .or_else(|| var("SLURM_LAUNCH_NODE_IPADDR"))

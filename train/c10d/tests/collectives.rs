@@ -200,12 +200,16 @@ fn ranks_from_the_launchers_variables() {
     let torchrun = "RANK=3 LOCAL_RANK=1 WORLD_SIZE=4 MASTER_ADDR=node0 MASTER_PORT=29500";
     let slurm = "SLURM_PROCID=9 SLURM_LOCALID=1 SLURM_STEP_NUM_TASKS=16 SLURM_JOB_ID=4100007 \
                  SLURM_LAUNCH_NODE_IPADDR=10.0.0.7";
-    type Place<'a> = (usize, usize, usize, &'a str, u16);
-    let rows: [(&str, Result<Place, &str>); 7] = [
-        ("", Ok((0, 0, 1, "127.0.0.1", 0))),
-        (torchrun, Ok((3, 1, 4, "node0", 29500))),
-        (slurm, Ok((9, 1, 16, "10.0.0.7", 20_007))),
-        ("SLURM_PROCID=0 SLURM_NTASKS=16", Ok((0, 0, 1, "127.0.0.1", 0))),
+    let (torchrun_on_2, slurm_on_2) =
+        (format!("{torchrun} LOCAL_WORLD_SIZE=2"), format!("{slurm} SLURM_NTASKS_PER_NODE=8"));
+    type Place<'a> = (usize, usize, usize, usize, &'a str, u16);
+    let rows: [(&str, Result<Place, &str>); 9] = [
+        ("", Ok((0, 0, 1, 1, "127.0.0.1", 0))),
+        (torchrun, Ok((3, 1, 4, 4, "node0", 29500))),
+        (&torchrun_on_2, Ok((3, 1, 2, 4, "node0", 29500))),
+        (slurm, Ok((9, 1, 16, 16, "10.0.0.7", 20_007))),
+        (&slurm_on_2, Ok((9, 1, 8, 16, "10.0.0.7", 20_007))),
+        ("SLURM_PROCID=0 SLURM_NTASKS=16", Ok((0, 0, 1, 1, "127.0.0.1", 0))),
         ("RANK=0 WORLD_SIZE=2", Err("LOCAL_RANK is not set")),
         ("RANK=x LOCAL_RANK=0 WORLD_SIZE=2", Err("RANK=x is not a whole number")),
         (
@@ -219,9 +223,11 @@ fn ranks_from_the_launchers_variables() {
             pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_string())
         });
         match (found, expected) {
-            (Ok(r), Ok((rank, local, world, addr, port))) => {
-                let found = (r.rank, r.local_rank, r.world_size, r.master_addr.as_str());
-                assert_eq!((found, r.master_port), ((rank, local, world, addr), port));
+            (Ok(r), Ok(expected)) => {
+                let (address, port) = (r.master_addr.as_str(), r.master_port);
+                let sizes = (r.local_world_size, r.world_size);
+                let found = (r.rank, r.local_rank, sizes.0, sizes.1, address, port);
+                assert_eq!(found, expected, "{variables:?}");
             }
             (Err(error), Err(expected)) => {
                 assert!(format!("{error:#}").contains(expected), "{variables:?}: {error:#}");

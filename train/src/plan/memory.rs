@@ -18,7 +18,7 @@ const FILLED: f64 = 0.95;
 /// What memory is held for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// This rank's slices of the weights, fp32; in the compute kind where the master is on the host.
+    /// This rank's slices of the weights, fp32, or in the compute kind where these are on the host.
     Weights,
     /// AdamW's two moments of these slices, fp32.
     Moments,
@@ -142,12 +142,12 @@ pub fn peak(job: &Job, tokens: i64, targets: i64, accumulated: bool) -> Peak {
     Walk::new(job, tokens, targets, kept, accumulated).peak()
 }
 
-/// Bytes that a rank needs in its host's memory: offloaded weights and moments, and the gradient
-/// of the unit that is updated.
+/// Bytes that a rank needs in its GPU's host: offloaded weights and moments, and the gradient of the
+/// unit that is updated.
 pub fn on_host(job: &Job) -> f64 {
     let largest = job.units.iter().copied().fold(0.0, f64::max);
     let slices = (12.0 * job.units.iter().sum::<f64>() + 4.0 * largest) / job.shards() as f64;
-    if job.offload { slices } else { 0.0 }
+    if job.offload && job.device == Device::Cuda { slices } else { 0.0 }
 }
 
 /// What one token takes in a layer, in elements.
@@ -232,7 +232,6 @@ impl<'a> Walk<'a> {
         self.forward();
         self.loss();
         self.backward();
-        self.update();
         let (tokens, kept) = (self.tokens as i64, self.kept as i64);
         Peak { parts: self.most, place: self.most_at, tokens, kept }
     }
@@ -272,12 +271,13 @@ impl<'a> Walk<'a> {
     /// What is there between steps.
     fn rest(&mut self) {
         let slices = self.job.units.iter().sum::<f64>() / self.job.shards() as f64;
-        match self.job.offload {
-            true => self.take(Part::Weights, slices * self.job.element()),
-            false => {
-                self.take(Part::Weights, slices * 4.0);
-                self.take(Part::Moments, slices * 8.0);
-            }
+        if self.job.offload {
+            self.take(Part::Weights, slices * self.job.element());
+        }
+        // A CPU is its own host.
+        if !self.job.offload || self.job.device == Device::Cpu {
+            self.take(Part::Weights, slices * 4.0);
+            self.take(Part::Moments, slices * 8.0);
         }
         if self.accumulated {
             self.take(Part::Gradients, slices * 4.0);
@@ -469,11 +469,5 @@ impl<'a> Walk<'a> {
         self.take(Part::Layer, self.per_token(3.0 * h));
         self.pass(Part::Whole, all);
         self.free(Part::Layer, self.per_token(3.0 * h));
-    }
-
-    fn update(&mut self) {
-        self.place = "clipping and update";
-        let largest = (0..self.job.units.len()).map(|unit| self.slice(unit)).fold(0.0, f64::max);
-        self.pass(Part::Buffers, largest * 4.0);
     }
 }

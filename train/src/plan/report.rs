@@ -146,7 +146,7 @@ fn memory(plan: &Plan) -> String {
         gib(plan.hardware.memory - job.limit),
         if job.device == Device::Cuda { "context, NCCL and gaps" } else { "libtorch and gaps" }
     );
-    if job.offload {
+    if job.offload && job.device == Device::Cuda {
         let host = super::memory::on_host(job);
         let node = host * job.ranks_per_node as f64;
         let _ = writeln!(text, "  on the host{:>37}  a rank, {} a node", gib(host), gib(node));

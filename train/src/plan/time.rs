@@ -5,7 +5,7 @@
 use model::{Layout, Unit};
 
 use super::Job;
-use super::hardware::Rates;
+use super::hardware::{Device, Rates};
 use super::lengths::Lengths;
 use super::memory;
 use crate::balance;
@@ -30,7 +30,7 @@ pub struct Parts {
     pub waiting: f64,
     /// Weights and gradients that travel while nothing computes, and what they slow down else.
     pub exposed: f64,
-    /// Clipping and AdamW.
+    /// The check that weights and moments are sound, clipping and AdamW.
     pub optimizer: f64,
     /// The host's own work.
     pub host: f64,
@@ -48,7 +48,7 @@ impl Parts {
             ("sequence exchange", self.exchange),
             ("waiting for the busiest", self.waiting),
             ("communication not hidden", self.exposed),
-            ("clipping and AdamW", self.optimizer),
+            ("check, clipping and AdamW", self.optimizer),
             ("host", self.host),
         ]
     }
@@ -154,14 +154,25 @@ fn step(job: &Job, rates: &Rates, lengths: &Lengths, batch: &[usize]) -> Parts {
     found
 }
 
-/// Clipping and the update of this rank's slices.
+/// Bytes that the norm reads of the gradient and its scaling moves, a parameter of the slices.
+const NORM_AND_SCALING: f64 = 4.0 + 8.0;
+
+/// What ends a step on this rank's slices: the look whether all are sound, norm, clipping, update.
+/// The gradient is scaled in every step.
 fn optimizer(job: &Job, rates: &Rates) -> f64 {
     let slices = job.model.num_parameters() as f64 / job.shards() as f64;
-    if !job.offload {
-        return slices * rates.optimizer_bytes / (rates.memory_tb_s * 1e12);
+    let (device, element) = (rates.memory_tb_s * 1e12, job.element());
+    if !job.offload || job.device == Device::Cpu {
+        // Where host and device are one, offloaded weights are copied to their other place.
+        let copied = if job.offload { 2.0 * element } else { 0.0 };
+        return slices * (rates.optimizer_bytes + copied) / device;
     }
-    let moved = slices * (4.0 + job.element()) / (rates.host_link_gb_s * 1e9);
-    moved + slices * 28.0 / (rates.host_memory_gb_s * 1e9)
+    // Norm and scaling are the device's. The gradient arrives on the host; the new weights are
+    // cast there and read once more to be sent.
+    let on_host = rates.optimizer_bytes - NORM_AND_SCALING + 4.0 + (4.0 + element) + element;
+    let travelling = (4.0 + element) / (rates.host_link_gb_s * 1e9);
+    let updating = NORM_AND_SCALING / device + on_host / (rates.host_memory_gb_s * 1e9);
+    slices * (travelling + updating)
 }
 
 /// One rank's computing in one micro-batch.
@@ -181,8 +192,9 @@ impl Pass {
     fn new(job: &Job, rates: &Rates, segments: &[(usize, usize)], accumulated: bool) -> Self {
         let (m, group) = (&job.model, job.sequence_parallel as f64);
         let count = |pick: fn(&(usize, usize)) -> usize| segments.iter().map(pick).sum::<usize>();
-        let tokens = (count(|s| s.0) as f64 / group).max(1.0);
-        let targets = (count(|s| s.1) as f64 / group).max(1.0);
+        // The group goes on together: it waits for the rank with most targets.
+        let part = job.part(count(|s| s.0), count(|s| s.1));
+        let (tokens, targets) = (part.0 as f64, part.1 as f64);
         let squares: f64 = segments.iter().map(|s| (s.0 * s.0) as f64).sum();
         let (h, inner) = (m.hidden_size as f64, m.intermediate_size as f64);
         let kv = (m.num_key_value_heads * m.head_dim()) as f64;
@@ -198,10 +210,10 @@ impl Pass {
             ..Parts::default()
         };
         let head = 6.0 * (m.vocab_size as f64) * h * targets / (rates.matmul_tflops * tera);
-        let chunks = (targets / loss::chunk(job.device == super::Device::Cuda) as f64).ceil();
+        let chunks = (targets / loss::chunk(job.device == Device::Cuda) as f64).ceil();
         let logits = targets * rates.logit_bytes + chunks * h * rates.head_sum_bytes;
         let logits = logits * m.vocab_size as f64 / moved;
-        let kept = memory::kept_layers(job, tokens as i64, targets as i64, accumulated);
+        let kept = memory::kept_layers(job, part.0, part.1, accumulated);
         Self {
             forward,
             layers: m.num_hidden_layers as f64,
@@ -259,19 +271,24 @@ impl Clock {
             1 => 0.0,
             _ => unit.numel() as f64 * element * (shards - 1.0) / shards / bus + latency,
         };
+        // Between nodes every slice of a node's ranks has a ring of its own.
+        let rings = job.shards().min(job.ranks_per_node) as f64;
+        let link = match job.ranks <= job.ranks_per_node {
+            true => rates.node_gb_s,
+            false => rates.node_gb_s.min(rates.network_gb_s / rings),
+        };
         let mirror = |unit: &Unit| {
             let slice = unit.numel() as f64 * 4.0 / shards;
-            let link = rates.network_gb_s * 1e9 / job.ranks_per_node as f64;
-            if job.replicate == 1 { 0.0 } else { slice * 2.0 * (copies - 1.0) / copies / link }
+            slice * 2.0 * (copies - 1.0) / copies / (link * 1e9)
         };
-        // The slice is cast on the way out.
+        // The slice is cast on the way out, unless it was when it came from the host.
+        let casts = job.element() < 4.0 && !job.offload;
         let cast = |unit: &Unit| {
             unit.numel() as f64 / shards * (4.0 + job.element()) / (rates.memory_tb_s * 1e12)
         };
         let units = Layout::new(&job.model).units;
-        let gather = |unit: &Unit| {
-            travel(unit, job.element()) + if job.element() < 4.0 { cast(unit) } else { 0.0 }
-        };
+        let gather =
+            |unit: &Unit| travel(unit, job.element()) + if casts { cast(unit) } else { 0.0 };
         Self {
             gather: units.iter().map(gather).collect(),
             reduce: units.iter().map(|unit| travel(unit, job.reduce_element)).collect(),
