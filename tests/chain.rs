@@ -156,7 +156,7 @@ fn check_config(kind: &str, file: &Path) {
             config::load::<curate::featurise::Config>(file, &[]).and_then(|c| c.0.check())
         }
         "judge" => config::load::<infer::judge::Config>(file, &[]).map(drop),
-        "generate" => config::load::<infer::generate::Config>(file, &[]).map(drop),
+        "generate" => config::load::<infer::generate::Config>(file, &[]).and_then(|c| c.0.check()),
         "curate" => config::load::<curate::config::Config>(file, &[]).and_then(|c| c.0.check()),
         "train" => config::load::<train::config::Config>(file, &[]).and_then(|c| c.0.check(1)),
         "infer" => config::load::<infer::config::Config>(file, &[]).and_then(|c| c.0.check()),
