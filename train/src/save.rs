@@ -162,7 +162,8 @@ struct Save {
 }
 
 /// Rank 0's note: [`OPEN`] when there is a folder to write into, in the end [`DONE`] or what went
-/// wrong. All notes begin with the save's number.
+/// wrong. All notes begin with the save's number, and stand until the save after the next: rank 0
+/// may begin the next before the others have read how this one ended.
 const OUTCOME: &str = "save";
 const OPEN: &str = "open";
 const DONE: &str = "done";
@@ -244,7 +245,11 @@ impl Save {
     }
 
     fn tell(&self, key: &str, word: &str) -> Result<()> {
-        self.together.tell(key, &format!("{} {word}", self.number))
+        self.together.tell(&self.key(key), &format!("{} {word}", self.number))
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{key}/{}", self.number % 2)
     }
 
     fn wait_for(&self, key: &str) -> Result<String> {
@@ -253,7 +258,7 @@ impl Save {
 
     /// Waits for a word of this save.
     fn wait(&self, key: &str, accept: impl Fn(&str) -> bool) -> Result<String> {
-        self.together.wait_for(key, |note| {
+        self.together.wait_for(&self.key(key), |note| {
             let (number, word) = note.split_once(' ')?;
             (number == self.number.to_string() && accept(word)).then(|| word.to_owned())
         })

@@ -44,7 +44,7 @@ fn a_long_run_grows_neither_in_memory_nor_in_files() {
     println!("{steps} steps: {slope:.0} bytes a step, {:?} open files, {n} looks", least(late));
     assert!(slope < 1024.0, "{slope} bytes a step");
     // Between saves, which have a few files open for a moment.
-    assert!(least(late) <= least(early), "open files: {:?}, then {:?}", least(early), least(late));
+    assert!(least(late) <= least(early), "{:?}, then {:?} open files", least(early), least(late));
 }
 
 /// Seconds of the whole training of a larger miniature, without start-up.
