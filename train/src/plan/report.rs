@@ -216,10 +216,12 @@ fn explanation(plan: &Plan) -> String {
     let both = [theirs, ours].map(|estimate| estimate.seconds() / 60.0);
     let _ = writeln!(text, "  {:<26}{:>11.2}{:>15.2}", "together", both[0], both[1]);
     if plan.job.ranks == 16 && plan.job.device == Device::Cuda {
+        let (more, than) =
+            (S1_MINUTES - both[0], if both[0] < S1_MINUTES { "more" } else { "less" });
         let _ = writeln!(
             text,
-            "  s1 reports {S1_MINUTES:.0} minutes; {:.1} of them are not explained by these rates",
-            S1_MINUTES - both[0]
+            "  s1 reports {S1_MINUTES:.0} minutes, {:.1} {than} than these rates give",
+            more.abs()
         );
     }
     text.push_str(

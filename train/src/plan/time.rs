@@ -278,7 +278,7 @@ impl Clock {
             false => rates.node_gb_s.min(rates.network_gb_s / rings),
         };
         let mirror = |unit: &Unit| {
-            let slice = unit.numel() as f64 * 4.0 / shards;
+            let slice = unit.numel() as f64 * job.reduce_element / shards;
             slice * 2.0 * (copies - 1.0) / copies / (link * 1e9)
         };
         // The slice is cast on the way out, unless it was when it came from the host.
