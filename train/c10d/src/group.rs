@@ -30,6 +30,13 @@ impl Backend {
             Self::Nccl => "nccl",
         }
     }
+
+    fn device(self, local_rank: usize) -> Device {
+        match self {
+            Self::Gloo => Device::Cpu,
+            Self::Nccl => Device::Cuda(local_rank),
+        }
+    }
 }
 
 /// How `all_reduce` combines.
@@ -87,10 +94,7 @@ impl Group {
         if rank.world_size == 1 {
             return Ok(Self::solo());
         }
-        let device = match backend {
-            Backend::Gloo => Device::Cpu,
-            Backend::Nccl => Device::Cuda(rank.local_rank),
-        };
+        let device = backend.device(rank.local_rank);
         let master_addr = rank.master_addr.clone();
         let local_world_size = rank.local_world_size;
         let settings = Settings { backend, master_addr, timeout, device, local_world_size };
@@ -114,6 +118,19 @@ impl Group {
                     timeout.as_secs_f32()
                 )
             })
+    }
+
+    /// One rank with a communicator of its own, on the first device: whether the backend itself
+    /// works can be tried without a second GPU. Everything else takes [`Group::solo`].
+    ///
+    /// # Errors
+    /// When libtorch does not have the backend or it finds no device.
+    pub fn communicator_of_one(backend: Backend, timeout: Duration) -> Result<Self> {
+        let Rank { master_addr, .. } = Rank::solo();
+        let settings = Settings { backend, master_addr, timeout, device: backend.device(0) };
+        let native = Native::solo().communicate(&settings, 0, 1);
+        let native = native.with_context(|| format!("a {} group of one rank", backend.name()))?;
+        Ok(Self { rank: 0, world_size: 1, settings, native })
     }
 
     /// The group of those ranks of this group that `members` lists; a member's rank in it is its

@@ -88,25 +88,33 @@ impl Native {
     }
 
     /// Connects to the other ranks at this store; nothing when there are none.
-    pub fn join(mut self, settings: &Settings, rank: usize, world_size: usize) -> Result<Self> {
-        if world_size > 1 {
-            let host = CString::new(settings.master_addr.as_str())?;
-            let kind = CString::new(settings.backend.name())?;
-            // SAFETY: strings are NUL-terminated and live through the call, the store is open;
-            // `group` receives a handle that `self` owns from then on.
-            ffi::check(unsafe {
-                ffi::s1_group_new(
-                    kind.as_ptr(),
-                    host.as_ptr(),
-                    self.store,
-                    rank as i32,
-                    world_size as i32,
-                    settings.timeout_ms(),
-                    &mut self.group,
-                )
-            })?;
-            self.set_device(settings.device, false)?;
-        }
+    pub fn join(self, settings: &Settings, rank: usize, world_size: usize) -> Result<Self> {
+        if world_size == 1 { Ok(self) } else { self.communicate(settings, rank, world_size) }
+    }
+
+    /// Makes the backend's group of all ranks at this store, be it one alone.
+    pub fn communicate(
+        mut self,
+        settings: &Settings,
+        rank: usize,
+        world_size: usize,
+    ) -> Result<Self> {
+        let host = CString::new(settings.master_addr.as_str())?;
+        let kind = CString::new(settings.backend.name())?;
+        // SAFETY: strings are NUL-terminated and live through the call, the store is open;
+        // `group` receives a handle that `self` owns from then on.
+        ffi::check(unsafe {
+            ffi::s1_group_new(
+                kind.as_ptr(),
+                host.as_ptr(),
+                self.store,
+                rank as i32,
+                world_size as i32,
+                settings.timeout_ms(),
+                &mut self.group,
+            )
+        })?;
+        self.set_device(settings.device, false)?;
         Ok(self)
     }
 

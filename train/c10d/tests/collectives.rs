@@ -65,6 +65,17 @@ fn exercise(group: &Group) -> Result<()> {
 }
 
 #[test]
+fn a_communicator_of_one_rank() {
+    let group = Group::communicator_of_one(Backend::Gloo, TIMEOUT).unwrap();
+    exercise(&group).unwrap();
+    // Only a group without a backend hands back what it was given.
+    let x = contribution(0, 4);
+    let exchanged = group.exchange(&x).unwrap();
+    assert_eq!(exchanged, x);
+    assert_ne!(exchanged.data_ptr(), x.data_ptr(), "nothing went through the backend");
+}
+
+#[test]
 fn threads() {
     for world_size in [1, 2, 4] {
         let port = free_port();

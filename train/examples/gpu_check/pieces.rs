@@ -48,8 +48,15 @@ pub fn collectives(machine: &Machine) -> Result<Vec<Row>> {
         Row::new("G2", what, "a rank that is late: an error that names collective and rank", ""),
     ];
     if gpus < 2 {
-        let why = "it takes two GPUs; one rank alone makes no communicator";
-        rows.push(Row::skipped("G2", "NCCL", why));
+        // Kernels, streams and sizes of a communicator that has nobody to send to.
+        let (backend, name) = match gpus {
+            1 => (Backend::Nccl, "NCCL"),
+            _ => (Backend::Gloo, "Gloo"),
+        };
+        let group = Group::communicator_of_one(backend, Duration::from_secs(60))?;
+        check_collectives(&group, machine.device)?;
+        rows.push(Row::new("G2", format!("{name}, a communicator of one rank"), all, "right"));
+        rows.push(Row::skipped("G2", "NCCL between ranks", "it takes two GPUs"));
     }
     Ok(rows)
 }
@@ -69,14 +76,16 @@ fn check_collectives(group: &Group, device: Device) -> Result<()> {
     let sum = Tensor::ones([3], float) * (rank + 1);
     group.all_reduce(&sum, Reduce::Sum)?.wait()?;
     ensure!(sum.double_value(&[0]) == (ranks * (ranks + 1) / 2) as f64, "all_reduce: {sum:?}");
-    let told = Tensor::ones([3], float) * rank;
-    group.broadcast(&told, 1)?.wait()?;
-    ensure!(told.double_value(&[2]) == 1.0, "broadcast: {told:?}");
+    let (told, source) = (Tensor::ones([3], float) * rank, ranks - 1);
+    group.broadcast(&told, source as usize)?.wait()?;
+    ensure!(told.double_value(&[2]) == source as f64, "broadcast: {told:?}");
     let given = Tensor::arange(ranks, float) + 100 * rank;
     let taken = given.zeros_like();
     group.all_to_all(&taken, &given)?.wait()?;
     ensure!(taken == Tensor::arange(ranks, float) * 100 + rank, "all_to_all: {taken:?}");
-    Ok(())
+    let back = group.exchange(&taken)?;
+    ensure!(back == given, "exchange: {back:?}");
+    group.barrier()?.wait()
 }
 
 /// The real vocabulary on a GPU: time, and memory beyond hidden states, weights and gradients.
