@@ -127,7 +127,8 @@ impl Group {
     /// When libtorch does not have the backend or it finds no device.
     pub fn communicator_of_one(backend: Backend, timeout: Duration) -> Result<Self> {
         let Rank { master_addr, .. } = Rank::solo();
-        let settings = Settings { backend, master_addr, timeout, device: backend.device(0) };
+        let device = backend.device(0);
+        let settings = Settings { backend, master_addr, timeout, device, local_world_size: 1 };
         let native = Native::solo().communicate(&settings, 0, 1);
         let native = native.with_context(|| format!("a {} group of one rank", backend.name()))?;
         Ok(Self { rank: 0, world_size: 1, settings, native })
