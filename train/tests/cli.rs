@@ -122,6 +122,59 @@ fn a_run_goes_on_from_a_checkpoint_it_wrote() {
     assert!(more[0] < 0.8 * first[0], "it starts where the other ended: {first:?}, {more:?}");
 }
 
+/// Arguments of a run, and what its refusal says.
+const REFUSALS: [(&[&str], &str); 24] = [
+    (&[], "out exists; pass --overwrite to replace it"),
+    (&["--set", "output=mine", "--overwrite"], "mine is not a run's folder"),
+    (&["--set", "batch.size=4"], "unknown field `size`"),
+    (&["--set", "batch.micro_batch_tokens=0"], "batch.micro_batch_tokens = 0"),
+    (
+        &["--set", "distributed.sequence_parallel=2"],
+        "distributed.sequence_parallel = 2 must divide the ranks of one copy",
+    ),
+    (&["--set", "distributed.replicate=3"], "distributed.replicate = 3 must divide the 1"),
+    (&["--set", "schedule.epochs=0"], "schedule.epochs = 0"),
+    (&["--set", "schedule.warmup_ratio=7"], "schedule.warmup_ratio = 7: it must be from 0 to 1"),
+    (&["--set", "optimizer.learning_rate=-1"], "optimizer.learning_rate = -1"),
+    (&["--overwrite", "--set", "data.examples=out/run.toml"], "lies in the output out"),
+    (&["--overwrite", "--set", "data.examples=none.jsonl"], "data.examples: the table that"),
+    (&["--set", "output=train.toml"], "train.toml is a file; name a folder"),
+    (&["--overwrite", "--set", "data.block_size=20"], "row 1, question"),
+    (
+        &["--overwrite", "--set", "model.path=none"],
+        "`none` is neither a folder here nor a hub repository",
+    ),
+    (&["--set", "model.init=checkpoint", "--overwrite"], "neither model.safetensors nor"),
+    (&["--set", "data.block_size=99999", "--overwrite"], "max_position_embeddings"),
+    (&["--set", "data.block_size=0"], "data.block_size = 0: an example needs tokens"),
+    (&["--overwrite", "--set", "memory.limit_gib=0.001"], "of 1.0 MiB planned for a rank"),
+    (
+        &["--overwrite", "--set", "model.path=huge", "--set", "memory.limit_gib=1e9"],
+        "make room, or choose another place",
+    ),
+    (
+        &["--overwrite", "--set", "data.examples=messages.jsonl"],
+        "to train on its column `messages`, set data.format = \"messages\"",
+    ),
+    (
+        &["--overwrite", "--set", "data.examples=text.jsonl"],
+        "to train on its column `text`, set data.format = \"text\"",
+    ),
+    (
+        &["--overwrite", "--set", "data.examples=none.jsonl", "--set", "data.format=text"],
+        "error: data.examples: none.jsonl",
+    ),
+    (
+        &["--overwrite", "--set", "data.examples=empty.jsonl"],
+        "thinking_trajectories and attempt are empty",
+    ),
+    (
+        &["--overwrite", "--set", "data.examples=owner/name"],
+        "error: data.examples: downloading owner/name@main from the Hugging Face hub: the hub \
+         is not reachable",
+    ),
+];
+
 #[test]
 fn refusals_name_the_place_and_the_cure() {
     let folder = prepare();
@@ -139,61 +192,7 @@ fn refusals_name_the_place_and_the_cure() {
         fs::write(path.join(name).with_extension("jsonl"), row.replace('\n', " ")).unwrap();
     }
     copy_base(path, "huge", &[("hidden_size", 65536), ("intermediate_size", 262_144)]);
-    let rows: [(&[&str], &str); 24] = [
-        (&[], "out exists; pass --overwrite to replace it"),
-        (&["--set", "output=mine", "--overwrite"], "mine is not a run's folder"),
-        (&["--set", "batch.size=4"], "unknown field `size`"),
-        (&["--set", "batch.micro_batch_tokens=0"], "batch.micro_batch_tokens = 0"),
-        (
-            &["--set", "distributed.sequence_parallel=2"],
-            "distributed.sequence_parallel = 2 must divide the ranks of one copy",
-        ),
-        (&["--set", "distributed.replicate=3"], "distributed.replicate = 3 must divide the 1"),
-        (&["--set", "schedule.epochs=0"], "schedule.epochs = 0"),
-        (
-            &["--set", "schedule.warmup_ratio=7"],
-            "schedule.warmup_ratio = 7: it must be from 0 to 1",
-        ),
-        (&["--set", "optimizer.learning_rate=-1"], "optimizer.learning_rate = -1"),
-        (&["--overwrite", "--set", "data.examples=out/run.toml"], "lies in the output out"),
-        (&["--overwrite", "--set", "data.examples=none.jsonl"], "data.examples: the table that"),
-        (&["--set", "output=train.toml"], "train.toml is a file; name a folder"),
-        (&["--overwrite", "--set", "data.block_size=20"], "row 1, question"),
-        (
-            &["--overwrite", "--set", "model.path=none"],
-            "`none` is neither a folder here nor a hub repository",
-        ),
-        (&["--set", "model.init=checkpoint", "--overwrite"], "neither model.safetensors nor"),
-        (&["--set", "data.block_size=99999", "--overwrite"], "max_position_embeddings"),
-        (&["--set", "data.block_size=0"], "data.block_size = 0: an example needs tokens"),
-        (&["--overwrite", "--set", "memory.limit_gib=0.001"], "of 1.0 MiB planned for a rank"),
-        (
-            &["--overwrite", "--set", "model.path=huge", "--set", "memory.limit_gib=1e9"],
-            "make room, or choose another place",
-        ),
-        (
-            &["--overwrite", "--set", "data.examples=messages.jsonl"],
-            "to train on its column `messages`, set data.format = \"messages\"",
-        ),
-        (
-            &["--overwrite", "--set", "data.examples=text.jsonl"],
-            "to train on its column `text`, set data.format = \"text\"",
-        ),
-        (
-            &["--overwrite", "--set", "data.examples=none.jsonl", "--set", "data.format=text"],
-            "error: data.examples: none.jsonl",
-        ),
-        (
-            &["--overwrite", "--set", "data.examples=empty.jsonl"],
-            "thinking_trajectories and attempt are empty",
-        ),
-        (
-            &["--overwrite", "--set", "data.examples=owner/name"],
-            "error: data.examples: downloading owner/name@main from the Hugging Face hub: the hub \
-             is not reachable",
-        ),
-    ];
-    for (arguments, expected) in rows {
+    for (arguments, expected) in REFUSALS {
         let output = train(path, arguments);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
