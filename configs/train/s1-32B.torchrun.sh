@@ -3,7 +3,7 @@
 #
 #   MASTER_ADDR=node0 NODE_RANK=0 configs/train/s1-32B.torchrun.sh [more of train run]
 #
-# MASTER_ADDR is node 0 as both see it. NODES, GPUS (a node's processes), MASTER_PORT and CONFIG
+# Both need `cargo build --workspace --release` first. MASTER_ADDR is node 0 as both see it. NODES, GPUS (a node's processes), MASTER_PORT and CONFIG
 # may be set too. torchrun only starts the processes: `--no-python` runs our program as it is.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -11,4 +11,4 @@ cd "$(dirname "$0")/../.."
 exec torchrun --no-python \
     --nnodes "${NODES:-2}" --nproc-per-node "${GPUS:-8}" --node-rank "$NODE_RANK" \
     --master-addr "$MASTER_ADDR" --master-port "${MASTER_PORT:-29500}" \
-    target/debug/train run "${CONFIG:-configs/train/s1-32B.toml}" "$@"
+    target/release/train run "${CONFIG:-configs/train/s1-32B.toml}" "$@"

@@ -1,10 +1,10 @@
 //! The run file: every number that shapes a training run.
 
 use anyhow::{Result, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// One training run, read by `record::config::load`; unknown keys are errors.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Fixes the order of examples and random weights.
@@ -53,6 +53,7 @@ impl Config {
         let warmup = self.schedule.warmup_ratio;
         within("schedule.warmup_ratio", warmup, (0.0..=1.0).contains(&warmup), "from 0 to 1")?;
         ensure!(self.schedule.epochs > 0, "schedule.epochs = 0: nothing would be trained");
+        ensure!(self.data.block_size > 0, "data.block_size = 0: an example needs tokens");
         let Batch { global_batch, micro_batch_tokens, .. } = self.batch;
         ensure!(global_batch > 0, "batch.global_batch = 0: a step needs examples");
         ensure!(micro_batch_tokens > 0, "batch.micro_batch_tokens = 0: a pass needs tokens");
@@ -75,7 +76,7 @@ impl Config {
 }
 
 /// What is trained on.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// A Parquet or JSONL table, a folder of Parquet files, or a data set of the hub
@@ -94,7 +95,7 @@ pub struct Data {
 }
 
 /// What the rows of a table are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// `question`, `thinking_trajectories` and `attempt`, as in s1K; texts, nothing in them is
@@ -108,7 +109,7 @@ pub enum Format {
 }
 
 /// Whether the question says how long to think (the paper's appendix E.1).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Control {
     /// It does not.
@@ -121,7 +122,7 @@ pub enum Control {
 }
 
 /// Differs from s1: TRL cuts silently; here the choice is named and every cut row is listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OverLong {
     /// Keep the first `block_size` tokens: the answer is lost, as in the original.
@@ -133,7 +134,7 @@ pub enum OverLong {
 }
 
 /// What is trained.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// A folder in Hugging Face layout, or `owner/name` on the hub.
@@ -146,7 +147,7 @@ pub struct Model {
 }
 
 /// Which weights training starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
     /// The folder's weights.
@@ -156,7 +157,7 @@ pub enum Init {
 }
 
 /// The kind of exported weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SaveDtype {
     /// The master weights, to the bit.
@@ -170,7 +171,7 @@ fn float32() -> SaveDtype {
 }
 
 /// How examples become optimizer steps.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
     /// Examples in one optimizer step, over all ranks.
@@ -184,7 +185,7 @@ pub struct Batch {
 }
 
 /// What weighs the same in a step's loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossAverage {
     /// Every example, however long: what s1's micro-batch of one example a rank amounts to.
@@ -195,7 +196,7 @@ pub enum LossAverage {
 }
 
 /// AdamW and clipping, in torch's words.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Optimizer {
     /// The highest rate, at the end of the warm-up.
@@ -213,7 +214,7 @@ pub struct Optimizer {
 }
 
 /// How long, and at which rates: linear warm-up, then cosine to 0.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
     /// Passes over all examples.
@@ -223,7 +224,7 @@ pub struct Schedule {
 }
 
 /// How ranks deal with one another.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Distributed {
     /// How long a rank waits for the others before it gives up.
@@ -239,7 +240,7 @@ pub struct Distributed {
 }
 
 /// The kind that gradients are summed over ranks in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReduceDtype {
     /// Exact sums of what the layers computed.
@@ -278,7 +279,7 @@ impl Distributed {
 }
 
 /// What is kept, recomputed or moved away when memory is short.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Memory {
     /// Which layers run a second time for their backward.
@@ -290,7 +291,7 @@ pub struct Memory {
 }
 
 /// Which layers run a second time for their backward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recompute {
     /// As few as the memory left beside a micro-batch demands.
@@ -303,7 +304,7 @@ pub enum Recompute {
 }
 
 /// What lives in the host's memory instead of the device's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Offload {
     /// Nothing.
@@ -315,7 +316,7 @@ pub enum Offload {
 
 /// What a step does about numbers that cannot be right. Loss and gradients that are not finite
 /// always stop a run before the update.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Guard {
     /// Leaves out the update of a step whose loss jumps.
@@ -329,7 +330,7 @@ pub struct Guard {
 /// A step's loss or gradient norm is a spike when it is above `factor` times the median of the
 /// last `window` steps that were taken, once half of them are there. After `window / 2` spikes in
 /// a row the run stops.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossSpike {
     /// Steps looked back on.
@@ -339,7 +340,7 @@ pub struct LossSpike {
 }
 
 /// How often the run is saved, and what is kept. The last step is always saved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Checkpoint {
     /// Steps from one save to the next.

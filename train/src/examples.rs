@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use model::chat::{Chat, Example, IM_END, IM_START};
 use model::hub::dataset_files;
 use rayon::prelude::*;
@@ -136,12 +136,19 @@ impl Table {
             "data.control rewrites questions and reasoning, which only format = \"s1\" has apart"
         );
         let (mut files, mut rows) = (Vec::new(), Vec::new());
-        let context = "data.examples: the table that `curate run` writes, or one like it";
+        let is_table = [".parquet", ".jsonl"].iter().any(|end| data.examples.ends_with(end));
+        let context = match data.format {
+            Format::S1 if is_table => {
+                "data.examples: the table that `curate run` writes, or one like it"
+            }
+            _ => "data.examples",
+        };
         for path in dataset_files(&data.examples).context(context)? {
             let before = rows.len();
             match data.format {
                 Format::S1 => {
-                    let read = table::read_rows(&path).context(context)?;
+                    let read = table::read_rows(&path).map_err(|error| hint(error, &path));
+                    let read = read.context(context)?;
                     rows.extend(read.into_iter().map(|row| Row::S1(Box::new(row))));
                 }
                 Format::Text => {
@@ -259,6 +266,19 @@ impl Table {
     }
 }
 
+/// The error of a table that is not s1's, with the format that it has.
+fn hint(error: Error, path: &Path) -> Error {
+    if !format!("{error:#}").contains("no column") {
+        return error;
+    }
+    let format = match (table::read_messages(path), table::read_texts(path, "text")) {
+        (Ok(_), _) => "messages",
+        (_, Ok(_)) => "text",
+        _ => return error,
+    };
+    anyhow!("{error:#}; to train on its column `{format}`, set data.format = \"{format}\"")
+}
+
 /// s1's text of a row as ids; `control` puts into it how long to think (the paper's appendix E.1).
 ///
 /// Differs from s1: the script of its conditional data is not public. Here the steps count down
@@ -266,6 +286,11 @@ impl Table {
 /// the trained model's tokenizer.
 fn of_s1(row: &record::row::Row, control: Control, chat: &Chat) -> Result<Vec<i64>> {
     let (thinking, answer) = record::example::parts(row)?;
+    ensure!(!row.question.trim().is_empty(), "the question is empty");
+    ensure!(
+        !(thinking.trim().is_empty() && answer.trim().is_empty()),
+        "thinking_trajectories and attempt are empty"
+    );
     let asked =
         |budget: usize, unit: &str| format!("{}\n\nThink for up to {budget} {unit}.", row.question);
     let answer = ("answer", answer.as_str());

@@ -10,7 +10,8 @@ use record::lock::Lock;
 use record::publish::OutputFolder;
 
 use crate::data::{Examples, Order};
-use crate::progress::Metrics;
+use crate::progress::{Metrics, size};
+use crate::show::counted;
 use crate::step::Trainer;
 
 /// A run's folder: logs grow in it while training, `checkpoint/` appears whole at the end, and the
@@ -116,8 +117,8 @@ impl RunFolder {
         if !examples.over_long.is_empty() {
             let lines = examples.over_long.join("\n") + "\n";
             fs::write(self.path.join("over_long.txt"), &lines).with_context(place)?;
-            let count = examples.over_long.len();
-            eprintln!("over-long {count} examples, listed in {}/over_long.txt", place());
+            let count = counted(examples.over_long.len(), "example");
+            eprintln!("over-long {count}, listed in {}/over_long.txt", place());
         }
         Ok(())
     }
@@ -134,6 +135,7 @@ impl RunFolder {
         examples: &Examples,
         order: &Order,
         history: &[Metrics],
+        planned: f64,
         time: Duration,
     ) -> Result<()> {
         let tail = &history[history.len().saturating_sub(10)..];
@@ -143,6 +145,7 @@ impl RunFolder {
             "parameters       {}\n\
              examples         {} ({} tokens, {} trained)\n\
              steps            {} of {} examples, on {}\n\
+             memory           {} at the peak of rank 0, {} planned\n\
              loss             first step {:.4}, mean of the last {} steps {last:.4}\n\
              guard            {} steps left out as spikes, {} computed again\n\
              checkpoint       {place}/checkpoint\n\
@@ -154,6 +157,8 @@ impl RunFolder {
             order.steps(),
             order.global_batch(),
             ranks(trainer.shards.mesh.world.world_size()),
+            size(c10d::memory::peak(trainer.shards.placement.device) as f64),
+            size(planned),
             history.first().map_or(f64::NAN, |metrics| metrics.loss),
             tail.len(),
             history.iter().filter(|metrics| metrics.skipped).count(),
@@ -178,5 +183,5 @@ pub fn lies_in(path: &Path, folder: &Path) -> bool {
 
 /// `1 rank` or `2 ranks`.
 pub fn ranks(count: usize) -> String {
-    if count == 1 { "1 rank".to_string() } else { format!("{count} ranks") }
+    counted(count, "rank")
 }

@@ -18,7 +18,7 @@
 //! Face folder).
 //!
 //! The whole: [`progress`] (bar, metrics, TensorBoard), [`folder`] and [`setup`] (what a run
-//! writes and needs), [`run`], [`launch`] (local ranks as processes), [`show`] (an example and its
+//! writes and needs), [`fits`] (memory and disk, asked before the first step), [`run`], [`launch`] (local ranks as processes), [`show`] (an example and its
 //! mask), [`commands`] (the other subcommands).
 
 pub mod config;
@@ -74,6 +74,8 @@ pub mod checkpoints;
 pub mod signals;
 
 pub mod fault;
+
+pub mod fits;
 
 pub mod run;
 

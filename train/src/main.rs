@@ -103,6 +103,9 @@ enum Command {
         /// The new folder; without it, `exported/CHECKPOINT` in the run's folder.
         #[arg(long)]
         output: Option<PathBuf>,
+        /// Replace an earlier export.
+        #[arg(long)]
+        overwrite: bool,
     },
 }
 
@@ -132,10 +135,10 @@ fn main() -> ExitCode {
 
 fn tell(error: &Error) {
     // What is wrong on every rank is said once: rank 0's end makes the launcher stop the others
-    // before they get to speak.
-    let is_rank_0 = std::env::var("RANK").is_ok_and(|rank| rank == "0");
-    if is_launched() && !is_rank_0 && !error.is::<Culprits>() {
-        thread::sleep(Duration::from_secs(2));
+    // before they get to speak. torchrun and srun take longer to notice than our own launcher.
+    let is_rank_0 = Rank::from_env().is_ok_and(|rank| rank.rank == 0);
+    if !is_rank_0 && !error.is::<Culprits>() {
+        thread::sleep(Duration::from_secs(if is_launched() { 2 } else { 15 }));
     }
     let text = format!("error: {error:#}\n");
     let _ = std::io::stderr().write_all(text.as_bytes());
@@ -168,12 +171,12 @@ fn start(command: Command) -> Result<Ending> {
         }
         Command::Runs { folder } => finished(runs(&folder)?),
         Command::Verify { folder } => finished(verify(&folder)?),
-        Command::Export { folder, checkpoint, dtype, output } => {
+        Command::Export { folder, checkpoint, dtype, output, overwrite } => {
             let dtype = dtype.map(|dtype| match dtype {
                 Dtype::Float32 => SaveDtype::Float32,
                 Dtype::Bfloat16 => SaveDtype::Bfloat16,
             });
-            finished(export(&export::Request { folder, checkpoint, dtype, output })?)
+            finished(export(&export::Request { folder, checkpoint, dtype, output, overwrite })?)
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod report;
 pub mod command;
 
 use anyhow::{Result, ensure};
+use c10d::Group;
 use model::{Config as Model, Layout};
 
 use crate::config::{Config, Memory, Offload, Recompute, ReduceDtype};
@@ -106,12 +107,6 @@ impl Job {
         let Placement { device, reduce, offload, .. } = shards.placement;
         let (mesh, is_cuda) = (&shards.mesh, device.is_cuda());
         let ranks_per_node = mesh.world.local_world_size();
-        let sharing = if is_cuda { 1 } else { ranks_per_node };
-        let free = 0.9 * c10d::memory::available(device) as f64 / sharing as f64;
-        let limit = match settings.limit_gib {
-            Some(gib) => gib * hardware::GIB,
-            None => c10d::memory::allocated(device) as f64 + free,
-        };
         Self {
             model: shards.config.clone(),
             units: unit_sizes(&shards.config),
@@ -125,8 +120,26 @@ impl Job {
             offload,
             micro_batch_tokens: usize::MAX,
             block_size: positions as usize,
-            limit,
+            limit: limit(settings, device, ranks_per_node),
         }
+    }
+
+    /// The run that a rank on `device` begins, before it has loaded anything.
+    ///
+    /// # Errors
+    /// As [`Job::new`].
+    pub fn before(
+        config: &Config,
+        model: Model,
+        device: tch::Device,
+        world: &Group,
+    ) -> Result<Self> {
+        let kind = if device.is_cuda() { Device::Cuda } else { Device::Cpu };
+        let hardware = Hardware { device: kind, ..Hardware::cpu(f64::MAX, world.world_size()) };
+        let job = Self::new(config, model, &hardware)?;
+        let ranks_per_node = world.local_world_size();
+        let limit = limit(&config.memory, device, ranks_per_node);
+        Ok(Self { ranks_per_node, limit, ..job })
     }
 
     /// Ranks that hold one copy of the parameters together.
@@ -150,6 +163,15 @@ impl Job {
     /// Bytes of an element that layers compute with.
     pub fn element(&self) -> f64 {
         if self.device == Device::Cuda { 2.0 } else { 4.0 }
+    }
+}
+
+fn limit(settings: &Memory, device: tch::Device, ranks_per_node: usize) -> f64 {
+    let sharing = if device.is_cuda() { 1 } else { ranks_per_node };
+    let free = 0.9 * c10d::memory::available(device) as f64 / sharing as f64;
+    match settings.limit_gib {
+        Some(gib) => gib * hardware::GIB,
+        None => c10d::memory::allocated(device) as f64 + free,
     }
 }
 
@@ -252,7 +274,7 @@ pub fn cures_of_pass(job: &Job, tokens: i64) -> Vec<Cure> {
 
 /// Settings that need less memory, one on top of the other, the cheapest in time first, up to the
 /// first with which the run fits. `peak` is what a job needs, its examples cut to a length.
-fn cures(job: &Job, peak: impl Fn(&Job, usize) -> f64) -> Vec<Cure> {
+pub fn cures(job: &Job, peak: impl Fn(&Job, usize) -> f64) -> Vec<Cure> {
     let mut job = job.clone();
     let mut found: Vec<Cure> = Vec::new();
     let mut lowest = peak(&job, usize::MAX);

@@ -1,5 +1,6 @@
 //! What a run shows while it goes: a bar or plain lines, `metrics.jsonl`, TensorBoard events.
 
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::Path;
@@ -11,8 +12,14 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 use tensorboard_rs::summary_writer::SummaryWriter;
 
+use crate::plan::hardware::GIB;
+
 /// Without a terminal, a line this often.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Speed and time left are of the last steps: so many, and as many as this time has.
+const WINDOW_STEPS: usize = 20;
+const WINDOW_TIME: Duration = Duration::from_secs(60);
 
 /// Dense bf16 FLOP/s of an H100 SXM and an H200 (NVIDIA's data sheets), the unit of MFU.
 const H100_PEAK: f64 = 989e12;
@@ -38,6 +45,13 @@ pub struct Metrics {
     pub skipped: bool,
 }
 
+/// Tokens and FLOPs a second, and seconds of a step.
+struct Speed {
+    tokens: f64,
+    flops: f64,
+    step: f64,
+}
+
 /// The outputs of rank 0.
 pub struct Progress {
     bar: ProgressBar,
@@ -45,14 +59,20 @@ pub struct Progress {
     metrics: BufWriter<File>,
     tensorboard: SummaryWriter,
     steps: usize,
-    /// Steps and tokens of the run's earlier parts.
-    done: usize,
-    tokens: usize,
-    flops: f64,
+    /// Where the window begins, and each step in it.
+    marks: VecDeque<Mark>,
     start: Instant,
     printed: Instant,
     device: Device,
     history: Vec<Metrics>,
+}
+
+/// What was done at a time.
+#[derive(Clone, Copy)]
+struct Mark {
+    at: Instant,
+    tokens: usize,
+    flops: f64,
 }
 
 impl Progress {
@@ -65,8 +85,9 @@ impl Progress {
         let file = OpenOptions::new().append(true).open(&path).with_context(place)?;
         let events = folder.join("tensorboard");
         fs::create_dir_all(&events).with_context(|| events.display().to_string())?;
-        let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}  {msg}  {eta} left")?;
+        let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}  {msg}")?;
         let terminal = std::io::stderr().is_terminal();
+        let tokens = history.last().map_or(0, |metrics| metrics.tokens);
         let bar = if terminal { ProgressBar::new(steps as u64) } else { ProgressBar::hidden() };
         Ok(Self {
             bar: bar.with_style(style),
@@ -74,9 +95,7 @@ impl Progress {
             metrics: BufWriter::new(file),
             tensorboard: SummaryWriter::new(&events),
             steps,
-            done,
-            tokens: history.last().map_or(0, |metrics| metrics.tokens),
-            flops: 0.0,
+            marks: [Mark { at: Instant::now(), tokens, flops: 0.0 }].into(),
             start: Instant::now(),
             printed: Instant::now(),
             device,
@@ -89,18 +108,16 @@ impl Progress {
         let step = metrics.step;
         serde_json::to_writer(&mut self.metrics, &metrics)?;
         self.metrics.write_all(b"\n").and_then(|()| self.metrics.flush())?;
-        self.flops += flops;
-        let seconds = self.start.elapsed().as_secs_f64();
-        let speed = (metrics.tokens - self.tokens) as f64 / seconds;
-        let memory = c10d::memory::peak(self.device) as f64 / 1024f64.powi(3);
+        let Speed { tokens: speed, flops, step: a_step } = self.speed(metrics.tokens, flops);
+        let memory = c10d::memory::peak(self.device) as f64;
         for (tag, value) in [
             ("train/loss", metrics.loss),
             ("train/grad_norm", metrics.grad_norm),
             ("train/learning_rate", metrics.learning_rate),
             ("train/epoch", metrics.epoch),
             ("train/tokens_per_second", speed),
-            ("train/tflops_per_rank", self.flops / seconds / 1e12),
-            ("train/peak_memory_gib", memory),
+            ("train/tflops_per_rank", flops / 1e12),
+            ("train/peak_memory_gib", memory / GIB),
         ] {
             self.tensorboard.add_scalar(tag, value as f32, step);
         }
@@ -112,27 +129,43 @@ impl Progress {
             self.bar.suspend(|| eprintln!("step {step}: {what} (loss {:.4})", metrics.loss));
         }
         let text = format!(
-            "loss {:.4}  grad {:.3}  lr {:.2e}  {speed:.0} tokens/s  {}  {memory:.2} GiB",
+            "loss {:.4}  grad {:.3}  lr {:.2e}  {speed:.0} tokens/s  {}  {}  {:.0} s left",
             metrics.loss,
             metrics.grad_norm,
             metrics.learning_rate,
-            self.rate(seconds)
+            self.rate(flops),
+            size(memory),
+            (self.steps - step) as f64 * a_step
         );
         self.bar.set_position(step as u64);
         self.bar.set_message(text.clone());
         if !self.terminal && (self.printed.elapsed() > PLAIN_INTERVAL || step == self.steps) {
             self.printed = Instant::now();
-            let left = (self.steps - step) as f64 / (step - self.done) as f64;
-            let left = self.start.elapsed().mul_f64(left);
-            eprintln!("step {step}/{}  {text}  {} s left", self.steps, left.as_secs());
+            eprintln!("step {step}/{}  {text}", self.steps);
         }
         self.history.push(metrics);
         Ok(())
     }
 
+    /// Marks a step that ends now, and measures over the window.
+    fn speed(&mut self, tokens: usize, flops: f64) -> Speed {
+        let last = self.marks.back().expect("the start is marked").flops;
+        let now = Mark { at: Instant::now(), tokens, flops: last + flops };
+        self.marks.push_back(now);
+        while self.marks.len() > WINDOW_STEPS + 1 && now.at - self.marks[1].at >= WINDOW_TIME {
+            self.marks.pop_front();
+        }
+        let first = self.marks[0];
+        let seconds = (now.at - first.at).as_secs_f64();
+        Speed {
+            tokens: (tokens - first.tokens) as f64 / seconds,
+            flops: (now.flops - first.flops) / seconds,
+            step: seconds / (self.marks.len() - 1) as f64,
+        }
+    }
+
     /// Work a second on one rank: of an H100's or H200's peak on a GPU, in plain figures on a CPU.
-    fn rate(&self, seconds: f64) -> String {
-        let flops = self.flops / seconds;
+    fn rate(&self, flops: f64) -> String {
         match self.device.is_cuda() {
             true => format!("MFU {:.1}%", 100.0 * flops / H100_PEAK),
             false => format!("{:.1} GFLOP/s", flops / 1e9),
@@ -150,6 +183,14 @@ impl Progress {
         self.metrics.flush()?;
         self.tensorboard.flush();
         Ok((self.history, self.start.elapsed()))
+    }
+}
+
+/// `70.12 GiB`, `12.3 MiB`.
+pub fn size(bytes: f64) -> String {
+    match bytes / GIB {
+        gib if gib < 1.0 => format!("{:.1} MiB", gib * 1024.0),
+        gib => format!("{gib:.2} GiB"),
     }
 }
 

@@ -16,9 +16,9 @@ use crate::checkpoints::{Checkpoint, Checkpoints};
 use crate::config::{Config, Init, Schedule};
 use crate::data::{self, Examples, Order};
 use crate::export::export;
+use crate::fits::{self, Planned};
 use crate::folder::{RunFolder, lies_in, ranks};
 use crate::optimizer::{learning_rate, warmup_steps};
-use crate::plan::{lengths::Lengths, report};
 use crate::progress::{Metrics, Progress};
 use crate::save::{Provenance, Saver};
 use crate::shards::Shards;
@@ -83,7 +83,9 @@ fn read_config(request: &Request, world_size: usize) -> Result<(Config, toml::Ta
         true => RunFolder::new(&request.config).config()?,
         false => request.config.clone(),
     };
-    let (mut config, table) = record::config::load::<Config>(&file, &request.sets)?;
+    let (mut config, _) = record::config::load::<Config>(&file, &request.sets)?;
+    // With every default as it is today: another may hold when the record is read.
+    let table = toml::Table::try_from(&config).context("the effective config")?;
     config.check(world_size).with_context(|| file.display().to_string())?;
     if request.resume {
         // It may have been moved.
@@ -140,6 +142,7 @@ struct Ready {
 struct Lead {
     folder: RunFolder,
     provenance: Arc<Provenance>,
+    planned: Planned,
     _lock: Lock,
 }
 
@@ -210,6 +213,7 @@ fn get_ready(
             state.examples
         );
     }
+    let planned = fits::check(&config, &model, &examples, (device, &mesh.world), &together)?;
     let shards = match &from {
         Some(_) => setup::empty_shards(&config, model, mesh, device)?,
         None => setup::load_shards(&config, model, &base, mesh, device)?,
@@ -220,20 +224,19 @@ fn get_ready(
     if let (Some(state), Some((checkpoint, _))) = (&from, &found) {
         state.restore(&checkpoint.path, &mut trainer)?;
     }
-    let lead = match lock {
+    let lead = match lock.zip(planned) {
         None => None,
-        Some(lock) => {
+        Some((lock, planned)) => {
             if !request.resume {
                 folder.create(&table, &examples)?;
             }
             checkpoints.open()?;
             folder.clear_ranks()?;
             describe(&config, &trainer.shards, &examples, &order);
-            let (budget, lengths) = (config.batch.micro_batch_tokens, Lengths::of(&examples, ""));
-            eprintln!("memory    {}", report::planned(&trainer.job, budget, &lengths, &order));
+            eprintln!("memory    {}", planned.text);
             tell_start(request, from.as_ref().zip(found.as_ref()));
             let provenance = provenance(&config, table, &base, &examples, found);
-            Some(Lead { folder, provenance: Arc::new(provenance), _lock: lock })
+            Some(Lead { folder, provenance: Arc::new(provenance), planned, _lock: lock })
         }
     };
     together.meet("folder", "")?;
@@ -409,7 +412,8 @@ fn finish(ready: &mut Ready, progress: Option<Progress>) -> Result<()> {
     }
     exported?;
     let (history, time) = progress.finish()?;
-    lead.folder.summarise(trainer, &ready.examples, &ready.order, &history, time)
+    let planned = lead.planned.bytes;
+    lead.folder.summarise(trainer, &ready.examples, &ready.order, &history, planned, time)
 }
 
 fn export_last(ready: &Ready, lead: &Lead) -> Result<()> {
@@ -425,6 +429,7 @@ fn export_last(ready: &Ready, lead: &Lead) -> Result<()> {
     export(model, unless_asked, dtype, base, folder.path(), None)?;
     folder.finish(lead.provenance.get()?)
 }
+
 /// The derived quantities, so that a wrong config is seen in the first lines.
 fn describe(config: &Config, shards: &Shards, examples: &Examples, order: &Order) {
     let world = shards.mesh.world.world_size();
@@ -448,8 +453,8 @@ fn describe(config: &Config, shards: &Shards, examples: &Examples, order: &Order
         examples.trained_tokens()
     );
     eprintln!(
-        "steps     {} = {} epochs x {}, {} with a rising rate; {} examples a step, packed to {} \
-         tokens",
+        "steps     {} = {} epochs x {}, {} with a rising rate; {} examples a step, in passes of up \
+         to {} tokens",
         order.steps(),
         config.schedule.epochs,
         order.steps_per_epoch(),
@@ -457,4 +462,19 @@ fn describe(config: &Config, shards: &Shards, examples: &Examples, order: &Order
         config.batch.global_batch,
         config.batch.micro_batch_tokens
     );
+    let longest = examples.examples.iter().map(|example| example.ids.len()).max().unwrap_or(0);
+    if longest > config.batch.micro_batch_tokens {
+        eprintln!(
+            "          an example longer than batch.micro_batch_tokens passes alone; the longest \
+             has {longest} tokens"
+        );
+    }
+    if config.batch.global_batch > examples.examples.len() {
+        eprintln!(
+            "          batch.global_batch = {} is more than the {} examples: some stand in a step \
+             more than once",
+            config.batch.global_batch,
+            examples.examples.len()
+        );
+    }
 }

@@ -141,7 +141,8 @@ impl Saver {
         if trouble.is_empty() {
             self.saved = Some(step);
         } else if self.together.rank == 0 {
-            eprintln!("step {step} is NOT saved, the older checkpoints stay: {trouble}");
+            let older = self.saved.map_or("", |_| ", the older checkpoints stay");
+            eprintln!("step {step} is NOT saved{older}: {trouble}");
         }
         Ok(trouble.is_empty())
     }

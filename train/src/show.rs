@@ -269,7 +269,8 @@ fn write_findings(
     Ok(())
 }
 
-fn counted(count: usize, thing: &str) -> String {
+/// `1 row`, `2 rows`.
+pub fn counted(count: usize, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 

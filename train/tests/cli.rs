@@ -12,27 +12,27 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// A Qwen2 of two layers without weights, with the demo's tokenizer.
+fn copy_base(folder: &Path, name: &str, shape: &[(&str, u32)]) {
+    let (base, demo) = (folder.join(name), workspace().join("data/demo/model"));
+    fs::create_dir(&base).unwrap();
+    for file in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        fs::copy(demo.join(file), base.join(file)).unwrap();
+    }
+    let config = fs::read_to_string(demo.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let layers = [("num_hidden_layers", 2), ("num_attention_heads", 4), ("num_key_value_heads", 2)];
+    for &(key, value) in shape.iter().chain(&layers) {
+        config[key] = value.into();
+    }
+    fs::write(base.join("config.json"), config.to_string()).unwrap();
+}
+
 /// A folder with twelve examples and the config of a run on them: a tiny Qwen2 with the demo's
 /// tokenizer, from random weights.
 fn prepare() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let base = folder.path().join("base");
-    fs::create_dir(&base).unwrap();
-    for file in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
-        fs::copy(workspace().join("data/demo/model").join(file), base.join(file)).unwrap();
-    }
-    let demo = fs::read_to_string(workspace().join("data/demo/model/config.json")).unwrap();
-    let mut config: serde_json::Value = serde_json::from_str(&demo).unwrap();
-    for (key, value) in [
-        ("hidden_size", 32),
-        ("intermediate_size", 48),
-        ("num_hidden_layers", 2),
-        ("num_attention_heads", 4),
-        ("num_key_value_heads", 2),
-    ] {
-        config[key] = value.into();
-    }
-    fs::write(base.join("config.json"), config.to_string()).unwrap();
+    copy_base(folder.path(), "base", &[("hidden_size", 32), ("intermediate_size", 48)]);
     let row = |n: usize| {
         format!(
             r#"{{"question": "What follows {n}?", "cot_type": "math", "source_type": "t",
@@ -61,6 +61,8 @@ fn train(folder: &Path, arguments: &[&str]) -> Output {
         .args(arguments)
         .env_remove("RANK")
         .env("OMP_NUM_THREADS", "1")
+        .env("HF_HOME", folder.join("hub"))
+        .env("HF_ENDPOINT", "http://127.0.0.1:9")
         .output()
         .unwrap()
 }
@@ -120,6 +122,59 @@ fn a_run_goes_on_from_a_checkpoint_it_wrote() {
     assert!(more[0] < 0.8 * first[0], "it starts where the other ended: {first:?}, {more:?}");
 }
 
+/// Arguments of a run, and what its refusal says.
+const REFUSALS: [(&[&str], &str); 24] = [
+    (&[], "out exists; pass --overwrite to replace it"),
+    (&["--set", "output=mine", "--overwrite"], "mine is not a run's folder"),
+    (&["--set", "batch.size=4"], "unknown field `size`"),
+    (&["--set", "batch.micro_batch_tokens=0"], "batch.micro_batch_tokens = 0"),
+    (
+        &["--set", "distributed.sequence_parallel=2"],
+        "distributed.sequence_parallel = 2 must divide the ranks of one copy",
+    ),
+    (&["--set", "distributed.replicate=3"], "distributed.replicate = 3 must divide the 1"),
+    (&["--set", "schedule.epochs=0"], "schedule.epochs = 0"),
+    (&["--set", "schedule.warmup_ratio=7"], "schedule.warmup_ratio = 7: it must be from 0 to 1"),
+    (&["--set", "optimizer.learning_rate=-1"], "optimizer.learning_rate = -1"),
+    (&["--overwrite", "--set", "data.examples=out/run.toml"], "lies in the output out"),
+    (&["--overwrite", "--set", "data.examples=none.jsonl"], "data.examples: the table that"),
+    (&["--set", "output=train.toml"], "train.toml is a file; name a folder"),
+    (&["--overwrite", "--set", "data.block_size=20"], "row 1, question"),
+    (
+        &["--overwrite", "--set", "model.path=none"],
+        "`none` is neither a folder here nor a hub repository",
+    ),
+    (&["--set", "model.init=checkpoint", "--overwrite"], "neither model.safetensors nor"),
+    (&["--set", "data.block_size=99999", "--overwrite"], "max_position_embeddings"),
+    (&["--set", "data.block_size=0"], "data.block_size = 0: an example needs tokens"),
+    (&["--overwrite", "--set", "memory.limit_gib=0.001"], "of 1.0 MiB planned for a rank"),
+    (
+        &["--overwrite", "--set", "model.path=huge", "--set", "memory.limit_gib=1e9"],
+        "make room, or choose another place",
+    ),
+    (
+        &["--overwrite", "--set", "data.examples=messages.jsonl"],
+        "to train on its column `messages`, set data.format = \"messages\"",
+    ),
+    (
+        &["--overwrite", "--set", "data.examples=text.jsonl"],
+        "to train on its column `text`, set data.format = \"text\"",
+    ),
+    (
+        &["--overwrite", "--set", "data.examples=none.jsonl", "--set", "data.format=text"],
+        "error: data.examples: none.jsonl",
+    ),
+    (
+        &["--overwrite", "--set", "data.examples=empty.jsonl"],
+        "thinking_trajectories and attempt are empty",
+    ),
+    (
+        &["--overwrite", "--set", "data.examples=owner/name"],
+        "error: data.examples: downloading owner/name@main from the Hugging Face hub: the hub \
+         is not reachable",
+    ),
+];
+
 #[test]
 fn refusals_name_the_place_and_the_cure() {
     let folder = prepare();
@@ -128,34 +183,16 @@ fn refusals_name_the_place_and_the_cure() {
     fs::write(path.join("mine/thesis.txt"), "years of work").unwrap();
     fs::create_dir(path.join("out")).unwrap();
     fs::write(path.join("out/run.toml"), "").unwrap();
-    let rows: [(&[&str], &str); 16] = [
-        (&[], "out exists; pass --overwrite to replace it"),
-        (&["--set", "output=mine", "--overwrite"], "mine is not a run's folder"),
-        (&["--set", "batch.size=4"], "unknown field `size`"),
-        (&["--set", "batch.micro_batch_tokens=0"], "batch.micro_batch_tokens = 0"),
-        (
-            &["--set", "distributed.sequence_parallel=2"],
-            "distributed.sequence_parallel = 2 must divide the ranks of one copy",
-        ),
-        (&["--set", "distributed.replicate=3"], "distributed.replicate = 3 must divide the 1"),
-        (&["--set", "schedule.epochs=0"], "schedule.epochs = 0"),
-        (
-            &["--set", "schedule.warmup_ratio=7"],
-            "schedule.warmup_ratio = 7: it must be from 0 to 1",
-        ),
-        (&["--set", "optimizer.learning_rate=-1"], "optimizer.learning_rate = -1"),
-        (&["--overwrite", "--set", "data.examples=out/run.toml"], "lies in the output out"),
-        (&["--overwrite", "--set", "data.examples=none.jsonl"], "data.examples: the table that"),
-        (&["--set", "output=train.toml"], "train.toml is a file; name a folder"),
-        (&["--overwrite", "--set", "data.block_size=20"], "row 1, question"),
-        (
-            &["--overwrite", "--set", "model.path=none"],
-            "`none` is neither a folder here nor a hub repository",
-        ),
-        (&["--set", "model.init=checkpoint", "--overwrite"], "neither model.safetensors nor"),
-        (&["--set", "data.block_size=99999", "--overwrite"], "max_position_embeddings"),
-    ];
-    for (arguments, expected) in rows {
+    let messages = r#"{"messages": [{"role": "user", "content": "2?"},
+        {"role": "assistant", "content": "3."}]}"#;
+    let empty = r#"{"question": "What?", "cot_type": "math", "source_type": "t", "metadata": "",
+        "thinking_trajectories": [""], "attempt": ""}"#;
+    for (name, row) in [("messages", messages), ("text", r#"{"text": "2? 3."}"#), ("empty", empty)]
+    {
+        fs::write(path.join(name).with_extension("jsonl"), row.replace('\n', " ")).unwrap();
+    }
+    copy_base(path, "huge", &[("hidden_size", 65536), ("intermediate_size", 262_144)]);
+    for (arguments, expected) in REFUSALS {
         let output = train(path, arguments);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
@@ -164,6 +201,80 @@ fn refusals_name_the_place_and_the_cure() {
     }
     let thesis = fs::read_to_string(path.join("mine/thesis.txt")).unwrap();
     assert_eq!(thesis, "years of work");
+}
+
+#[test]
+fn a_run_tells_what_it_does_and_leaves_its_whole_config() {
+    let folder = prepare();
+    let path = folder.path();
+    let small = ["--set", "batch.global_batch=13", "--set", "batch.micro_batch_tokens=8"];
+    let output = train(path, &small);
+    check_success(&output);
+    let said = String::from_utf8(output.stderr).unwrap();
+    for expected in [
+        "batch.global_batch = 13 is more than the 12 examples",
+        "in passes of up to 8 tokens",
+        "an example longer than batch.micro_batch_tokens passes alone",
+        " MiB  ",
+    ] {
+        assert!(said.contains(expected), "{said:?} lacks {expected:?}");
+    }
+    let read = |file: &str| fs::read_to_string(path.join("out").join(file)).unwrap();
+    let run: toml::Table = read("run.toml").parse().unwrap();
+    let manifest: serde_json::Value =
+        serde_json::from_str(&read("checkpoint/manifest.json")).unwrap();
+    let defaults: [(&str, &str, toml::Value); 5] = [
+        ("distributed", "timeout_seconds", 600.into()),
+        ("memory", "recompute", "auto".into()),
+        ("checkpoint", "keep_last", 2.into()),
+        ("model", "save_dtype", "float32".into()),
+        ("data", "format", "s1".into()),
+    ];
+    for (section, key, value) in defaults {
+        assert_eq!(run[section][key], value, "{section}.{key}");
+        let written = &manifest["config"][section][key];
+        assert_eq!(*written, serde_json::to_value(&value).unwrap(), "{section}.{key}");
+    }
+    assert!(read("summary.txt").contains("at the peak of rank 0, "), "{}", read("summary.txt"));
+    let export = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+        let output = command.current_dir(path).args(["export", "out"]).args(arguments).output();
+        output.map(|output| String::from_utf8(output.stderr).unwrap()).unwrap()
+    };
+    let rows: [(&[&str], &str); 4] = [
+        (&["--checkpoint", "step-000009"], "there are: step-000003"),
+        (&[], ""),
+        (&[], "pass --overwrite"),
+        (&["--overwrite"], ""),
+    ];
+    for (arguments, expected) in rows {
+        let said = export(arguments);
+        assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{said}");
+    }
+}
+
+#[test]
+fn what_is_wrong_on_every_rank_is_said_once_under_any_launcher() {
+    let folder = prepare();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let start = |rank: &str| {
+        Command::new(env!("CARGO_BIN_EXE_train"))
+            .current_dir(folder.path())
+            .args(["run", "train.toml", "--set", "data.block_size=20"])
+            .envs([("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", "2")])
+            .envs([("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &port.to_string())])
+            .envs([("OMP_NUM_THREADS", "1"), ("TORCH_CPP_LOG_LEVEL", "FATAL")])
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let (mut second, first) = (start("1"), start("0"));
+    let first = first.wait_with_output().unwrap();
+    // As torchrun and srun do.
+    second.kill().unwrap();
+    let text = [first.stderr, second.wait_with_output().unwrap().stderr].concat();
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(text.matches("row 1, question").count(), 1, "{text}");
 }
 
 #[test]

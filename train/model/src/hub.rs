@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
-use hf_hub::api::sync::ApiBuilder;
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
 /// Files of a model repository that are of use here.
@@ -139,7 +139,7 @@ enum Found {
     /// The wanted files, in the cache.
     Online(Vec<PathBuf>),
     /// The hub cannot be reached: the folder of an earlier download, if any, and the error.
-    Offline(Option<PathBuf>, anyhow::Error),
+    Offline(Option<PathBuf>, Error),
 }
 
 /// Downloads of the hub's repository `place` those files that `select` picks from the listing.
@@ -168,11 +168,28 @@ fn download(
             // The snapshot's folder is what an empty file name stands for, and a slash behind it.
             let folder = Cache::from_env().repo(repo).get("");
             let folder = folder.map(|folder| folder.components().collect());
-            return Ok(Found::Offline(folder, anyhow::Error::new(error).context(context())));
+            return Ok(Found::Offline(folder, said(&error, kind, &context())));
         }
     };
     let names: Vec<String> = listing.siblings.into_iter().map(|file| file.rfilename).collect();
     let files = select(&names)?;
-    let paths = files.iter().map(|name| remote.get(name).with_context(context));
-    Ok(Found::Online(paths.collect::<Result<_>>()?))
+    let paths = files.iter().map(|name| remote.get(name));
+    let paths = paths.collect::<Result<_, _>>().map_err(|error| said(&error, kind, &context()))?;
+    Ok(Found::Online(paths))
+}
+
+/// The hub's error, once (it repeats what it stems from), and what to do.
+fn said(error: &ApiError, kind: RepoType, doing: &str) -> Error {
+    let text = error.to_string();
+    if !matches!(error, ApiError::RequestError(_)) {
+        return anyhow!("{doing}: {text}");
+    }
+    if text.contains("status code") {
+        return anyhow!("{doing}: {text}; is the name right, and is it open to your HF_TOKEN?");
+    }
+    let local = if matches!(kind, RepoType::Model) { "folder" } else { "file or folder" };
+    anyhow!(
+        "{doing}: the hub is not reachable ({text}); download it on a machine with network and set \
+         HF_HOME to the cache that it is in, or name a local {local}"
+    )
 }

@@ -22,6 +22,8 @@ pub struct Request {
     pub dtype: Option<SaveDtype>,
     /// The new folder; else `exported/CHECKPOINT` in the run's.
     pub output: Option<PathBuf>,
+    /// Replace an earlier export.
+    pub overwrite: bool,
 }
 
 /// Exports; what was made.
@@ -30,7 +32,21 @@ pub fn export(request: &Request) -> Result<String> {
     let (config, _) = record::config::load::<Config>(&run.config()?, &[])?;
     let checkpoints = Checkpoints::of(&run.path);
     let checkpoint = match &request.checkpoint {
-        Some(name) => run.path.join("checkpoints").join(name),
+        Some(name) => {
+            let all = checkpoints.list_all()?;
+            let name_of = |path: &PathBuf| {
+                path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+            };
+            let names: Vec<String> = all.iter().map(name_of).collect();
+            let found = names.iter().position(|found| found == name);
+            let place = found.with_context(|| {
+                format!(
+                    "--checkpoint {name}: there is none of this name; there are: {}",
+                    if names.is_empty() { "none".into() } else { names.join(", ") }
+                )
+            })?;
+            all[place].clone()
+        }
         None => {
             let whole = checkpoints.list()?.into_iter().rev();
             let mut whole = whole.filter(|found| publish::looks_whole(&found.path));
@@ -43,7 +59,7 @@ pub fn export(request: &Request) -> Result<String> {
     let output = output.unwrap_or_else(|| run.path.join("exported").join(name));
     let base = model::hub::model_folder(&config.model.path)?;
     let dtype = request.dtype.unwrap_or(config.model.save_dtype);
-    let folder = OutputFolder::create(&output, false)?;
+    let folder = OutputFolder::create(&output, request.overwrite)?;
     let weights = state::weights(&checkpoint)?;
     crate::export::export(&ModelConfig::read(&base)?, weights, dtype, &base, folder.path(), None)?;
     let command = publish::command();

@@ -3,10 +3,8 @@
 use std::fmt::Write;
 
 use super::hardware::{Device, GIB, Rates};
-use super::lengths::Lengths;
-use super::memory::PARTS;
-use super::{Job, Plan};
-use crate::data::Order;
+use super::memory::{PARTS, Peak};
+use super::{Cure, Job, Plan};
 
 /// Peak bf16 rate of an H100, TFLOP/s: what MFU is a share of.
 const H100_PEAK_TFLOPS: f64 = 989.0;
@@ -29,9 +27,7 @@ pub fn table(plan: &Plan, name: &str, price: f64, explain: bool) -> String {
 }
 
 /// What `train run` says first, on one line: the pass of all its steps that needs most memory.
-pub fn planned(job: &Job, micro_batch_tokens: usize, lengths: &Lengths, order: &Order) -> String {
-    let job = &Job { micro_batch_tokens, ..job.clone() };
-    let peak = super::memory::largest(job, lengths, &super::batches(order));
+pub fn planned(job: &Job, peak: &Peak) -> String {
     format!(
         "{} of {} planned for a rank, in {} of {} tokens with {} of {} layers kept",
         gib(peak.bytes()),
@@ -41,6 +37,20 @@ pub fn planned(job: &Job, micro_batch_tokens: usize, lengths: &Lengths, order: &
         peak.kept,
         job.model.num_hidden_layers
     )
+}
+
+/// What `train run` says instead of a first step that would not fit.
+pub fn refused(job: &Job, peak: &Peak, cures: &[Cure]) -> String {
+    let verdict = |cure: &Cure| if cure.fits { ", fits" } else { ", still too much" };
+    let cures: Vec<String> = cures
+        .iter()
+        .map(|cure| format!("{} ({}{})", cure.change, gib(cure.peak), verdict(cure)))
+        .collect();
+    let cures = match cures[..] {
+        [] => "take a smaller model or larger devices".to_string(),
+        _ => format!("set {}", cures.join(", or on top of that ")),
+    };
+    format!("the run does not fit: memory {}; {cures}", planned(job, peak))
 }
 
 /// What to tell a person whose run is out of memory at `place` (such as `layers.31 (backward) at
