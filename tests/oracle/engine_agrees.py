@@ -11,6 +11,7 @@ another order. The smallest margins are printed.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import random
@@ -23,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 STOPS = ["<|im_end|>", "<|endoftext|>"]
 TIE = 1e-3
+print = functools.partial(print, flush=True)
 
 CONFIG = """# One run of the comparison.
 seed = 1

@@ -51,8 +51,9 @@ until = ["<|fim_pad|>"]
 class Ours:
     """`infer generate`, a process for each measurement."""
 
-    def __init__(self, model, folder, slots, longest=1024):
-        self.folder, self.slots = folder, slots
+    def __init__(self, arguments, folder, slots, longest=1024):
+        self.folder, self.infer = folder, ROOT / arguments.infer
+        model = arguments.model.resolve()
         self.sets = {"model.path": model, "engine.slots": slots, "model.max_model_len": longest}
         (folder / "generate.toml").write_text(CONFIG)
 
@@ -63,8 +64,7 @@ class Ours:
         sets = self.sets | more | {"output": output, "prompts.path": rows}
         sets["generation.max_gen_toks"] = tokens
         flags = [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
-        infer = ROOT / "target/release/infer"
-        command = [infer, "generate", self.folder / "generate.toml", "--overwrite", *flags]
+        command = [self.infer, "generate", self.folder / "generate.toml", "--overwrite", *flags]
         done = subprocess.run(command, capture_output=True, text=True, env=ONE_THREAD, cwd=ROOT)
         if done.returncode:
             sys.exit(done.stderr)
@@ -104,6 +104,7 @@ class Peer:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("--infer", default="target/release/infer")
     parser.add_argument("--peers", default="transformers,llama.cpp,openvino")
     parser.add_argument("--batches", default="1,8,16")
     parser.add_argument("--rounds", type=int, default=5)
@@ -144,7 +145,7 @@ def weights_for(peer, model, folder):
 def decode(arguments, folder, batch):
     """Tokens a CPU second of every side at this batch size; whether ids equal transformers'."""
     model, peers = arguments.model.resolve(), arguments.peers.split(",")
-    sides = {"ours": Ours(model, folder, batch)}
+    sides = {"ours": Ours(arguments, folder, batch)}
     for name in peers:
         sides[name] = Peer(name, weights_for(name, model, folder), batch)
     speeds = {name: [] for name in sides}
@@ -162,9 +163,9 @@ def decode(arguments, folder, batch):
     for name in peers:
         ratios = [a / b for a, b in zip(speeds["ours"], speeds[name])]
         agree = sum(a == b for a, b in zip(written["ours"], written[name]))
+        told = f"{agree} of {batch} streams have our ids" if any(written[name]) else "ids not told"
         print(f"  {name}: {statistics.median(speeds[name]):.1f}; ratio "
-              f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); "
-              f"{agree} of {batch} streams have our ids")
+              f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); {told}")
     if "transformers" not in peers:
         return True
     pairs = zip(written["ours"], written["transformers"])
@@ -173,7 +174,7 @@ def decode(arguments, folder, batch):
 
 def wait(arguments, folder):
     """One token behind a long context: a pass over cached keys, beside reading it all again."""
-    ours = Ours(arguments.model.resolve(), folder, 1, longest=arguments.context + 64)
+    ours = Ours(arguments, folder, 1, longest=arguments.context + 64)
     prompts = random_ids(1, arguments.context, 1)
     again, _ = ours.write(prompts, 1)
     longer, _ = ours.write(prompts, 33)
@@ -184,7 +185,7 @@ def wait(arguments, folder):
 
 def curve(arguments, folder):
     """Five budgets of the same questions beside the largest alone."""
-    ours = Ours(arguments.model.resolve(), folder, 4)
+    ours = Ours(arguments, folder, 4)
     prompts, ratios = random_ids(4, 64, 1), []
     budget = '{{name = "{0}", max_tokens_thinking = {0}, min_tokens_thinking = {0}}}'
     for _ in range(max(1, arguments.rounds // 2)):

@@ -29,7 +29,8 @@ class Transformers:
 
 
 class LlamaCpp:
-    """llama.cpp's server inside this process, a slot for each prompt."""
+    """llama.cpp's server inside this process, a slot for each prompt. It tells no ids unless log-
+    probabilities are reckoned as well, which would cost it time."""
 
     def __init__(self, model, slots):
         import xllamacpp
@@ -49,12 +50,15 @@ class LlamaCpp:
         def one(prompt):
             reply = self.server.handle_completions({
                 "prompt": prompt, "max_tokens": tokens, "temperature": 0.0, "cache_prompt": False,
-                "ignore_eos": True, "return_tokens": True, "n_predict": tokens, "stream": False,
+                "ignore_eos": True, "stream": False,
             })
             reply = reply[0] if isinstance(reply, list) else reply
             if "error" in reply:
                 sys.exit(f"llama.cpp: {reply}")
-            return reply.get("tokens") or reply["choices"][0].get("tokens", [])
+            written = reply["usage"]["completion_tokens"]
+            if written != tokens:
+                sys.exit(f"llama.cpp wrote {written} tokens instead of {tokens}")
+            return []
 
         return list(self.pool.map(one, prompts))
 
