@@ -146,7 +146,7 @@ impl Reference<'_> {
 }
 
 fn s1_case(writer: &mut Writer, chat: &Chat, default_system: bool) -> Case {
-    let question = writer.text(12);
+    let question = writer.text(12) + "?"; // an empty one is refused
     let thinking: Vec<String> = (0..1 + writer.rng.below(2)).map(|_| writer.text(20)).collect();
     let attempt = writer.plain(12);
     let mut reference = Reference { chat, ids: Vec::new(), trained: Vec::new() };

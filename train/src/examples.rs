@@ -288,7 +288,8 @@ fn of_s1(row: &record::row::Row, control: Control, chat: &Chat) -> Result<Vec<i6
     let (thinking, answer) = record::example::parts(row)?;
     ensure!(!row.question.trim().is_empty(), "the question is empty");
     ensure!(
-        !(thinking.trim().is_empty() && answer.trim().is_empty()),
+        // What stands before an attempt that names no answer is no attempt.
+        !(thinking.trim().is_empty() && answer.trim_start_matches("Answer:").trim().is_empty()),
         "thinking_trajectories and attempt are empty"
     );
     let asked =
