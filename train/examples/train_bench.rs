@@ -1,6 +1,8 @@
 //! Our side of tests/bench/train/compare.py: single steps of the real trainer on demand.
 //!
-//!     train_bench MODEL_FOLDER BATCH.json [all|auto|none]
+//!     train_bench MODEL_FOLDER BATCH.json [all|auto|none|GIB]
+//!
+//! Which layers run again: all, none, or what the free memory or a limit of so many GiB demands.
 //!
 //! A line on standard input names what to do: `warm`, a step over the batch's two shortest examples,
 //! or `step`, one over all. Each answers with a line of JSON. One rank, all examples packed.
@@ -43,17 +45,17 @@ fn main() -> Result<()> {
     tch::set_num_threads(1);
     c10d::memory::keep_freed(); // as `train run` does
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (folder, batch, recompute) = match &arguments[..] {
-        [folder, batch] => (folder, batch, Recompute::Auto),
-        [folder, batch, how] => (folder, batch, recompute(how)?),
-        _ => bail!("usage: train_bench MODEL_FOLDER BATCH.json [all|auto|none]"),
+    let (folder, batch, memory) = match &arguments[..] {
+        [folder, batch] => (folder, batch, Memory::default()),
+        [folder, batch, how] => (folder, batch, memory(how)?),
+        _ => bail!("usage: train_bench MODEL_FOLDER BATCH.json [all|auto|none|GIB]"),
     };
     let text = std::fs::read_to_string(batch).with_context(|| batch.clone())?;
     let given: Given = serde_json::from_str(&text)?;
     let mut examples: Vec<Example> =
         given.ids.into_iter().map(|ids| Example::new(ids, given.trained_from)).collect();
     examples.sort_by_key(|example| example.ids.len());
-    let mut trainer = trainer(Path::new(folder), recompute)?;
+    let mut trainer = trainer(Path::new(folder), &memory)?;
     for line in std::io::stdin().lock().lines() {
         let some = match line?.as_str() {
             "warm" => &examples[..2],
@@ -66,22 +68,22 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn recompute(how: &str) -> Result<Recompute> {
-    Ok(match how {
-        "all" => Recompute::All,
-        "auto" => Recompute::Auto,
-        "none" => Recompute::None,
-        _ => bail!("`{how}`: recompute all, auto or none"),
-    })
+fn memory(how: &str) -> Result<Memory> {
+    let (recompute, limit_gib) = match how {
+        "all" => (Recompute::All, None),
+        "auto" => (Recompute::Auto, None),
+        "none" => (Recompute::None, None),
+        gib => (Recompute::Auto, Some(gib.parse().context("all, auto, none or a limit in GiB")?)),
+    };
+    Ok(Memory { recompute, limit_gib, ..Memory::default() })
 }
 
-fn trainer(folder: &Path, recompute: Recompute) -> Result<Trainer> {
+fn trainer(folder: &Path, memory: &Memory) -> Result<Trainer> {
     let checkpoint = Checkpoint::open(folder)?;
     let flat = |unit: &Unit| checkpoint.read_unit(unit, Kind::Float);
     let placement = Placement::new(Device::Cpu, ReduceDtype::Float32, Offload::None);
     let shards = Shards::new(checkpoint.config().clone(), Mesh::solo(), placement, flat)?;
-    let memory = Memory { recompute, ..Memory::default() };
-    Ok(Trainer::new(shards, 4096, &OPTIMIZER, &memory, &Guard::default()))
+    Ok(Trainer::new(shards, 4096, &OPTIMIZER, memory, &Guard::default()))
 }
 
 /// One step, every target token of the same weight, as transformers has it by default.

@@ -151,7 +151,7 @@ def main():
     parser.add_argument("--vocabularies", default="8192,151936")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", default="padded,checkpointed,alone")
-    parser.add_argument("--recompute", default="none")
+    parser.add_argument("--recompute", default="none", help="all, auto, none or a limit in GiB")
     parser.add_argument("--symbols", action="store_true")
     parser.add_argument("--program", type=pathlib.Path,
                         default=ROOT / "target/release/examples/train_bench")
