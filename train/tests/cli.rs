@@ -147,7 +147,7 @@ const REFUSALS: [(&[&str], &str); 24] = [
     (&["--set", "model.init=checkpoint", "--overwrite"], "neither model.safetensors nor"),
     (&["--set", "data.block_size=99999", "--overwrite"], "max_position_embeddings"),
     (&["--set", "data.block_size=0"], "data.block_size = 0: an example needs tokens"),
-    (&["--overwrite", "--set", "memory.limit_gib=0.0003"], "MiB planned for a rank"),
+    (&["--overwrite", "--set", "memory.limit_gib=0.0001"], "of 0.1 MiB planned for a rank"),
     (
         &["--overwrite", "--set", "model.path=huge", "--set", "memory.limit_gib=1e9"],
         "make room, or choose another place",
