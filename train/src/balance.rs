@@ -7,9 +7,6 @@
 //! the same shares without asking the others, and the sums of gradients do not depend on them.
 
 use model::Config;
-use record::seed;
-
-use crate::init::normal;
 
 /// Rewrites of a first assignment, for each example of the batch, before it counts as final.
 const IMPROVEMENTS_PER_EXAMPLE: usize = 4;
@@ -67,19 +64,83 @@ pub fn share(
     cells.assignment()
 }
 
-/// Lengths of `examples` examples around `mean`, spread as s1K's are thought to be; its real traces
-/// are not in this project. Two published facts fix a lognormal: 74% of the examples are above
-/// 4,096 tokens (arXiv 2501.19393, Table 8: the share that a block of 4,096 cuts), and their mean
-/// with question and answer is about 5,500 (Table 6 has 4.7 M tokens of traces alone).
-pub fn modelled_lengths(mean: usize, examples: usize, seed: u64) -> Vec<usize> {
-    /// The normal quantile of 74%.
-    const Z: f64 = 0.643_345;
-    // mean = exp(mu + sigma^2 / 2) and (mu - ln 4096) / sigma = Z, at a mean of 5,500.
-    let sigma = (Z * Z + 2.0 * (5500f64 / 4096.0).ln()).sqrt() - Z;
-    let mu = (mean as f64).ln() - sigma * sigma / 2.0;
-    let mut rng = seed::rng(seed, &["modelled lengths"]);
-    let draw = || ((mu + sigma * normal(&mut rng)).exp().round() as usize).max(1);
-    std::iter::repeat_with(draw).take(examples).collect()
+/// A published set of examples whose lengths are modelled: the texts are not in this project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Spread {
+    /// s1K: Gemini's traces.
+    #[value(name = "s1K")]
+    S1K,
+    /// s1K-1.1: DeepSeek-R1's traces.
+    #[value(name = "s1.1")]
+    S11,
+}
+
+/// Share of the examples, and the tokens that this share is at most long; straight in between.
+type Quantiles = [(f64, f64)];
+
+/// Whole examples of s1K. Published are: 26% up to 4,096 (arXiv 2501.19393, table 8), the longest
+/// with 9,109 (simplescaling/s1, issue 115), traces of 0.4K to 8.1K, 90% of them under 6.6K (the
+/// histogram of the paper's repository) and 4.7 M tokens together (table 6). All are met, question,
+/// frame and answer taken as 800 tokens on average and 1,000 beside the longest traces, so that the
+/// mean is 5,500. The bends at 5%, 50% and 75% are set for that mean; nothing says where they are.
+const S1K: &Quantiles = &[
+    (0.0, 700.0),
+    (0.05, 2000.0),
+    (0.26, 4096.0),
+    (0.5, 6050.0),
+    (0.75, 7050.0),
+    (0.9, 7600.0),
+    (1.0, 9109.0),
+];
+
+/// Whole examples of s1K-1.1. Published are the traces' (the histogram of simplescaling/s1): median
+/// 9.2K, 90% under 15.9K, 95% under 16.9K, 7 of 1,000 above 20K, the longest 26K, mean 9.3K. All
+/// are met with a shortest of 0.9K. Question, frame and answer are taken as s1K's 800 tokens; of
+/// these nothing is published, nor how many whole examples a block of 20,000 cuts.
+const S11: &Quantiles = &[
+    (0.0, 1700.0),
+    (0.5, 10_000.0),
+    (0.9, 16_700.0),
+    (0.95, 17_700.0),
+    (0.993, 20_800.0),
+    (1.0, 26_800.0),
+];
+
+impl Spread {
+    /// That of a dataset, by its name.
+    pub fn of(table: &str) -> Self {
+        if table.contains("1.1") { Self::S11 } else { Self::S1K }
+    }
+
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::S1K => "s1K",
+            Self::S11 => "s1K-1.1",
+        }
+    }
+
+    /// The length that a share of the examples is at most long.
+    pub fn quantile(self, share: f64) -> f64 {
+        let table = if self == Self::S1K { S1K } else { S11 };
+        let pairs = table.windows(2).map(|pair| (pair[0], pair[1]));
+        let (low, high) =
+            pairs.filter(|(low, _)| low.0 <= share).last().expect("shares begin at 0");
+        low.1 + (high.1 - low.1) * (share - low.0) / (high.0 - low.0)
+    }
+}
+
+/// `examples` lengths evenly through the quantiles of `spread`, ascending, the longest as long as
+/// the longest that is published; scaled to the mean `mean`, if that is given.
+pub fn modelled_lengths(spread: Spread, mean: Option<usize>, examples: usize) -> Vec<usize> {
+    let share = |place: usize| match place + 1 == examples {
+        true => 1.0,
+        false => (place as f64 + 0.5) / examples as f64,
+    };
+    let lengths: Vec<f64> = (0..examples).map(|place| spread.quantile(share(place))).collect();
+    let found = lengths.iter().sum::<f64>() / examples as f64;
+    let scale = mean.map_or(1.0, |mean| mean as f64 / found);
+    lengths.iter().map(|length| ((length * scale).round() as usize).max(1)).collect()
 }
 
 /// Examples in cells, one for each group and round: cell = round x groups + group.

@@ -65,7 +65,7 @@ fn check_memory(
     if peak.bytes() > job.limit {
         let of_cut =
             |job: &Job, length: usize| memory::largest(job, &lengths.cut(length), &batches).bytes();
-        bail!(report::refused(&job, &peak, &plan::cures(&job, of_cut)));
+        bail!(report::refused(&job, &peak, &plan::cures(&job, lengths.longest(), of_cut)));
     }
     Ok(Planned { bytes: peak.bytes(), text: report::planned(&job, &peak) })
 }

@@ -151,8 +151,7 @@ fn start(command: Command) -> Result<Ending> {
     };
     match command {
         Command::Plan(request) => {
-            let text = plan::command::run(&request)?;
-            show::print(&show::Shown { text, trouble: None })?;
+            show::print(&plan::command::run(&request)?)?;
             Ok(Ending::Finished)
         }
         Command::Run { config, ranks, sets, overwrite } => {

@@ -25,7 +25,7 @@ use anyhow::{Result, ensure};
 use c10d::Group;
 use model::{Config as Model, Layout};
 
-use crate::config::{Config, Memory, Offload, Recompute, ReduceDtype};
+use crate::config::{Checkpoint, Config, Memory, Offload, Recompute, ReduceDtype, SaveDtype};
 use crate::data::Order;
 use crate::shards::{Placement, Shards};
 use hardware::{Device, Hardware};
@@ -60,6 +60,10 @@ pub struct Job {
     pub micro_batch_tokens: usize,
     /// The longest segment.
     pub block_size: usize,
+    /// Examples of a step.
+    pub global_batch: usize,
+    /// Whether a copy of the slices that is being saved is in the memory that the run computes in.
+    pub snapshot: bool,
     /// Bytes that a rank may use.
     pub limit: f64,
 }
@@ -97,6 +101,8 @@ impl Job {
             offload: config.memory.offload == Offload::Optimizer,
             micro_batch_tokens: config.batch.micro_batch_tokens,
             block_size: config.data.block_size,
+            global_batch: config.batch.global_batch,
+            snapshot: false,
             limit,
         })
     }
@@ -121,6 +127,8 @@ impl Job {
             micro_batch_tokens: usize::MAX,
             block_size: positions as usize,
             limit: limit(settings, device, ranks_per_node),
+            global_batch: usize::MAX,
+            snapshot: false,
         }
     }
 
@@ -150,6 +158,11 @@ impl Job {
     /// Groups with micro-batches of their own.
     pub fn groups(&self) -> usize {
         self.ranks / self.sequence_parallel
+    }
+
+    /// Whether a step can have a second pass, which finds the first one's gradient.
+    pub fn several_passes(&self) -> bool {
+        self.global_batch > self.groups()
     }
 
     /// Tokens of one rank of a group that passes over `tokens`, and how many of the pass's
@@ -201,8 +214,10 @@ pub struct Plan {
     pub longest: usize,
     /// What to change, in this order, until it fits; empty if it does.
     pub cures: Vec<Cure>,
-    /// The whole run.
+    /// The whole run; if that does not fit, with the first cure that makes it fit.
     pub estimate: Estimate,
+    /// Bytes of checkpoints and exported model on the disk.
+    pub on_disk: f64,
     /// The same data and hardware in s1's own way.
     pub as_s1_ran: Estimate,
 }
@@ -216,6 +231,16 @@ pub struct Cure {
     pub peak: f64,
     /// Whether that fits.
     pub fits: bool,
+    /// The run with it.
+    pub job: Job,
+    /// What the examples are cut to.
+    pub length: usize,
+}
+
+impl Cure {
+    fn new(job: &Job, change: String, peak: f64, length: usize) -> Self {
+        Self { change, peak, fits: peak <= job.limit, job: job.clone(), length }
+    }
 }
 
 impl Plan {
@@ -226,28 +251,46 @@ impl Plan {
         hardware: Hardware,
         lengths: Lengths,
     ) -> Result<Self> {
-        let job = Job::new(config, model, &hardware)?;
+        let mut job = Job::new(config, model, &hardware)?;
         let order = Order::new(config, lengths.tokens.len());
+        job.snapshot = job.device == Device::Cpu && config.checkpoint.every_steps < order.steps();
         let batches = batches(&order);
         let peak = memory::largest(&job, &lengths, &batches);
         let of_cut =
             |job: &Job, length: usize| memory::largest(job, &lengths.cut(length), &batches).bytes();
-        let cures = if peak.bytes() > job.limit { cures(&job, of_cut) } else { Vec::new() };
-        let of = |job: &Job, rates| {
-            let found = time::estimate(job, rates, &lengths, &batches);
+        let cures = if peak.bytes() > job.limit {
+            cures(&job, lengths.longest(), of_cut)
+        } else {
+            Vec::new()
+        };
+        let of = |job: &Job, rates, lengths: &Lengths| {
+            let found = time::estimate(job, rates, lengths, &batches);
             Estimate { steps: order.steps(), ..found }
         };
         let (s1_job, s1_rates) = time::as_s1_ran(&job, &hardware.rates);
         Ok(Self {
             longest: memory::longest(&job),
+            estimate: match cures.iter().find(|cure| cure.fits) {
+                Some(cure) => of(&cure.job, &hardware.rates, &lengths.cut(cure.length)),
+                None => of(&job, &hardware.rates, &lengths),
+            },
+            as_s1_ran: of(&s1_job, &s1_rates, &lengths),
+            on_disk: on_disk(config, &job, order.steps()),
             cures,
-            estimate: of(&job, &hardware.rates),
-            as_s1_ran: of(&s1_job, &s1_rates),
             peak,
             job,
             hardware,
             lengths,
         })
+    }
+
+    /// What the estimate is of: the job, or the first cure with which it fits; none if nothing is
+    /// enough.
+    pub fn timed(&self) -> Option<&Job> {
+        match self.fits() {
+            true => Some(&self.job),
+            false => self.cures.iter().find(|cure| cure.fits).map(|cure| &cure.job),
+        }
     }
 
     /// Whether the largest pass fits into what a rank may use.
@@ -256,39 +299,67 @@ impl Plan {
     }
 }
 
+/// Bytes on the disk at the most: the checkpoints that stay, the one in the making, the export.
+fn on_disk(config: &Config, job: &Job, steps: usize) -> f64 {
+    let Checkpoint { every_steps, keep_last, keep_every } = config.checkpoint;
+    let saves = steps.div_ceil(every_steps);
+    let for_good = if keep_every == 0 {
+        0
+    } else {
+        (1..saves).filter(|save| (save * every_steps).is_multiple_of(keep_every)).count()
+    };
+    let element = match config.model.save_dtype {
+        SaveDtype::Float32 => 4.0,
+        SaveDtype::Bfloat16 => 2.0,
+    };
+    let checkpoints = saves.min(keep_last + for_good + 1) as f64;
+    (checkpoints * memory::STATE + element) * job.units.iter().sum::<f64>()
+}
+
 /// What helps a rank that ran out of memory in a pass over `tokens` tokens, one on top of the
 /// other: each lowers what the plan says, although it may have said that the pass fits.
 pub fn cures_of_pass(job: &Job, tokens: i64) -> Vec<Cure> {
     let before = job.sequence_parallel as i64;
     let peak = |job: &Job, length: usize| {
-        let part = |count: i64| {
-            (count * before / job.sequence_parallel as i64).clamp(1, length.min(1 << 40) as i64)
-        };
+        let group = job.sequence_parallel as i64;
+        let most = length.min(job.micro_batch_tokens).min(1 << 40) as i64;
+        let part = |count: i64| (count * before).min(most).div_euclid(group).max(1);
         memory::peak(job, part(tokens), part(tokens), false).bytes()
     };
     // What was planned did not fit: look for the first that needs a tenth less.
     let needed = peak(job, usize::MAX);
     let tight = Job { limit: job.limit.min(0.9 * needed), ..job.clone() };
-    cures(&tight, peak)
+    cures(&tight, job.block_size, peak)
 }
 
 /// Settings that need less memory, one on top of the other, the cheapest in time first, up to the
-/// first with which the run fits. `peak` is what a job needs, its examples cut to a length.
-pub fn cures(job: &Job, peak: impl Fn(&Job, usize) -> f64) -> Vec<Cure> {
+/// first with which the run fits. `longest` is the longest example; `peak` is what a job needs, its
+/// examples cut to a length.
+pub fn cures(job: &Job, longest: usize, peak: impl Fn(&Job, usize) -> f64) -> Vec<Cure> {
     let mut job = job.clone();
     let mut found: Vec<Cure> = Vec::new();
     let mut lowest = peak(&job, usize::MAX);
     let mut attempt = |job: &Job, change: String| {
+        let mut helps = false;
         let done = found.last().is_some_and(|cure| cure.fits);
         let peak = if done { lowest } else { peak(job, usize::MAX) };
         if peak < lowest {
             lowest = peak;
-            found.push(Cure { change, peak, fits: peak <= job.limit });
+            helps = true;
+            found.push(Cure::new(job, change, peak, usize::MAX));
         }
+        helps
     };
     if job.recompute != Recompute::All {
         job.recompute = Recompute::All;
         attempt(&job, "memory.recompute = \"all\"".into());
+    }
+    let tokens = longest.next_multiple_of(1024);
+    if tokens < job.micro_batch_tokens {
+        let smaller = Job { micro_batch_tokens: tokens, ..job.clone() };
+        if attempt(&smaller, format!("batch.micro_batch_tokens = {tokens}")) {
+            job = smaller;
+        }
     }
     for ranks in [2, 4, 8] {
         let (model, before) = (&job.model, job.sequence_parallel);
@@ -313,12 +384,12 @@ pub fn cures(job: &Job, peak: impl Fn(&Job, usize) -> f64) -> Vec<Cure> {
         let cut = Job { micro_batch_tokens: job.micro_batch_tokens.min(length), ..job.clone() };
         let peak = peak(&cut, length);
         let change = format!("data.block_size and batch.micro_batch_tokens = {length}");
-        found.push(Cure { change, peak, fits: peak <= job.limit });
+        found.push(Cure::new(&cut, change, peak, length));
     }
     while job.device == Device::Cuda && job.ranks < 1024 {
         (job.ranks, job.ranks_per_node) = (2 * job.ranks, (2 * job.ranks).min(8));
         let peak = peak(&job, usize::MAX);
-        found.push(Cure { change: format!("{} GPUs", job.ranks), peak, fits: peak <= job.limit });
+        found.push(Cure::new(&job, format!("{} GPUs", job.ranks), peak, usize::MAX));
         if peak <= job.limit {
             break;
         }

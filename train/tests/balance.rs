@@ -5,7 +5,7 @@ use std::path::Path;
 
 use model::Config;
 use record::seed;
-use train::balance::{flops, modelled_lengths, share};
+use train::balance::{Spread, flops, modelled_lengths, share};
 
 /// Qwen2.5-32B's shape.
 fn qwen_32b() -> Config {
@@ -121,18 +121,38 @@ fn print(what: &str, lengths: &[usize]) -> [f64; 4] {
 }
 
 #[test]
-fn modelled_lengths_have_the_published_share_above_4096() {
-    let lengths = modelled_lengths(5500, 100_000, 42);
-    let above = lengths.iter().filter(|&&length| length > 4096).count() as f64 / 1e5;
-    let mean = lengths.iter().sum::<usize>() as f64 / 1e5;
-    assert!((above - 0.74).abs() < 0.005 && (mean / 5500.0 - 1.0).abs() < 0.005, "{above}, {mean}");
+fn modelled_lengths_have_the_published_quantiles() {
+    // (set, mean, shares of the examples that are at most as long, the longest)
+    type Row<'a> = (Spread, f64, &'a [(f64, usize)], usize);
+    let rows: [Row; 2] = [
+        (Spread::S1K, 5500.0, &[(0.26, 4096), (0.9, 7600)], 9109),
+        (Spread::S11, 10_120.0, &[(0.5, 10_000), (0.95, 17_700), (0.993, 20_800)], 26_800),
+    ];
+    for (spread, mean, shares, longest) in rows {
+        let lengths = modelled_lengths(spread, None, 1000);
+        let found = lengths.iter().sum::<usize>() as f64 / 1000.0;
+        assert!((found / mean - 1.0).abs() < 0.005, "{spread:?}: a mean of {found}");
+        for &(share, tokens) in shares {
+            let found = lengths.iter().filter(|&&length| length <= tokens).count() as f64 / 1000.0;
+            assert!((found - share).abs() < 0.002, "{spread:?}: {found} up to {tokens}");
+        }
+        assert_eq!(lengths.iter().max(), Some(&longest), "{spread:?}");
+        let scaled = modelled_lengths(spread, Some(700), 50);
+        assert_eq!((scaled.iter().sum::<usize>() as f64 / 50.0).round(), 700.0, "{spread:?}");
+    }
 }
 
 #[test]
 fn sixteen_ranks_have_even_work() {
-    // s1K as it is modelled: two published facts, not its real lengths.
-    let [_, two, four, eight] = print("modelled s1K", &modelled_lengths(5500, 1000, 42));
-    assert!(two <= 1.13 && four <= 1.04 && eight <= 1.01, "{two} {four} {eight}");
+    // As they are modelled from published quantiles: not the real lengths.
+    for spread in [Spread::S1K, Spread::S11] {
+        let lengths = modelled_lengths(spread, None, 1000);
+        let cut: Vec<usize> = lengths.iter().map(|&length| length.min(20_000)).collect();
+        let [_, two, four, eight] = print(&format!("modelled {}", spread.name()), &cut);
+        if spread == Spread::S1K {
+            assert!(two <= 1.13 && four <= 1.04 && eight <= 1.01, "{two} {four} {eight}");
+        }
+    }
     // Real traces of another model, much more uneven: one may hold a third of a batch's work.
     let shared = std::env::var("S1_SHARED").unwrap_or_else(|_| "../shared".into());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use train::balance::Spread;
 use train::config::Config;
 use train::plan::hardware::Hardware;
 use train::plan::lengths::Lengths;
@@ -52,13 +53,14 @@ fn every_run_loads_and_divides_its_machine() {
     assert_eq!(count, 11);
 }
 
-/// What `train plan --tokens 5500` says first: memory at the peak, time, GPU-hours.
+/// What `train plan` with the data's modelled lengths says first: memory at the peak, time, GPU-hours.
 fn planned(path: &Path, sets: &[&str]) -> String {
     let place = path.display();
     let (_, gpus) = header(&fs::read_to_string(path).unwrap());
     let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
     let (config, _) = record::config::load::<Config>(path, &sets).unwrap();
-    let lengths = Lengths::modelled(5500, 1000, config.data.block_size);
+    let spread = Spread::of(&config.data.examples);
+    let lengths = Lengths::modelled(spread, None, 1000, config.data.block_size);
     let model = shapes::published(&config.model.path).unwrap();
     let plan = Plan::new(&config, model, Hardware::parse(&gpus, None).unwrap(), lengths).unwrap();
     let text = report::table(&plan, "the run", 2.5, false);

@@ -30,6 +30,9 @@ struct Row {
     settings: &'static [&'static str],
 }
 
+/// The setting of rows that are measured while a checkpoint is being saved.
+const SAVING: &str = "checkpoint.every_steps = 1";
+
 const ROWS: [Row; 17] = [
     Row {
         name: "long, all recomputed",
@@ -152,6 +155,22 @@ const ROWS: [Row; 17] = [
         settings: &["memory.recompute = \"none\"", "memory.offload = \"optimizer\""],
     },
     Row {
+        name: "a checkpoint being saved",
+        shape: (512, 2048, 3, 8, 8, 1000, true),
+        lengths: &[60, 40, 50],
+        prompt: 20,
+        ranks: 1,
+        settings: &["memory.recompute = \"none\"", SAVING],
+    },
+    Row {
+        name: "two ranks, on the host and being saved",
+        shape: (512, 2048, 3, 8, 4, 1000, false),
+        lengths: &[160, 140, 150, 170],
+        prompt: 20,
+        ranks: 2,
+        settings: &["memory.recompute = \"all\"", "memory.offload = \"optimizer\"", SAVING],
+    },
+    Row {
         name: "two ranks, weights and moments on the host",
         shape: (512, 2048, 3, 8, 4, 1000, false),
         lengths: &[160, 140, 150, 170],
@@ -245,6 +264,7 @@ impl Row {
         let example = |&length: &usize| Example::new(ids(length), self.prompt);
         let examples: Vec<Example> = self.lengths.iter().map(example).collect();
         let batch: Vec<&Example> = examples.iter().collect();
+        let _saving = self.is_saving().then(|| train::state::snapshot(&trainer));
         {
             let (model, mesh) = (&trainer.shards.config, &trainer.shards.mesh);
             let parts = data::micro_batches(&batch, &config.batch, model, mesh, Device::Cpu);
@@ -276,8 +296,14 @@ impl Row {
         ranks.into_iter().map(peak).fold(0.0, f64::max)
     }
 
+    /// Whether a copy of the slices is in memory while the step runs.
+    fn is_saving(&self) -> bool {
+        self.settings.contains(&SAVING)
+    }
+
     fn planned(&self) -> memory::Peak {
         let job = Job::new(&self.config(), self.model(), &Hardware::cpu(1e12, self.ranks)).unwrap();
+        let job = Job { snapshot: self.is_saving(), ..job };
         let trained = self.lengths.iter().map(|length| length - self.prompt).collect();
         let lengths = Lengths { tokens: self.lengths.to_vec(), trained, source: String::new() };
         memory::largest(&job, &lengths, &[(0..self.lengths.len()).collect()])

@@ -10,8 +10,10 @@ use model::hub::tokenizer_folder;
 use super::hardware::Hardware;
 use super::lengths::Lengths;
 use super::{Plan, report, shapes};
+use crate::balance::Spread;
 use crate::config::Config;
 use crate::examples::Examples;
+use crate::show::Shown;
 
 /// What `train plan` was asked for.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,10 +29,14 @@ pub struct Request {
     /// Processes that share the CPU.
     #[arg(long)]
     pub ranks: Option<usize>,
-    /// Plan without the data: lengths around this mean, spread as s1K's (s1K has about 5500).
+    /// Plan without the data: lengths as this set's are modelled.
+    #[arg(long, value_name = "SET", ignore_case = true)]
+    pub lengths: Option<Spread>,
+    /// Plan without the data: the lengths of --lengths, or of the set that data.examples sounds
+    /// like, scaled to this mean.
     #[arg(long, value_name = "MEAN")]
     pub tokens: Option<usize>,
-    /// As many lengths with --tokens; s1K has 1000.
+    /// As many lengths with --lengths or --tokens; s1K has 1000.
     #[arg(long, default_value_t = 1000)]
     pub examples: usize,
     /// Dollars for a GPU-hour.
@@ -44,28 +50,59 @@ pub struct Request {
     pub rates: Vec<String>,
 }
 
-/// Plans, and returns what to print.
+/// Plans, and returns what to print; that the run does not fit is its trouble.
 ///
 /// # Errors
 /// A config that cannot be run on that hardware, or data that are not at hand.
-pub fn run(request: &Request) -> Result<String> {
-    let (config, _) = record::config::load::<Config>(&request.config, &request.sets)?;
+pub fn run(request: &Request) -> Result<Shown> {
+    let price = request.price;
+    ensure!(price.is_finite() && price >= 0.0, "--price {price}: it must be 0 or more dollars");
+    let (mut config, _) = record::config::load::<Config>(&request.config, &request.sets)?;
     let place = request.config.display().to_string();
     let mut hardware = Hardware::parse(&request.gpus, request.ranks)?;
     hardware.set_rates(&request.rates)?;
     let (model, folder) = model_of(&config.model.path)?;
-    let lengths = match request.tokens {
-        Some(mean) => {
-            ensure!(mean > 0 && request.examples > 0, "--tokens and --examples must be above 0");
-            Lengths::modelled(mean, request.examples, config.data.block_size)
+    let lengths = match request.lengths.is_some() || request.tokens.is_some() {
+        true => {
+            let (mean, examples) = (request.tokens, request.examples);
+            ensure!(mean != Some(0) && examples > 0, "--tokens and --examples must be above 0");
+            let spread = request.lengths.unwrap_or(Spread::of(&config.data.examples));
+            Lengths::modelled(spread, mean, examples, config.data.block_size)
         }
-        None => lengths_of(&config, folder)?,
+        false => lengths_of(&config, folder)?,
     };
+    let note = lower_sequence_parallel(&mut config, hardware.ranks());
     let on = hardware.name();
     let plan = Plan::new(&config, model, hardware, lengths).with_context(|| {
         format!("{place} on {on} (--set section.key=value plans another value)")
     })?;
-    Ok(report::table(&plan, &place, request.price, request.explain))
+    let text = note + &report::table(&plan, &place, price, request.explain);
+    let trouble = (!plan.fits()).then(|| format!("{place} does not fit on {on}"));
+    Ok(Shown { text, trouble })
+}
+
+/// Lowers `sequence_parallel` to the largest of its divisors that goes with so many ranks, and says
+/// so: a run file written for a node is planned on one device as well.
+fn lower_sequence_parallel(config: &mut Config, ranks: usize) -> String {
+    let wanted = config.distributed.sequence_parallel;
+    let goes = |group: usize| {
+        let mut config = config.clone();
+        config.distributed.sequence_parallel = group;
+        config.check(ranks).is_ok()
+    };
+    let mut divisors = (1..=wanted).rev().filter(|&group| wanted.is_multiple_of(group));
+    match divisors.find(|&group| goes(group)) {
+        Some(group) if group != wanted => {
+            config.distributed.sequence_parallel = group;
+            let s = if ranks == 1 { "" } else { "s" };
+            format!(
+                "planned with distributed.sequence_parallel = {group}: the config's {wanted} does \
+                 not go with {ranks} rank{s}\n\n"
+            )
+        }
+        // As it is, or refused with the reason.
+        _ => String::new(),
+    }
 }
 
 /// The model's shape without its weights, and its folder if that is here.
@@ -91,7 +128,7 @@ fn lengths_of(config: &Config, folder: Option<PathBuf>) -> Result<Lengths> {
         };
         Examples::read(&config.data, &Chat::read(&folder)?, true)
     };
-    let without = "to plan without the data, give --tokens 5500 (lengths around that mean)";
+    let without = "to plan without the data, give --lengths s1K or s1.1 (as they are modelled)";
     let examples = read().map_err(|error| anyhow!("{error:#}\n{without}"))?;
     Ok(Lengths::of(&examples, &config.data.examples))
 }

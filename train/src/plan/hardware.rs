@@ -34,8 +34,7 @@ impl Hardware {
     /// Reads `16x80GB` (more than 8 are nodes of 8), `2x8x80GB` (nodes x GPUs x memory), `cpu` (this
     /// machine) or `cpu:24GB`. `ranks` is how many processes share the CPU.
     ///
-    /// A card's 80GB are taken as 80 GiB, of which the driver shows 79.6; the rest is in the
-    /// reserve that [`Hardware::reserve`] states.
+    /// A card's 80GB are taken as 80 GiB, of which [`Hardware::usable`] are there to use.
     pub fn parse(text: &str, ranks: Option<usize>) -> Result<Self> {
         let cure =
             "write 16x80GB (GPUs x memory), 2x8x80GB (nodes x GPUs x memory), cpu or cpu:24GB";
@@ -86,16 +85,25 @@ impl Hardware {
         self.nodes * self.ranks_per_node
     }
 
-    /// Bytes that the plan leaves alone. On a GPU 1.9 GiB for what the card keeps back (0.4), the
-    /// CUDA context with libtorch's kernels (0.5) and NCCL's buffers (1.0, none on a rank alone),
-    /// and 3% for the allocator's gaps; on a CPU 0.3 GiB a process for libtorch itself, and 3%.
+    /// Bytes of the memory that a program can have at all: a card keeps 0.45% back, so that the
+    /// driver shows 79.6 GiB of 80 and 140.4 of 141.
+    pub fn usable(&self) -> f64 {
+        match self.device {
+            Device::Cuda => self.memory * (1.0 - 0.0045),
+            Device::Cpu => self.memory,
+        }
+    }
+
+    /// Bytes that the plan leaves alone. On a GPU what the card keeps back, 0.5 GiB for the CUDA
+    /// context with libtorch's kernels, 1.0 for NCCL's buffers (none on a rank alone), and 3% for
+    /// the allocator's gaps; on a CPU 0.3 GiB a process for libtorch itself, and 3%.
     pub fn reserve(&self) -> f64 {
         let fixed = match (self.device, self.ranks()) {
-            (Device::Cuda, 1) => 0.9,
-            (Device::Cuda, _) => 1.9,
+            (Device::Cuda, 1) => 0.5,
+            (Device::Cuda, _) => 1.5,
             (Device::Cpu, _) => 0.3,
         };
-        fixed * GIB + 0.03 * self.memory
+        self.memory - self.usable() + fixed * GIB + 0.03 * self.memory
     }
 
     /// As people say it.
@@ -121,8 +129,11 @@ impl Hardware {
             let number: f64 = value
                 .parse()
                 .ok()
-                .filter(|value: &f64| *value >= 0.0)
-                .with_context(|| format!("--rate {set}: {value} is no number"))?;
+                .filter(|value: &f64| value.is_finite() && *value >= 0.0)
+                .with_context(|| format!("--rate {set}: {value} is no number from 0 on"))?;
+            // What things are divided by.
+            let speed = ["_tflops", "_tb_s", "_gb_s"].iter().any(|unit| name.ends_with(unit));
+            ensure!(!speed || number > 0.0, "--rate {set}: a speed must be above 0");
             table.insert(name.to_string(), number.into());
         }
         self.rates = table.try_into().context("rates are numbers")?;
@@ -134,7 +145,7 @@ impl Hardware {
 fn gigabytes(text: &str) -> Result<f64> {
     let lower = text.to_ascii_lowercase();
     let number = lower.strip_suffix("gib").or(lower.strip_suffix("gb")).unwrap_or("");
-    let number = number.parse::<f64>().ok().filter(|number| *number > 0.0);
+    let number = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
     Ok(number.with_context(|| format!("`{text}` is no memory size such as 80GB"))? * GIB)
 }
 

@@ -1,6 +1,6 @@
 //! How long the examples are that a plan is made for.
 
-use crate::balance::modelled_lengths;
+use crate::balance::{Spread, modelled_lengths};
 use crate::data::Examples;
 
 /// Part of a modelled example that is its question and the chat's frame, in tokens: s1K's
@@ -29,12 +29,25 @@ impl Lengths {
         }
     }
 
-    /// Lengths around `mean`, spread as s1K's are modelled, cut at `block_size`.
-    pub fn modelled(mean: usize, examples: usize, block_size: usize) -> Self {
-        let drawn = modelled_lengths(mean, examples, 42);
-        let tokens: Vec<usize> = drawn.iter().map(|&length| length.min(block_size)).collect();
+    /// Of a published set as they are modelled, scaled to `mean` if that is given, cut at
+    /// `block_size`.
+    pub fn modelled(
+        spread: Spread,
+        mean: Option<usize>,
+        examples: usize,
+        block_size: usize,
+    ) -> Self {
+        let whole = modelled_lengths(spread, mean, examples);
+        let tokens: Vec<usize> = whole.iter().map(|&length| length.min(block_size)).collect();
         let trained = tokens.iter().map(|&length| length.saturating_sub(PROMPT).max(1)).collect();
-        let source = format!("modelled around {mean}, spread as s1K's are thought to be");
+        let mut source = format!("modelled as those of {}", spread.name());
+        if let Some(mean) = mean {
+            source += &format!(", scaled to a mean of {mean}");
+        }
+        let over = whole.iter().filter(|&&length| length > block_size).count();
+        if over > 0 {
+            source += &format!("; {over} of them cut at data.block_size = {block_size}");
+        }
         Self { tokens, trained, source }
     }
 

@@ -15,6 +15,9 @@ use crate::loss;
 /// The share of the limit that recomputing less may fill: a plan is right to a few percent.
 const FILLED: f64 = 0.95;
 
+/// Bytes of a parameter's state, in memory and in a checkpoint: weight and moments, fp32.
+pub const STATE: f64 = 12.0;
+
 /// What memory is held for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -40,10 +43,12 @@ pub enum Part {
     Logits,
     /// Positions, ids, slices on their way.
     Buffers,
+    /// A copy of the slices while it is saved, where this memory is the host's.
+    Snapshot,
 }
 
 /// Each part with its name for people.
-pub const PARTS: [(Part, &str); 11] = [
+pub const PARTS: [(Part, &str); 12] = [
     (Part::Weights, "weights, this rank's slices"),
     (Part::Moments, "AdamW's moments"),
     (Part::Gradients, "gradient, this rank's slices"),
@@ -55,6 +60,7 @@ pub const PARTS: [(Part, &str); 11] = [
     (Part::Layer, "the layer at work"),
     (Part::Logits, "logits of a chunk"),
     (Part::Buffers, "buffers"),
+    (Part::Snapshot, "checkpoint being saved"),
 ];
 
 /// Bytes by part.
@@ -101,11 +107,12 @@ pub fn largest(job: &Job, lengths: &Lengths, batches: &[Vec<usize>]) -> Peak {
     largest.expect("a run has steps")
 }
 
-/// The longest example that fits on its own, in tokens, all of them trained; 0 if none does.
+/// The longest example that fits in a pass of its own, in tokens, all of them trained, beside the
+/// gradient of an earlier pass if a step can have one; 0 if none does.
 pub fn longest(job: &Job) -> usize {
     let fits = |length: usize| {
         let (tokens, targets) = job.part(length, length);
-        peak(job, tokens, targets, false).bytes() <= job.limit
+        peak(job, tokens, targets, job.several_passes()).bytes() <= job.limit
     };
     let (mut fitting, mut too_long) = (0, 1 << 22);
     while too_long - fitting > fitting / 256 + 1 {
@@ -142,12 +149,16 @@ pub fn peak(job: &Job, tokens: i64, targets: i64, accumulated: bool) -> Peak {
     Walk::new(job, tokens, targets, kept, accumulated).peak()
 }
 
-/// Bytes that a rank needs in its GPU's host: offloaded weights and moments, and the gradient of the
-/// unit that is updated.
-pub fn on_host(job: &Job) -> f64 {
+/// Bytes that a rank needs in its GPU's host: offloaded weights and moments with the gradient of
+/// the unit that is updated, and the copy of the slices that is being saved.
+pub fn on_host(job: &Job) -> (f64, f64) {
     let largest = job.units.iter().copied().fold(0.0, f64::max);
-    let slices = (12.0 * job.units.iter().sum::<f64>() + 4.0 * largest) / job.shards() as f64;
-    if job.offload && job.device == Device::Cuda { slices } else { 0.0 }
+    let state = STATE * job.units.iter().sum::<f64>() / job.shards() as f64;
+    match (job.device, job.offload) {
+        (Device::Cpu, _) => (0.0, 0.0),
+        (Device::Cuda, true) => (state + 4.0 * largest / job.shards() as f64, state),
+        (Device::Cuda, false) => (0.0, state),
+    }
 }
 
 /// What one token takes in a layer, in elements.
@@ -278,6 +289,9 @@ impl<'a> Walk<'a> {
         if !self.job.offload || self.job.device == Device::Cpu {
             self.take(Part::Weights, slices * 4.0);
             self.take(Part::Moments, slices * 8.0);
+        }
+        if self.job.snapshot {
+            self.take(Part::Snapshot, slices * STATE);
         }
         if self.accumulated {
             self.take(Part::Gradients, slices * 4.0);

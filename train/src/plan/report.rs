@@ -9,6 +9,9 @@ use super::{Cure, Job, Plan};
 /// Peak bf16 rate of an H100, TFLOP/s: what MFU is a share of.
 const H100_PEAK_TFLOPS: f64 = 989.0;
 
+/// From this share of what a rank may use on, a plan that fits is called tight.
+const TIGHT: f64 = 0.97;
+
 /// The run's published figures: 26 minutes on 16 H100s (arXiv 2501.19393, appendix D).
 const S1_MINUTES: f64 = 26.0;
 
@@ -20,7 +23,7 @@ pub fn table(plan: &Plan, name: &str, price: f64, explain: bool) -> String {
     text.push_str(&subject(plan));
     text.push_str(&memory(plan));
     text.push_str(&time(plan, price));
-    if explain {
+    if explain && plan.fits() {
         text.push_str(&explanation(plan));
     }
     text
@@ -79,8 +82,9 @@ fn verdict(plan: &Plan, name: &str) -> String {
             Device::Cuda => format!(", {:.1} GPU-hours", hours(plan)),
             Device::Cpu => String::new(),
         };
+        let tight = if peak > TIGHT * limit { ", but it is tight" } else { "" };
         return format!(
-            "fits: {name} on {on}: {} of {} at the peak, about {}{hours}",
+            "fits{tight}: {name} on {on}: {} of {} at the peak, about {}{hours}",
             gib(peak),
             gib(limit),
             duration(plan.estimate.seconds()),
@@ -146,21 +150,25 @@ fn memory(plan: &Plan) -> String {
             let _ = writeln!(text, "  {name:<38}{:>10}", gib(bytes));
         }
     }
+    let (device, usable) = (&plan.hardware, plan.hardware.usable());
+    let card = match job.device {
+        Device::Cuda => format!("{} usable of the card's {}", gib(usable), gib(device.memory)),
+        Device::Cpu => gib(usable),
+    };
+    let kept_back = match job.device {
+        _ if job.limit < device.memory - device.reserve() => "what memory.limit_gib leaves",
+        Device::Cuda => "context, NCCL and gaps",
+        Device::Cpu => "libtorch and gaps",
+    };
     let _ = writeln!(
         text,
-        "  {:<38}{:>10}  of {}: {} less {} for {}",
+        "  {:<38}{:>10}  of {}: {card}, less {} for {kept_back}",
         "together",
         gib(peak.bytes()),
         gib(job.limit),
-        gib(plan.hardware.memory),
-        gib(plan.hardware.memory - job.limit),
-        if job.device == Device::Cuda { "context, NCCL and gaps" } else { "libtorch and gaps" }
+        gib(usable - job.limit),
     );
-    if job.offload && job.device == Device::Cuda {
-        let host = super::memory::on_host(job);
-        let node = host * job.ranks_per_node as f64;
-        let _ = writeln!(text, "  on the host{:>37}  a rank, {} a node", gib(host), gib(node));
-    }
+    text.push_str(&elsewhere(plan));
     let positions = job.model.max_position_embeddings as usize;
     let beyond = match plan.longest {
         longest if longest >= positions => {
@@ -177,16 +185,39 @@ fn memory(plan: &Plan) -> String {
     text
 }
 
+/// What the run needs beside its devices' memory.
+fn elsewhere(plan: &Plan) -> String {
+    let mut text = String::new();
+    let (offloaded, saved) = super::memory::on_host(&plan.job);
+    if offloaded + saved > 0.0 {
+        let node = (offloaded + saved) * plan.job.ranks_per_node as f64;
+        let parts = match offloaded > 0.0 {
+            true => format!("{} offloaded and {} being saved", gib(offloaded), gib(saved)),
+            false => "being saved".into(),
+        };
+        let all = gib(offloaded + saved);
+        let _ = writeln!(text, "  on the host{all:>37}  a rank: {parts}; {} a node", gib(node));
+    }
+    let disk = gib(plan.on_disk);
+    let _ =
+        writeln!(text, "  on the disk{disk:>37}  checkpoints, the one in the making, the export");
+    text
+}
+
 fn time(plan: &Plan, price: f64) -> String {
+    let Some(job) = plan.timed() else { return String::new() };
     let found = &plan.estimate;
     let mut text = String::from("\ntime, predicted from assumed rates (--explain shows them)\n");
+    if let Some(cure) = plan.cures.iter().find(|cure| cure.fits) {
+        let _ = writeln!(text, "  with the settings above up to {}", cure.change);
+    }
     let step = found.step.total();
     let (low, high) = found.range;
     let _ =
         writeln!(text, "  a step     {} ({} to {})", seconds(step), seconds(low), seconds(high));
     let _ = writeln!(text, "  the run    {}, {} steps", duration(found.seconds()), found.steps);
-    let rate = found.flops / found.step.total() / plan.job.ranks as f64;
-    match plan.job.device {
+    let rate = found.flops / found.step.total() / job.ranks as f64;
+    match job.device {
         Device::Cuda => {
             let _ = writeln!(
                 text,
@@ -225,13 +256,14 @@ fn explanation(plan: &Plan) -> String {
     }
     let both = [theirs, ours].map(|estimate| estimate.seconds() / 60.0);
     let _ = writeln!(text, "  {:<26}{:>11.2}{:>15.2}", "together", both[0], both[1]);
-    if plan.job.ranks == 16 && plan.job.device == Device::Cuda {
-        let (more, than) =
-            (S1_MINUTES - both[0], if both[0] < S1_MINUTES { "more" } else { "less" });
+    if is_s1s_run(plan) {
+        let missed = S1_MINUTES - both[0];
+        let more = if missed < 0.0 { "less" } else { "more" };
         let _ = writeln!(
             text,
-            "  s1 reports {S1_MINUTES:.0} minutes, {:.1} {than} than these rates give",
-            more.abs()
+            "  s1 reports {S1_MINUTES:.0} minutes, {:.1} {more} than these rates and {} lengths give",
+            missed.abs(),
+            if plan.lengths.source.starts_with("modelled") { "modelled" } else { "the data's" }
         );
     }
     text.push_str(
@@ -243,6 +275,13 @@ fn explanation(plan: &Plan) -> String {
     text
 }
 
+/// Whether it is the run whose minutes are published: the 32B in 315 steps on 16 GPUs.
+fn is_s1s_run(plan: &Plan) -> bool {
+    let (job, model) = (&plan.job, &plan.job.model);
+    let is_32b = (model.hidden_size, model.num_hidden_layers) == (5120, 64);
+    is_32b && plan.estimate.steps == 315 && job.ranks == 16 && job.device == Device::Cuda
+}
+
 fn rates(rates: &Rates) -> String {
     let table = toml::Table::try_from(rates).expect("rates are numbers");
     let line = |(name, value): (&String, &toml::Value)| format!("  {name} = {value}\n");
@@ -250,7 +289,8 @@ fn rates(rates: &Rates) -> String {
 }
 
 fn hours(plan: &Plan) -> f64 {
-    plan.estimate.seconds() * plan.job.ranks as f64 / 3600.0
+    let ranks = plan.timed().map_or(0, |job| job.ranks);
+    plan.estimate.seconds() * ranks as f64 / 3600.0
 }
 
 /// `1,234,567`.
@@ -275,12 +315,17 @@ pub fn gib(bytes: f64) -> String {
 }
 
 fn seconds(seconds: f64) -> String {
-    if seconds < 0.1 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
+    match seconds {
+        seconds if seconds < 0.1 => format!("{:.1} ms", seconds * 1e3),
+        seconds if seconds < 90.0 => format!("{seconds:.2} s"),
+        seconds => duration(seconds),
+    }
 }
 
 /// `13.6 minutes`, `2.4 hours`, `3.1 days`.
 fn duration(seconds: f64) -> String {
     match seconds {
+        seconds if seconds < 9.95 => format!("{seconds:.1} seconds"),
         seconds if seconds < 90.0 => format!("{seconds:.0} seconds"),
         seconds if seconds < 5400.0 => format!("{:.1} minutes", seconds / 60.0),
         seconds if seconds < 172_800.0 => format!("{:.1} hours", seconds / 3600.0),
