@@ -123,9 +123,8 @@ impl Spread {
     /// The length that a share of the examples is at most long.
     pub fn quantile(self, share: f64) -> f64 {
         let table = if self == Self::S1K { S1K } else { S11 };
-        let pairs = table.windows(2).map(|pair| (pair[0], pair[1]));
-        let (low, high) =
-            pairs.filter(|(low, _)| low.0 <= share).last().expect("shares begin at 0");
+        let mut pairs = table.windows(2).map(|pair| (pair[0], pair[1]));
+        let (low, high) = pairs.rfind(|(low, _)| low.0 <= share).expect("shares begin at 0");
         low.1 + (high.1 - low.1) * (share - low.0) / (high.0 - low.0)
     }
 }

@@ -18,8 +18,9 @@
 //! Face folder).
 //!
 //! The whole: [`progress`] (bar, metrics, TensorBoard), [`folder`] and [`setup`] (what a run
-//! writes and needs), [`fits`] (memory and disk, asked before the first step), [`run`], [`launch`] (local ranks as processes), [`show`] (an example and its
-//! mask), [`commands`] (the other subcommands).
+//! writes and needs), [`fits`] (memory and disk, asked before the first step), [`run`], [`launch`]
+//! (local ranks as processes), [`show`] (an example and its mask), [`commands`] (the other
+//! subcommands).
 
 pub mod config;
 

@@ -127,7 +127,7 @@ fn verdicts_and_cures() {
     let none = ["memory.recompute = \"none\""];
     check("s1-32B", "16x80GB", &none, Some("memory.recompute = \"all\""));
     check("s1-32B", "1x80GB", &[], Some("4 GPUs"));
-    let tight = ["memory.limit_gib = 40.0", "memory.recompute = \"all\""];
+    let tight = ["memory.limit_gib = 36.0", "memory.recompute = \"all\""];
     check("s1-32B", "16x80GB", &tight, Some("distributed.sequence_parallel = 2"));
 }
 
@@ -172,7 +172,7 @@ fn on_paper_the_26_minutes_are_the_longest_of_sixteen() {
     assert_eq!(theirs.steps, 315);
     // 26 minutes are reported; the rates are assumptions.
     assert!((20.0..32.0).contains(&theirs_minutes), "{minutes:?}");
-    assert!(theirs.step.waiting / theirs.step.total() > 0.35, "{:?}", theirs.step);
+    assert!(theirs.step.waiting / theirs.step.total() > 0.3, "{:?}", theirs.step);
     assert!(shared.estimate.step.waiting / shared.estimate.step.total() < 0.03);
     assert!(four < 0.6 * theirs_minutes, "{minutes:?}");
 }
