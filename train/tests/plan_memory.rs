@@ -33,7 +33,7 @@ struct Row {
 /// The setting of rows that are measured while a checkpoint is being saved.
 const SAVING: &str = "checkpoint.every_steps = 1";
 
-const ROWS: [Row; 17] = [
+const ROWS: [Row; 19] = [
     Row {
         name: "long, all recomputed",
         shape: (128, 512, 5, 4, 2, 1000, false),
