@@ -127,7 +127,7 @@ fn verdicts_and_cures() {
     let none = ["memory.recompute = \"none\""];
     check("s1-32B", "16x80GB", &none, Some("memory.recompute = \"all\""));
     check("s1-32B", "1x80GB", &[], Some("4 GPUs"));
-    let tight = ["memory.limit_gib = 36.0", "memory.recompute = \"all\""];
+    let tight = ["memory.limit_gib = 38.5", "memory.recompute = \"all\""];
     check("s1-32B", "16x80GB", &tight, Some("distributed.sequence_parallel = 2"));
 }
 
