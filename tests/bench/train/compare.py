@@ -136,7 +136,7 @@ class Bench:
         data = self.options.scratch / "perf.data"
         command = ["perf", "record", "-F", "199", "-o", str(data), "--",
                    str(self.options.program), *files, self.options.recompute]
-        text = "warm\n" + "step\n" * 3
+        text = "warm\n" + "step\n" * 2
         quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         subprocess.run(command, input=text, text=True, env=ONE_THREAD, check=True, **quiet)
         for sort in ("dso", "dso,symbol"):
@@ -151,7 +151,7 @@ def main():
     parser.add_argument("--vocabularies", default="8192,151936")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", default="padded,checkpointed,alone")
-    parser.add_argument("--recompute", default="none", help="all, auto, none or a limit in GiB")
+    parser.add_argument("--recompute", default="4.6", help="all, auto, none or a limit in GiB")
     parser.add_argument("--symbols", action="store_true")
     parser.add_argument("--program", type=pathlib.Path,
                         default=ROOT / "target/release/examples/train_bench")
