@@ -261,12 +261,15 @@ impl Trainer {
 
 /// The sum of a gradient's squares, fp64 scalar on its device.
 ///
-/// On a CPU in pieces: one pass without a copy, and fp32 lanes that add up few enough numbers each.
+/// On a CPU in pieces that stay in its cache. Not libtorch's norm there: it adds up in fp32 one
+/// after the other (seen: 3e-6 low at 65,536 numbers of heavy tails, 1.5% low at 136 million).
 fn square_sum(gradient: &Tensor) -> Tensor {
-    let piece = if gradient.device().is_cuda() { i64::MAX } else { 1 << 16 };
-    let pieces = gradient.split(piece.min(gradient.numel() as i64), 0);
-    let norms: Vec<Tensor> = pieces.iter().map(Tensor::norm).collect();
-    Tensor::stack(&norms, 0).to_kind(Kind::Double).square().sum(Kind::Double)
+    if gradient.device().is_cuda() {
+        return gradient.norm().to_kind(Kind::Double).square();
+    }
+    let pieces = gradient.split(1 << 16, 0);
+    let sums: Vec<Tensor> = pieces.iter().map(|piece| piece.square().sum(Kind::Float)).collect();
+    Tensor::stack(&sums, 0).sum(Kind::Double)
 }
 
 fn leaf(t: &Tensor) -> Tensor {
