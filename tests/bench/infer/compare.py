@@ -9,8 +9,9 @@ ratios with their range. Peers compute in 16 bits where they must (llama.cpp bf1
 fp16), so that ids are compared with transformers in fp32 alone: exit code 1 if they differ beyond
 the first --ties tokens.
 
-Two more rows: what a "Wait" costs at --context tokens, one pass over cached keys, beside reading
-the context again; and a curve of five budgets beside its longest run.
+Three more rows: a random model of five million parameters beside transformers; what a "Wait" costs
+at --context tokens, one pass over cached keys, beside reading the context again; and a curve of
+five budgets beside its longest run.
 
     cargo build --release --workspace --bin infer
     pip install -r tests/bench/infer/requirements.txt
@@ -22,6 +23,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -51,9 +53,8 @@ until = ["<|fim_pad|>"]
 class Ours:
     """`infer generate`, a process for each measurement."""
 
-    def __init__(self, arguments, folder, slots, longest=1024):
+    def __init__(self, arguments, model, folder, slots, longest=1024):
         self.folder, self.infer = folder, ROOT / arguments.infer
-        model = arguments.model.resolve()
         self.sets = {"model.path": model, "engine.slots": slots, "model.max_model_len": longest}
         (folder / "generate.toml").write_text(CONFIG)
 
@@ -69,7 +70,7 @@ class Ours:
         if done.returncode:
             sys.exit(done.stderr)
         cpu = re.search(r"CPU time: ([\d.]+) s .* ([\d.]+) s in the others", done.stdout)
-        lines = (output / "completions.jsonl").read_text().splitlines()
+        lines = open(output / "completions.jsonl", encoding="utf-8", newline="\n")
         return sum(map(float, cpu.groups())), [json.loads(line)["token_ids"] for line in lines]
 
     def close(self):
@@ -111,24 +112,54 @@ def main():
     parser.add_argument("--tokens", type=int, default=33)
     parser.add_argument("--ties", type=int, default=0)
     parser.add_argument("--context", type=int, default=7000)
-    parser.add_argument("--rows", default="decode,wait,curve")
+    parser.add_argument("--rows", default="decode,small,wait,curve")
     arguments = parser.parse_args()
     folder = ROOT / "runs/bench/infer"
     folder.mkdir(parents=True, exist_ok=True)
     rows, equal = arguments.rows.split(","), True
+    model, peers = arguments.model.resolve(), arguments.peers.split(",")
+    batches = [int(batch) for batch in arguments.batches.split(",")]
     if "decode" in rows:
-        for batch in map(int, arguments.batches.split(",")):
-            equal &= decode(arguments, folder, batch)
+        for batch in batches:
+            equal &= decode(arguments, model, peers, folder, batch)
+    if "small" in rows:
+        small = small_model(folder / "small")
+        for batch in batches:
+            equal &= decode(arguments, small, ["transformers"], folder, batch)
     if "wait" in rows:
-        wait(arguments, folder)
+        wait(arguments, model, folder)
     if "curve" in rows:
-        curve(arguments, folder)
+        curve(arguments, model, folder)
     sys.exit(0 if equal else 1)
 
 
-def random_ids(count, length, seed):
+def random_ids(count, length, seed, below=100_000):
+    """Of a vocabulary's common part."""
     numbers = random.Random(seed)
-    return [[numbers.randrange(1000, 100_000) for _ in range(length)] for _ in range(count)]
+    return [[numbers.randrange(below // 100, below) for _ in range(length)] for _ in range(count)]
+
+
+def vocabulary(model):
+    return min(100_000, json.loads((model / "config.json").read_text())["vocab_size"] // 2)
+
+
+def small_model(folder):
+    """Five million random weights in bf16 with the demo's tokenizer. Its control tokens have no
+    weight, and are never the likeliest."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    demo = ROOT / "data/demo/model"
+    config = Qwen2Config.from_pretrained(demo)
+    config.hidden_size, config.intermediate_size, config.num_hidden_layers = 256, 704, 7
+    config.layer_types = ["full_attention"] * config.num_hidden_layers
+    torch.manual_seed(1)
+    model = Qwen2ForCausalLM(config)
+    model.model.embed_tokens.weight.data[-4:] = 0
+    model.bfloat16().save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(demo / file, folder)
+    return folder
 
 
 def weights_for(peer, model, folder):
@@ -142,24 +173,25 @@ def weights_for(peer, model, folder):
     return file
 
 
-def decode(arguments, folder, batch):
+def decode(arguments, model, peers, folder, batch):
     """Tokens a CPU second of every side at this batch size; whether ids equal transformers'."""
-    model, peers = arguments.model.resolve(), arguments.peers.split(",")
-    sides = {"ours": Ours(arguments, folder, batch)}
+    sides = {"ours": Ours(arguments, model, folder, batch)}
     for name in peers:
         sides[name] = Peer(name, weights_for(name, model, folder), batch)
     speeds = {name: [] for name in sides}
-    written, new = {}, batch * (arguments.tokens - 1)
+    # What a small model does in a moment is repeated until it can be measured.
+    tokens = arguments.tokens if peers != ["transformers"] else 321
+    written, new = {}, batch * (tokens - 1)
     for round_ in range(arguments.rounds):
-        prompts = random_ids(batch, 128, round_)
+        prompts = random_ids(batch, 128, round_, vocabulary(model))
         for name, side in sides.items():
             first, _ = side.write(prompts, 1)
-            all_, ids = side.write(prompts, arguments.tokens)
+            all_, ids = side.write(prompts, tokens)
             speeds[name].append(new / max(all_ - first, 1e-9))
             written[name] = ids
     for side in sides.values():
         side.close()
-    print(f"{batch} streams: ours {statistics.median(speeds['ours']):.1f} tokens a CPU second")
+    print(f"{model.name}, {batch} streams: ours {statistics.median(speeds['ours']):.1f} tokens a CPU second")
     for name in peers:
         ratios = [a / b for a, b in zip(speeds["ours"], speeds[name])]
         agree = sum(a == b for a, b in zip(written["ours"], written[name]))
@@ -172,9 +204,9 @@ def decode(arguments, folder, batch):
     return sum(a != b for a, b in pairs) <= arguments.ties
 
 
-def wait(arguments, folder):
+def wait(arguments, model, folder):
     """One token behind a long context: a pass over cached keys, beside reading it all again."""
-    ours = Ours(arguments, folder, 1, longest=arguments.context + 64)
+    ours = Ours(arguments, model, folder, 1, longest=arguments.context + 64)
     prompts = random_ids(1, arguments.context, 1)
     again, _ = ours.write(prompts, 1)
     longer, _ = ours.write(prompts, 33)
@@ -183,9 +215,9 @@ def wait(arguments, folder):
           f"them again {again:.1f} s: {again / one:.0f} times")
 
 
-def curve(arguments, folder):
+def curve(arguments, model, folder):
     """Five budgets of the same questions beside the largest alone."""
-    ours = Ours(arguments, folder, 4)
+    ours = Ours(arguments, model, folder, 4)
     prompts, ratios = random_ids(4, 64, 1), []
     budget = '{{name = "{0}", max_tokens_thinking = {0}, min_tokens_thinking = {0}}}'
     for _ in range(max(1, arguments.rounds // 2)):
