@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use record::disk;
 use record::lock::Lock;
-use record::publish::OutputFolder;
+use record::publish::{self, OutputFolder};
 
 use crate::data::{Examples, Order};
 use crate::progress::{Metrics, size};
@@ -23,6 +23,8 @@ pub struct RunFolder {
 
 /// Marks a run's folder and says what it runs.
 const RUN_FILE: &str = "run.toml";
+/// On how many ranks it began.
+const WORLD_SIZE: &str = "world_size.txt";
 /// Marks a run that reached its end.
 const SUMMARY: &str = "summary.txt";
 
@@ -98,29 +100,47 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Starts the folder anew. An earlier run that reached its end is only moved aside, until this
-    /// one has reached its own; one that did not is removed.
-    pub fn create(&self, table: &toml::Table, examples: &Examples) -> Result<()> {
-        let place = || self.path.display().to_string();
-        if self.path.join(SUMMARY).exists() {
-            if self.aside().exists() {
-                fs::remove_dir_all(self.aside()).with_context(place)?;
-            }
-            fs::rename(&self.path, self.aside()).with_context(place)?;
+    /// Starts the folder anew; it appears with all that is known now. An earlier run that reached
+    /// its end is only moved aside, until this one has reached its own; one that did not is
+    /// removed.
+    pub fn create(
+        &self,
+        table: &toml::Table,
+        examples: &Examples,
+        world_size: usize,
+    ) -> Result<()> {
+        publish::clear_leftovers(&self.path)?;
+        if self.is_finished() {
+            disk::remove(&self.aside())?;
+            disk::rename(&self.path, &self.aside())?;
             eprintln!("replaces  the run that waits in {} until the end", self.aside().display());
         } else if self.path.exists() {
-            fs::remove_dir_all(&self.path).with_context(place)?;
+            publish::remove(&self.path)?;
         }
-        fs::create_dir_all(&self.path).with_context(place)?;
+        let new = publish::partial(&self.path)?;
+        disk::make_folder(&new)?;
         let text = format!("# The effective config of this run.\n{}", toml::to_string(table)?);
-        fs::write(self.path.join(RUN_FILE), text).with_context(place)?;
+        disk::write(&new.join(RUN_FILE), text.as_bytes())?;
+        disk::write(&new.join(WORLD_SIZE), format!("{world_size}\n").as_bytes())?;
         if !examples.over_long.is_empty() {
             let lines = examples.over_long.join("\n") + "\n";
-            fs::write(self.path.join("over_long.txt"), &lines).with_context(place)?;
+            disk::write(&new.join("over_long.txt"), lines.as_bytes())?;
             let count = counted(examples.over_long.len(), "example");
-            eprintln!("over-long {count}, listed in {}/over_long.txt", place());
+            eprintln!("over-long {count}, listed in {}/over_long.txt", self.path.display());
         }
-        Ok(())
+        disk::rename(&new, &self.path)
+    }
+
+    /// How many ranks the run began on.
+    ///
+    /// # Errors
+    /// The folder does not say it: it was not made by [`RunFolder::create`].
+    pub fn world_size(&self) -> Result<usize> {
+        let text = fs::read_to_string(self.path.join(WORLD_SIZE)).unwrap_or_default();
+        text.trim().parse().with_context(|| {
+            let place = self.path.display();
+            format!("{place} does not say how many ranks the run had; pass --ranks")
+        })
     }
 
     /// Where the finished model grows until it is whole.

@@ -111,15 +111,13 @@ fn check_output(request: &Request, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// How many ranks the run in `folder` had, as far as it left traces: at its newest checkpoint, or
-/// when it began.
+/// How many ranks the run in `folder` had: at its newest checkpoint, or when it began.
 pub fn ranks_before(folder: &Path) -> Result<usize> {
     let run = RunFolder::new(folder);
     run.config()?;
     let newest = Checkpoints::of(folder).list()?.into_iter().rev();
     let state = newest.into_iter().find_map(|checkpoint| State::read(&checkpoint.path).ok());
-    let noted = trace::read(&run.ranks()).len().max(1);
-    Ok(state.map_or(noted, |state| state.world_size))
+    state.map_or_else(|| run.world_size(), |state| Ok(state.world_size))
 }
 
 /// What a rank has when it is ready to train.
@@ -228,10 +226,11 @@ fn get_ready(
         None => None,
         Some((lock, planned)) => {
             if !request.resume {
-                folder.create(&table, &examples)?;
+                folder.create(&table, &examples, rank.world_size)?;
             }
             checkpoints.open()?;
             folder.clear_ranks()?;
+            fault::strike(rank.rank, 0, "folder");
             describe(&config, &trainer.shards, &examples, &order);
             eprintln!("memory    {}", planned.text);
             tell_start(request, from.as_ref().zip(found.as_ref()));

@@ -50,6 +50,23 @@ fn a_rank_that_is_asked_to_leave_takes_all_with_it() {
     println!("{asked} preemptions, after steps {moments:?}");
 }
 
+/// Of a run that ends so early only its folder can say how many ranks it had.
+#[test]
+fn a_run_that_ends_before_its_first_note_goes_on_on_as_many_ranks() {
+    let _alone = alone();
+    let mini = Miniature::new("");
+    let run = "run train.toml --ranks 2 --set schedule.epochs=1";
+    mini.train(&format!("{run} --set output=whole"), &[]).check(0);
+    let reference = mini.result("whole");
+    for (how, code) in [("term", AGAIN), ("kill", 1)] {
+        let fault = [("S1_FAULT", format!("0 0 folder {how}"))];
+        mini.train(&format!("{run} --overwrite"), &fault).check(code);
+        assert!(mini.path("out/run.toml").exists() && mini.notes("out").is_empty(), "{how}");
+        mini.train("resume out", &[]).check(0);
+        mini.check_same("out", &reference, how);
+    }
+}
+
 /// Without our launcher: the ranks agree by themselves, each with the same code.
 #[test]
 fn ranks_leave_together_without_a_launcher() {
