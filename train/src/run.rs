@@ -169,12 +169,14 @@ pub fn run(request: &Request, rank: &Rank) -> Result<Ending> {
     // From here on this rank leaves only together with the others.
     signals::leave_at_once(false);
     let words = ready.together.meet("ready", if signals::asked() { LEFT } else { "" })?;
-    if words.iter().any(|word| word == LEFT) {
-        return Ok(Ending::Left);
-    }
-    let ending = work(&mut ready).map_err(|error| trace::name_culprit(error, &ranks));
+    let ending = match words.iter().any(|word| word == LEFT) {
+        true => Ok(Ending::Left),
+        false => work(&mut ready).map_err(|error| trace::name_culprit(error, &ranks)),
+    };
     ready.trainer.trace.note(Stage::Left, 0, 0);
-    ending
+    let ending = ending?;
+    ready.together.part()?;
+    Ok(ending)
 }
 
 /// Reads, connects, and finds the checkpoint to go on from. Everything here may take long, and no

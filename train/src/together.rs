@@ -85,11 +85,20 @@ impl Together {
         }
     }
 
-    /// Refuses to wait for a rank whose process is gone.
+    /// The end: this rank needs the others no more. Rank 0, which may serve the store, waits until
+    /// all have said so.
+    pub fn part(&self) -> Result<()> {
+        self.tell(&parted_key(self.rank), "")?;
+        let others = 1..if self.rank == 0 { self.world_size } else { 1 };
+        others.into_iter().try_for_each(|rank| self.wait_for(&parted_key(rank), |_| Some(())))
+    }
+
+    /// Refuses to wait for a rank whose process is gone although others may need it.
     fn is_there(&self, rank: usize) -> Result<()> {
         let process = self.store.get(&process_key(rank))?.unwrap_or_default();
         let Some((process, host)) = process.split_once(' ') else { return Ok(()) };
-        if trace::health(process.parse()?, host) == Health::Gone {
+        let is_gone = trace::health(process.parse()?, host) == Health::Gone;
+        if is_gone && self.store.get(&parted_key(rank))?.is_none() {
             let notes = self.ranks.get().map(|ranks| trace::read(ranks)).unwrap_or_default();
             match notes.iter().find(|note| note.rank == rank) {
                 Some(note) => bail!("{}: it is gone", note.describe()),
@@ -106,6 +115,10 @@ impl Together {
         let word = |rank| self.wait_for(&key(rank), |text| Some(text.to_owned()));
         (0..self.world_size).map(word).collect()
     }
+}
+
+fn parted_key(rank: usize) -> String {
+    format!("parted/{rank}")
 }
 
 fn process_key(rank: usize) -> String {

@@ -89,7 +89,8 @@ impl Group {
     /// not complete within `timeout` is an error on the ranks that wait for it.
     ///
     /// # Errors
-    /// When the store cannot be reached or not all ranks arrive within `timeout`.
+    /// When the store cannot be reached or not all ranks arrive within `timeout`, or ten seconds
+    /// if that is less.
     pub fn connect(rank: &Rank, backend: Backend, timeout: Duration) -> Result<Self> {
         if rank.world_size == 1 {
             return Ok(Self::solo());
@@ -108,14 +109,13 @@ impl Group {
             })
             .with_context(|| {
                 format!(
-                    "rank {} of {} could not join the {} group at {}:{} within {} s: check that \
-                     all ranks started and that this address is reachable from every node",
+                    "rank {} of {} could not join the {} group at {}:{}: check that all ranks \
+                     started and that this address is reachable from every node",
                     rank.rank,
                     rank.world_size,
                     backend.name(),
                     rank.master_addr,
-                    rank.master_port,
-                    timeout.as_secs_f32()
+                    rank.master_port
                 )
             })
     }

@@ -24,6 +24,9 @@ pub struct Settings {
     pub local_world_size: usize,
 }
 
+/// Ranks start at least so far apart before one is called missing.
+const STARTING: Duration = Duration::from_secs(10);
+
 /// The group is null when this rank is alone; the store is always there.
 pub struct Native {
     pub group: Handle,
@@ -57,7 +60,8 @@ impl Native {
         // torchrun's agent serves the store itself, through all its restarts of the ranks.
         let agent_serves = env::var("TORCHELASTIC_USE_AGENT_STORE").is_ok_and(|v| v == "True");
         let (port, world) = (rank.master_port, rank.world_size as i32);
-        let (serve, timeout_ms) = (rank.rank == 0 && !agent_serves, settings.timeout_ms());
+        let serve = rank.rank == 0 && !agent_serves;
+        let timeout_ms = millis(settings.timeout.max(STARTING));
         // SAFETY: a NUL-terminated string and a place for a handle, alive through the call.
         let native = Self::with_store(|store| unsafe {
             ffi::s1_store_open(host.as_ptr(), port, world, serve, timeout_ms, store)
@@ -110,7 +114,7 @@ impl Native {
                 self.store,
                 rank as i32,
                 world_size as i32,
-                settings.timeout_ms(),
+                millis(settings.timeout),
                 &mut self.group,
             )
         })?;
@@ -148,10 +152,8 @@ fn note(key: &str) -> Result<CString> {
     Ok(CString::new(format!("note/{key}"))?)
 }
 
-impl Settings {
-    fn timeout_ms(&self) -> i64 {
-        i64::try_from(self.timeout.as_millis()).unwrap_or(i64::MAX)
-    }
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Drop for Native {
