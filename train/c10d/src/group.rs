@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
@@ -180,33 +180,8 @@ impl Group {
         self.native.abandoned.store(true, Ordering::Relaxed);
     }
 
-    /// Leaves `bytes` under `key` for the ranks of this group, in place of what was there. The
-    /// notes of groups that were split apart are apart.
-    pub fn store_set(&self, key: &str, bytes: &[u8]) -> Result<()> {
-        self.native.set(key, bytes).with_context(|| format!("leaving the note {key:?}"))
-    }
-
-    /// What a rank left under `key`, as soon as it is there; none when `timeout` passes first
-    /// (zero: looks once).
-    ///
-    /// # Errors
-    /// When the store is lost, with the rank or the launcher that serves it.
-    pub fn store_get(&self, key: &str, timeout: Duration) -> Result<Option<Vec<u8>>> {
-        const PAUSE: Duration = Duration::from_millis(10);
-        let start = Instant::now();
-        loop {
-            let found =
-                self.native.get(key).with_context(|| format!("reading the note {key:?}"))?;
-            let left = timeout.saturating_sub(start.elapsed());
-            if found.is_some() || left.is_zero() {
-                return Ok(found);
-            }
-            std::thread::sleep(PAUSE.min(left));
-        }
-    }
-
-    /// The group's notes as a value of its own, for other threads; `name` keeps it apart from
-    /// others and from the group's own notes.
+    /// Notes for the ranks of this group, from any thread. Those of another `name`, or of a group
+    /// that was split off, are apart.
     pub fn store(&self, name: &str) -> Result<Store> {
         Ok(Store::new(self.native.under(name)?))
     }

@@ -129,7 +129,7 @@ impl Native {
         ffi::check(unsafe { ffi::s1_group_device(self.group, index as i32, current) })
     }
 
-    /// See [`crate::Group::store_set`].
+    /// See [`crate::Store::set`].
     pub fn set(&self, key: &str, bytes: &[u8]) -> Result<()> {
         let key = note(key)?;
         // SAFETY: a live handle, a NUL-terminated string and as many bytes as said.

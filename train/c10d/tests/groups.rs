@@ -160,23 +160,24 @@ fn small_values_of_every_rank_come_in_rank_order() {
 
 #[test]
 fn ranks_leave_notes_for_one_another() {
-    let look = Duration::ZERO;
     for world in [1, 3] {
         over(world, |group| {
-            let (rank, wait) = (group.rank(), Duration::from_secs(20));
-            assert_eq!(group.store_get("nobody's", Duration::from_millis(30)).unwrap(), None);
-            let text = format!("rank {rank}: no space left\0").into_bytes();
-            group.store_set(&format!("error/{rank}"), &text).unwrap();
+            let (rank, notes) = (group.rank(), group.store("notes").unwrap());
+            assert_eq!(notes.get("nobody's").unwrap(), None);
+            notes.set(&format!("error/{rank}"), &format!("rank {rank}: no space left\0")).unwrap();
+            group.barrier().unwrap().wait().unwrap();
             for other in 0..world {
-                let found = group.store_get(&format!("error/{other}"), wait).unwrap().unwrap();
-                assert_eq!(found, format!("rank {other}: no space left\0").into_bytes());
+                let found = notes.get(&format!("error/{other}")).unwrap();
+                assert_eq!(found, Some(format!("rank {other}: no space left\0")));
             }
             let alone = group.split("alone", &[rank]).unwrap();
-            assert_eq!(alone.store_get(&format!("error/{rank}"), look).unwrap(), None);
+            for apart in [alone.store("notes").unwrap(), group.store("others").unwrap()] {
+                assert_eq!(apart.get(&format!("error/{rank}")).unwrap(), None);
+            }
             let own = format!("own/{rank}");
-            for bytes in [&b"first"[..], &[], &[0, 255, 7]] {
-                group.store_set(&own, bytes).unwrap();
-                assert_eq!(group.store_get(&own, look).unwrap().as_deref(), Some(bytes));
+            for text in ["first", "", "\0ÿ\u{7}"] {
+                notes.set(&own, text).unwrap();
+                assert_eq!(notes.get(&own).unwrap().as_deref(), Some(text));
             }
             group.barrier().unwrap().wait().unwrap();
         });
@@ -187,14 +188,15 @@ fn ranks_leave_notes_for_one_another() {
 #[test]
 fn a_note_says_why_a_rank_is_gone() {
     over(2, |group| {
+        let notes = group.store("notes").unwrap();
         if group.rank() == 1 {
-            group.store_set("why", b"cannot read").unwrap();
+            notes.set("why", "cannot read").unwrap();
             group.abandon();
             return;
         }
         let values = Tensor::from_slice(&[1i64]);
         let error = group.all_reduce(&values, Reduce::Sum).and_then(c10d::Work::wait);
         assert!(error.is_err());
-        assert_eq!(group.store_get("why", Duration::ZERO).unwrap().unwrap(), b"cannot read");
+        assert_eq!(notes.get("why").unwrap().unwrap(), "cannot read");
     });
 }
