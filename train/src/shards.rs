@@ -2,7 +2,7 @@
 //! unit's flat buffer.
 
 use anyhow::{Result, ensure};
-use c10d::aten::{refill, release_storage, restore_storage};
+use c10d::aten::{release_storage, restore_storage};
 use c10d::{Reduce, Work};
 use model::{Config, Layout, Unit};
 use tch::{Device, Kind, Tensor};
@@ -139,20 +139,24 @@ impl Shards {
 
     /// Begins to collect unit `unit` in the compute kind.
     pub fn gather(&self, unit: usize) -> Result<Gathering> {
-        self.gather_as(unit, self.placement.compute)
-    }
-
-    /// Begins to collect unit `unit` as `kind`.
-    pub fn gather_as(&self, unit: usize, kind: Kind) -> Result<Gathering> {
-        let (shard, device) = (&self.shards[unit], self.placement.device);
-        let mine = match &shard.resident {
-            Some(resident) if resident.kind() == kind => resident.shallow_clone(),
-            _ => shard.master.to_device(device).to_kind(kind),
-        };
+        let mine = self.mine(unit);
         if self.mesh.shard.world_size() == 1 {
             return Ok(Gathering { flat: mine, work: None });
         }
-        let flat = Tensor::empty([shard.padded], (kind, device));
+        let size = [self.shards[unit].padded];
+        self.collect(Tensor::empty(size, (mine.kind(), mine.device())), mine)
+    }
+
+    /// This rank's slice where layers compute and in their kind.
+    fn mine(&self, unit: usize) -> Tensor {
+        let shard = &self.shards[unit];
+        match &shard.resident {
+            Some(resident) => resident.shallow_clone(),
+            None => shard.master.to_kind(self.placement.compute),
+        }
+    }
+
+    fn collect(&self, flat: Tensor, mine: Tensor) -> Result<Gathering> {
         let work = self.mesh.shard.all_gather_into(&flat, &mine)?;
         Ok(Gathering { flat, work: Some(work) })
     }
@@ -174,18 +178,8 @@ impl Shards {
         if self.gathers_in_place() {
             return Ok(Gathering { flat, work: None });
         }
-        let shard = &self.shards[unit];
         restore_storage(&flat)?;
-        let mine = match &shard.resident {
-            Some(resident) => resident.shallow_clone(),
-            None => shard.master.to_kind(self.placement.compute),
-        };
-        if self.mesh.shard.world_size() == 1 {
-            refill(&flat, &mine)?;
-            return Ok(Gathering { flat, work: None });
-        }
-        let work = self.mesh.shard.all_gather_into(&flat, &mine)?;
-        Ok(Gathering { flat, work: Some(work) })
+        self.collect(flat, self.mine(unit))
     }
 
     /// Begins to sum a unit's whole gradient over the shard group and to hand each rank its slice.
@@ -216,17 +210,12 @@ impl Shards {
         flat
     }
 
-    /// Lays gradients of a unit's leading tensors behind one another, padded to the flat buffer.
-    pub fn flatten(&self, unit: usize, gradients: &[Tensor]) -> Tensor {
-        let mut rows: Vec<Tensor> =
-            gradients.iter().map(|gradient| gradient.reshape([-1])).collect();
-        let padding = self.shards[unit].padded - self.shards[unit].unit.numel();
-        if padding > 0 {
-            rows.push(Tensor::zeros([padding], (rows[0].kind(), self.placement.device)));
-        }
-        match &rows[..] {
-            [one] => one.shallow_clone(),
-            several => Tensor::cat(several, 0),
+    /// The whole gradient of a unit that is one tensor, padded to the flat buffer.
+    pub fn flatten(&self, unit: usize, gradient: &Tensor) -> Tensor {
+        let flat = gradient.reshape([-1]);
+        match self.shards[unit].padded - self.shards[unit].unit.numel() {
+            0 => flat,
+            padding => flat.constant_pad_nd([0, padding]),
         }
     }
 }

@@ -231,7 +231,7 @@ impl Trainer {
                 drop(rows);
                 flat
             }
-            None => shards.flatten(0, &[rows]),
+            None => shards.flatten(0, &rows),
         };
         reduced.push(0, dembed)?;
         reduced.finish()?;

@@ -18,7 +18,7 @@ use train::config::{
 use train::data::{self, MicroBatch};
 use train::mesh::Mesh;
 use train::plan;
-use train::shards::{Placement, Shards};
+use train::shards::{Placement, Shard, Shards};
 use train::step::{Measured, Trainer};
 
 pub const OPTIMIZER: Optimizer = Optimizer {
@@ -132,9 +132,8 @@ impl Run {
             let measured = (0..steps).map(&mut step).collect();
             let shards = &trainer.shards;
             let whole = |u: usize| {
-                let numel = shards.shards[u].unit.numel();
-                let flat = shards.gather_as(u, Kind::Float).unwrap().wait().unwrap();
-                flat.narrow(0, 0, numel).copy()
+                let Shard { unit, master, .. } = &shards.shards[u];
+                gathered(&shards.mesh, master).narrow(0, 0, unit.numel()).copy()
             };
             Outcome { measured, weights: (0..=shards.last()).map(whole).collect() }
         })
@@ -179,11 +178,7 @@ impl Run {
             let mut tensors = Vec::new();
             for (shard, grad) in shards.iter().zip(&trainer.grads) {
                 let part = grad.as_ref().expect("every unit has one").contiguous();
-                let ranks = mesh.shard.world_size();
-                let flat =
-                    Tensor::zeros([(part.numel() * ranks) as i64], (part.kind(), Device::Cpu));
-                mesh.shard.all_gather_into(&flat, &part).unwrap().wait().unwrap();
-                tensors.extend(by_tensor(&shard.unit, &flat));
+                tensors.extend(by_tensor(&shard.unit, &gathered(mesh, &part)));
             }
             Gradients { loss: found.0, norm: found.1, tensors }
         })
@@ -249,6 +244,14 @@ impl fmt::Display for Off<'_> {
         write!(f, "loss {loss:.1e}, norm {norm:.1e}, gradient {whole:.1e}, at most {tensor:.1e}")?;
         write!(f, " of {name}")
     }
+}
+
+/// The slices of all ranks behind one another.
+pub fn gathered(mesh: &Mesh, slice: &Tensor) -> Tensor {
+    let numel = (slice.numel() * mesh.shard.world_size()) as i64;
+    let flat = Tensor::zeros([numel], (slice.kind(), Device::Cpu));
+    mesh.shard.all_gather_into(&flat, slice).unwrap().wait().unwrap();
+    flat
 }
 
 /// A flat buffer's tensors with their names.
