@@ -1,8 +1,10 @@
 //! Budget forcing as a value: a pure state machine over token ids that says how a sequence goes on.
 //!
-//! It never sees a model or a string. Whoever decodes asks [`Forcing::start`] for the first
+//! It never sees a model, and reads no text. Whoever decodes asks [`Forcing::start`] for the first
 //! [`Action`], then hands every sampled id to [`Forcing::accept`] and does what comes back: the id
-//! is accepted, replaced by others, or the sequence is complete.
+//! is accepted, replaced by others, or the sequence is complete. Ends of thinking that are no
+//! single id are found by whoever knows the tokenizer ([`crate::engine::stop`]) and handed to
+//! [`Forcing::accept_end`].
 //!
 //! The procedure is that of s1's evaluation harness (`vllm_causallms.py`, `_model_generate`, of
 //! simplescaling/s1 at commit 77272c6): thinking is opened with `<|im_start|>think`; an end of
@@ -17,69 +19,38 @@
 //! Differs from s1: thinking that was cut so is closed like any other that ran out (the harness
 //! may close it as if it had ended by itself, and logs the text uncut); `auto` is reckoned for
 //! each request, not from the longest prompt of its batch; a budget of 0 works (the harness stops
-//! with an error); stops are always single token ids, never strings.
+//! with an error); a stop that is one token is looked for by its id, never by its text; one of
+//! several tokens may be ignored and may have a minimum before it (the harness refuses both), and
+//! its ids are always taken back (the harness leaves them if they are not those of the stop's text
+//! alone).
+//!
+//! s1's README has a second procedure, [`Procedure::Readme`], and s1's rejection sampling is a
+//! third way to spend a budget, [`Thinking::tries`].
 
-use std::collections::BTreeSet;
+mod spec;
+
 use std::ops::Range;
 use std::sync::Arc;
 
-/// How requests are to be answered, all in token ids.
-#[derive(Debug, Clone)]
-pub struct Spec {
-    /// Opens thinking, `<|im_start|>think`.
-    pub thinking_start: Vec<i64>,
-    /// Opens the answer, `<|im_start|>answer`.
-    pub thinking_end: Vec<i64>,
-    /// `None` is plain generation: nothing is forced, the delimiters only tell thinking from
-    /// answer in the [`Outcome`].
-    pub thinking: Option<Thinking>,
-    /// Any of these ends the answer.
-    pub until: Vec<i64>,
-    /// Ids of answer at most.
-    pub max_gen_toks: usize,
-    /// Ids of prompt, thinking and answer together at most.
-    pub max_model_len: usize,
-}
-
-/// The forced stage of thinking.
-#[derive(Debug, Clone)]
-pub struct Thinking {
-    /// The budget.
-    pub max_tokens: MaxTokens,
-    /// The ids of [`Thinking::until`] are banned for so many ids after the start and after every
-    /// ignored end.
-    pub min_tokens: usize,
-    /// Any of these ends thinking.
-    pub until: Vec<i64>,
-    /// Ends of thinking that are ignored.
-    pub n_ignore: usize,
-    /// What stands in the place of an ignored end; may be empty.
-    pub ignore: Vec<i64>,
-    /// Opens the answer when the budget ran out, `<|im_start|>answer\nFinal Answer:`.
-    pub thinking_end_max: Vec<i64>,
-    /// Stands before `thinking_end_max`, unless the thinking already ends with a new line.
-    pub newline: Vec<i64>,
-    /// Every id whose text ends with a new line.
-    pub ends_line: BTreeSet<i64>,
-}
-
-/// The limit on thinking, forced ids in it included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MaxTokens {
-    /// So many ids.
-    Count(usize),
-    /// What `max_gen_toks` leaves when the prompt, the delimiters and 100 ids of answer are taken
-    /// off.
-    Auto,
-}
+pub use spec::{MaxTokens, Procedure, Spec, Thinking};
 
 /// What to do with a sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Append these ids (there may be none), then sample the next.
-    Extend(Vec<i64>),
+    /// Change the ids so, then sample the next.
+    Extend(Next),
     /// The sequence is complete.
     Stop,
+}
+
+/// A change at the end of the ids. If it is none at all, another id is sampled in the place of the
+/// one that was shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Next {
+    /// So many of the last ids are taken back: the beginning of a stop, or a rejected try.
+    pub back: usize,
+    /// Then these are appended.
+    pub ids: Vec<i64>,
 }
 
 /// Why a stage ended.
@@ -104,32 +75,12 @@ pub struct Outcome {
     pub answer: Range<usize>,
     /// How thinking ended; `None` in plain generation.
     pub thinking_ending: Option<Ending>,
-    /// How the sequence ended.
+    /// How the sequence ended. Rejected to the last try, it is `Length` without any answer.
     pub ending: Ending,
-}
-
-impl Spec {
-    /// The thinking budget of a request with a prompt of `prompt_len` ids; `None` if nothing is
-    /// forced.
-    pub fn max_tokens_thinking(&self, prompt_len: usize) -> Option<usize> {
-        const LEFT_FOR_ANSWER: usize = 100; // s1's number
-        self.thinking.as_ref().map(|thinking| match thinking.max_tokens {
-            MaxTokens::Count(count) => count,
-            MaxTokens::Auto => {
-                let delimiters = self.thinking_start.len() + thinking.thinking_end_max.len();
-                self.max_gen_toks.saturating_sub(prompt_len + delimiters + LEFT_FOR_ANSWER)
-            }
-        })
-    }
-
-    /// The ids of prompt and delimiters when nothing is thought: any answer makes it more
-    /// (thinking that ends by itself is closed with fewer).
-    pub fn least_len(&self, prompt_len: usize) -> usize {
-        let closing = |thinking: &Thinking| {
-            self.thinking_start.len() + thinking.newline.len() + thinking.thinking_end_max.len()
-        };
-        prompt_len + self.thinking.as_ref().map_or(0, closing)
-    }
+    /// How many times thinking was begun: 1 without rejection sampling.
+    pub tries: usize,
+    /// Which of `ids` were not sampled: ascending, none empty, none touching the next.
+    pub forced: Vec<Range<usize>>,
 }
 
 /// The state of one request.
@@ -141,6 +92,8 @@ pub struct Forcing {
     thinking: Range<usize>,
     thinking_ending: Option<Ending>,
     answer_start: usize,
+    tries: usize,
+    forced: Vec<Range<usize>>,
     stage: Stage,
 }
 
@@ -153,18 +106,29 @@ pub struct Round<'a> {
     pub min_tokens: usize,
     /// Any of these ends the round.
     pub until: &'a [i64],
+    /// So does any of these texts in what the round samples.
+    pub until_texts: &'a [String],
+    /// None of these may be sampled next; after that, all may again.
+    pub refused: &'a [i64],
 }
 
 #[derive(Debug, Clone)]
 enum Stage {
-    Thinking {
-        budget: usize,
-        ignores_left: usize,
-        /// Where the running round began in the ids.
-        round_start: usize,
-    },
+    Thinking(Thought),
     Answer,
     Done(Ending),
+}
+
+/// Where thinking stands.
+#[derive(Debug, Clone, Default)]
+struct Thought {
+    /// Ids that the budget still allows.
+    left: usize,
+    ignores_left: usize,
+    /// Where the running round began in the ids.
+    round_start: usize,
+    /// Ids that were sampled next, and may not be.
+    refused: Vec<i64>,
 }
 
 impl Forcing {
@@ -176,19 +140,38 @@ impl Forcing {
             thinking: 0..0,
             thinking_ending: None,
             answer_start: 0,
+            tries: 1,
+            forced: Vec::new(),
             stage: Stage::Answer,
-            spec,
+            spec: Arc::clone(&spec),
         };
-        if let Some(thinking) = &forcing.spec.thinking {
-            let ignores_left = thinking.n_ignore;
-            let budget = forcing.spec.max_tokens_thinking(prompt_len).unwrap_or_default();
-            forcing.ids.extend(&forcing.spec.thinking_start);
-            let round_start = forcing.ids.len();
-            forcing.thinking = round_start..round_start;
-            forcing.stage = Stage::Thinking { budget, ignores_left, round_start };
+        if spec.thinking.is_some() {
+            forcing.force(&spec.thinking_start);
+            forcing.think();
         }
-        let action = forcing.go_on(0);
+        let action = forcing.go_on(0, 0);
         (forcing, action)
+    }
+
+    /// Appends ids that are not sampled.
+    fn force(&mut self, ids: &[i64]) {
+        let new = self.ids.len()..self.ids.len() + ids.len();
+        self.ids.extend(ids);
+        match self.forced.last_mut() {
+            Some(last) if last.end == new.start => last.end = new.end,
+            _ if ids.is_empty() => {}
+            _ => self.forced.push(new),
+        }
+    }
+
+    /// Thinking begins behind the ids.
+    fn think(&mut self) {
+        let round_start = self.ids.len();
+        let left = self.spec.max_tokens_thinking(self.prompt_len).unwrap_or_default();
+        let ignores_left = self.spec.thinking.as_ref().map_or(0, |thinking| thinking.n_ignore);
+        self.thinking = round_start..round_start;
+        let refused = Vec::new();
+        self.stage = Stage::Thinking(Thought { left, ignores_left, round_start, refused });
     }
 
     /// The ids behind the prompt so far.
@@ -196,63 +179,153 @@ impl Forcing {
         &self.ids
     }
 
+    /// The ids that the running round of thinking has sampled so far; none in the answer.
+    pub fn round_ids(&self) -> &[i64] {
+        match &self.stage {
+            Stage::Thinking(thought) => &self.ids[thought.round_start..],
+            _ => &[],
+        }
+    }
+
+    /// How many of the ids will not be taken back any more.
+    pub fn settled(&self) -> usize {
+        let (Stage::Thinking(thought), Some(thinking)) = (&self.stage, &self.spec.thinking) else {
+            return self.ids.len();
+        };
+        if thinking.tries.is_some() {
+            return self.thinking.start;
+        }
+        // An id has at least a byte of text.
+        let longest = thinking.until_texts.iter().map(String::len).max().unwrap_or(0);
+        self.ids.len().saturating_sub(longest).max(thought.round_start)
+    }
+
+    /// How many times thinking was begun so far.
+    pub fn tries(&self) -> usize {
+        self.tries
+    }
+
     /// What may be sampled next.
     pub fn round(&self) -> Round<'_> {
         let room = self.spec.max_model_len.saturating_sub(self.prompt_len + self.ids.len());
-        let (left, min_tokens, until) = match (&self.stage, &self.spec.thinking) {
-            (Stage::Thinking { budget, round_start, .. }, Some(thinking)) => {
-                let written = self.ids.len() - round_start;
-                let min_tokens = thinking.min_tokens.saturating_sub(written);
-                (budget - self.thinking.len(), min_tokens, &thinking.until)
-            }
-            (Stage::Done(_), _) => (0, 0, &self.spec.until),
-            _ => {
-                let answer = self.ids.len() - self.answer_start;
-                (self.spec.max_gen_toks - answer, 0, &self.spec.until)
-            }
+        let answer = Round {
+            max_tokens: 0,
+            min_tokens: 0,
+            until: &self.spec.until,
+            until_texts: &[],
+            refused: &[],
         };
-        Round { max_tokens: left.min(room), min_tokens, until }
+        match (&self.stage, &self.spec.thinking) {
+            (Stage::Thinking(thought), Some(thinking)) => {
+                let min_tokens = match thinking.procedure {
+                    Procedure::Harness => thinking.min_tokens,
+                    Procedure::Readme => usize::from(thought.round_start > self.thinking.start),
+                };
+                Round {
+                    max_tokens: thought.left.min(room),
+                    min_tokens: min_tokens.saturating_sub(self.ids.len() - thought.round_start),
+                    until: &thinking.until,
+                    until_texts: &thinking.until_texts,
+                    refused: &thought.refused,
+                }
+            }
+            (Stage::Done(_), _) => answer,
+            _ => {
+                let left = self.spec.max_gen_toks - (self.ids.len() - self.answer_start);
+                Round { max_tokens: left.min(room), ..answer }
+            }
+        }
     }
 
     /// Ids that must not be sampled next.
-    pub fn banned(&self) -> &[i64] {
-        let Round { min_tokens, until, .. } = self.round();
-        if min_tokens > 0 { until } else { &[] }
+    pub fn banned(&self) -> Vec<i64> {
+        let Round { min_tokens, until, refused, .. } = self.round();
+        [if min_tokens > 0 { until } else { &[] }, refused].concat()
     }
 
     /// Takes the id that was sampled and says how the sequence goes on.
     pub fn accept(&mut self, id: i64) -> Action {
-        let from = self.ids.len();
+        let before = self.ids.len();
         let stops = self.round().until.contains(&id);
         match &mut self.stage {
             Stage::Done(_) => panic!("an id was sampled for a sequence that is complete"),
-            _ if !stops => self.ids.push(id),
-            Stage::Answer => self.stage = Stage::Done(Ending::Stop),
-            Stage::Thinking { ignores_left: 0, .. } => {
-                return self.close_thinking(Ending::Stop, from);
-            }
-            Stage::Thinking { budget, ignores_left, round_start } => {
-                let room = *budget - (from - self.thinking.start);
-                let ignore = self.spec.thinking.iter().flat_map(|thinking| &thinking.ignore);
-                self.ids.extend(ignore.take(room));
-                *ignores_left -= 1;
-                *round_start = self.ids.len();
+            Stage::Answer if stops => self.stage = Stage::Done(Ending::Stop),
+            Stage::Thinking(_) if stops => return self.end_round(before, before),
+            Stage::Answer => self.ids.push(id),
+            Stage::Thinking(thought) => {
+                self.ids.push(id);
+                thought.left -= 1;
+                thought.refused.clear();
             }
         }
-        self.go_on(from)
+        self.go_on(before, before)
+    }
+
+    /// Takes an id that was sampled in thinking and completes one of [`Thinking::until_texts`]. The
+    /// text takes the last `len` ids, this one included; `kept` are those of what the first of
+    /// them has before it.
+    pub fn accept_end(&mut self, id: i64, len: usize, kept: &[i64]) -> Action {
+        let before = self.ids.len();
+        let too_early = self.round().min_tokens > 0;
+        let (Stage::Thinking(thought), Some(thinking)) = (&mut self.stage, &self.spec.thinking)
+        else {
+            panic!("thinking ends that has not begun")
+        };
+        if too_early {
+            thought.refused.push(id);
+            return Action::Extend(Next::default());
+        }
+        let from = before + 1 - len;
+        let first = self.ids.get(from).copied().unwrap_or(id);
+        self.ids.truncate(from);
+        self.ids.extend(kept);
+        if thinking.procedure == Procedure::Harness {
+            thought.left = (thought.left + before).saturating_sub(self.ids.len());
+        }
+        // Ignored without a string, it would be written again.
+        let again = thinking.ignore.is_empty() && kept.is_empty();
+        let action = self.end_round(before, from);
+        if let Stage::Thinking(thought) = &mut self.stage
+            && again
+        {
+            thought.refused = vec![first];
+        }
+        action
+    }
+
+    /// The model ends thinking here, be it ignored or not.
+    fn end_round(&mut self, before: usize, from: usize) -> Action {
+        let spec = Arc::clone(&self.spec);
+        let (Stage::Thinking(thought), Some(thinking)) = (&mut self.stage, &spec.thinking) else {
+            panic!("thinking ends that has not begun")
+        };
+        let readme = thinking.procedure == Procedure::Readme;
+        thought.left -= usize::from(readme);
+        self.thinking.end = self.ids.len();
+        if thought.ignores_left == 0 || (readme && thought.left == 0) {
+            return self.close_thinking(Ending::Stop, before, from);
+        }
+        let room = if readme { usize::MAX } else { thought.left };
+        let ignore = &thinking.ignore[..room.min(thinking.ignore.len())];
+        thought.left -= if readme { 0 } else { ignore.len() };
+        thought.ignores_left -= 1;
+        thought.round_start = self.ids.len() + ignore.len();
+        thought.refused.clear();
+        self.force(ignore);
+        self.go_on(before, from)
     }
 
     /// The ids of the answer so far; none while thinking.
     pub fn answer(&self) -> &[i64] {
         match self.stage {
-            Stage::Thinking { .. } => &[],
+            Stage::Thinking(_) => &[],
             _ => &self.ids[self.answer_start..],
         }
     }
 
     /// Ends the answer here: something in it, which is no single id, says so.
     pub fn stop_answer(&mut self) {
-        assert!(!matches!(self.stage, Stage::Thinking { .. }), "there is no answer to stop yet");
+        assert!(!matches!(self.stage, Stage::Thinking(_)), "there is no answer to stop yet");
         self.stage = Stage::Done(Ending::Stop);
     }
 
@@ -266,6 +339,8 @@ impl Forcing {
             answer: self.answer_start..self.ids.len(),
             thinking_ending: self.thinking_ending,
             ending,
+            tries: self.tries,
+            forced: self.forced,
             ids: self.ids,
         };
         if self.spec.thinking.is_none() {
@@ -274,17 +349,23 @@ impl Forcing {
         outcome
     }
 
-    /// Looks at the limits before the next id is sampled; `ids[from..]` are new to the decoder.
-    fn go_on(&mut self, from: usize) -> Action {
+    /// Looks at the limits before the next id is sampled. The decoder has seen `before` ids, of
+    /// which the first `from` still hold.
+    fn go_on(&mut self, before: usize, from: usize) -> Action {
         let full = self.prompt_len + self.ids.len() >= self.spec.max_model_len;
-        match self.stage {
-            Stage::Thinking { budget, .. } => {
+        match &self.stage {
+            Stage::Thinking(thought) => {
                 self.thinking.end = self.ids.len();
-                if self.thinking.len() >= budget {
-                    return self.close_thinking(Ending::Length, from);
+                let spent = thought.left == 0;
+                if (spent || full) && self.spec.thinking.as_ref().is_some_and(|t| t.tries.is_some())
+                {
+                    return self.reject(before);
+                }
+                if spent {
+                    return self.close_thinking(Ending::Length, before, from);
                 }
                 if full {
-                    return self.overflow();
+                    return self.give_up(Ending::Context);
                 }
             }
             Stage::Answer if self.ids.len() - self.answer_start >= self.spec.max_gen_toks => {
@@ -295,13 +376,27 @@ impl Forcing {
         }
         match self.stage {
             Stage::Done(_) => Action::Stop,
-            _ => Action::Extend(self.ids[from..].to_vec()),
+            _ => Action::Extend(Next { back: before - from, ids: self.ids[from..].to_vec() }),
         }
     }
 
+    /// Thinks anew, unless there were tries enough, or nothing can be thought at all.
+    fn reject(&mut self, before: usize) -> Action {
+        let tries = self.spec.thinking.as_ref().and_then(|thinking| thinking.tries).unwrap_or(1);
+        if self.tries >= tries || self.thinking.is_empty() {
+            return self.give_up(Ending::Length);
+        }
+        self.tries += 1;
+        self.ids.truncate(self.thinking.start);
+        self.forced.retain(|range| range.end <= self.thinking.start);
+        self.think();
+        Action::Extend(Next { back: before - self.ids.len(), ids: Vec::new() })
+    }
+
     /// Opens the answer as is fit for the way in which thinking ended.
-    fn close_thinking(&mut self, ending: Ending, from: usize) -> Action {
-        let Some(thinking) = &self.spec.thinking else {
+    fn close_thinking(&mut self, ending: Ending, before: usize, from: usize) -> Action {
+        let spec = Arc::clone(&self.spec);
+        let Some(thinking) = &spec.thinking else {
             panic!("thinking is closed that was not asked for")
         };
         let mut closing: Vec<i64> = Vec::new();
@@ -312,23 +407,23 @@ impl Forcing {
             }
             closing.extend(&thinking.thinking_end_max);
         } else {
-            closing.extend(&self.spec.thinking_end);
+            closing.extend(&spec.thinking_end);
         }
         if self.prompt_len + self.ids.len() + closing.len() > self.spec.max_model_len {
-            return self.overflow();
+            return self.give_up(Ending::Context);
         }
         self.thinking_ending = Some(ending);
-        self.ids.extend(closing);
+        self.force(&closing);
         self.answer_start = self.ids.len();
         self.stage = Stage::Answer;
-        self.go_on(from)
+        self.go_on(before, from)
     }
 
-    /// The context is full before an answer could begin.
-    fn overflow(&mut self) -> Action {
-        self.thinking_ending = Some(Ending::Context);
+    /// There will be no answer.
+    fn give_up(&mut self, ending: Ending) -> Action {
+        self.thinking_ending = Some(ending);
         self.answer_start = self.ids.len();
-        self.stage = Stage::Done(Ending::Context);
+        self.stage = Stage::Done(ending);
         Action::Stop
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use model::Tokenizer;
 use serde::Deserialize;
 
-use crate::budget::{MaxTokens, Spec, Thinking};
+use crate::budget::{MaxTokens, Procedure, Spec, Thinking};
 use crate::engine::Sampling;
 
 /// A whole run; the annotated example is `configs/infer/aime24.toml`.
@@ -188,15 +188,21 @@ pub struct Generation {
     /// Single tokens that end the answer, and thinking too.
     #[serde(default = "default_until")]
     pub until: Vec<String>,
-    /// Opens thinking.
+    /// Opens thinking; empty where the chat template does.
     #[serde(default = "default_thinking_start")]
     pub thinking_start: String,
     /// Opens the answer.
     #[serde(default = "default_thinking_end")]
     pub thinking_end: String,
-    /// Single tokens that end thinking.
+    /// Opens the answer when the budget ran out; a new line comes before it, unless there is one.
+    /// Default: `thinking_end`, a new line and `Final Answer:`.
+    pub thinking_end_max: Option<String>,
+    /// Texts that end thinking, each of one token or several.
     #[serde(default = "default_until_thinking")]
     pub until_thinking: Vec<String>,
+    /// Which of s1's two procedures.
+    #[serde(default)]
+    pub procedure: Procedure,
 }
 
 /// How much to think; the keys are those of s1's harness. A name alone is plain generation.
@@ -213,8 +219,13 @@ pub struct Budget {
     pub thinking_n_ignore: Option<usize>,
     /// What stands in the place of each; nothing by default.
     pub thinking_n_ignore_str: Option<String>,
+    /// Rejection sampling: thinking that does not end within `max_tokens_thinking` is sampled anew,
+    /// so many times at most.
+    pub rejection_tries: Option<usize>,
     /// Instead of the temperature of `[generation]`.
     pub temperature: Option<f64>,
+    /// Stands behind every question: what is said to the model about how long to think.
+    pub prompt_suffix: Option<String>,
 }
 
 fn one() -> f64 {
@@ -258,6 +269,8 @@ pub fn check(
     ensure!(generation.max_gen_toks > 0, "generation.max_gen_toks is 0: no answer fits");
     ensure!(!generation.until.is_empty(), "generation.until is empty: nothing would stop");
     ensure!(!generation.stop.iter().any(String::is_empty), "generation.stop holds an empty text");
+    let empty = generation.until_thinking.iter().any(String::is_empty);
+    ensure!(!empty, "generation.until_thinking holds an empty text");
     generation.sampling(None).check().context("generation")?;
     let mut names = BTreeSet::new();
     for budget in budgets {
@@ -269,7 +282,10 @@ pub fn check(
         );
         ensure!(names.insert(name), "two budgets are named {name:?}");
         let sampling = generation.sampling(Some(budget));
-        budget.check().and(sampling.check()).with_context(|| format!("budget {name:?}"))?;
+        budget
+            .check(generation.procedure, &sampling)
+            .and(sampling.check())
+            .with_context(|| format!("budget {name:?}"))?;
     }
     Ok(())
 }
@@ -285,11 +301,23 @@ impl Generation {
             repetition_penalty: self.repetition_penalty,
         }
     }
+
+    /// What stands behind thinking that ended by itself, or whose budget ran out.
+    fn closing(&self, ran_out: bool) -> String {
+        match (self.procedure, ran_out) {
+            (Procedure::Readme, _) => String::new(), // the model opens its answer itself
+            (Procedure::Harness, false) => self.thinking_end.clone(),
+            (Procedure::Harness, true) => self
+                .thinking_end_max
+                .clone()
+                .unwrap_or_else(|| format!("{}\nFinal Answer:", self.thinking_end)),
+        }
+    }
 }
 
 impl Budget {
-    fn check(&self) -> Result<()> {
-        self.max_tokens()?;
+    fn check(&self, procedure: Procedure, sampling: &Sampling) -> Result<()> {
+        let most = self.max_tokens()?;
         ensure!(
             self.thinking_n_ignore_str.is_none() || self.thinking_n_ignore.is_some(),
             "thinking_n_ignore_str without thinking_n_ignore: say how many ends to ignore"
@@ -297,6 +325,30 @@ impl Budget {
         ensure!(
             self.min_tokens_thinking.is_none() || self.thinking_n_ignore.is_none(),
             "min_tokens_thinking with thinking_n_ignore: ignoring sets the minimum to 1; drop one"
+        );
+        if let (Some(least), Some(MaxTokens::Count(most))) = (self.min_tokens_thinking, most) {
+            ensure!(
+                least <= most,
+                "min_tokens_thinking is {least}, more than max_tokens_thinking, which is {most}"
+            );
+        }
+        ensure!(
+            self.min_tokens_thinking.is_none() || procedure == Procedure::Harness,
+            "min_tokens_thinking: the README's procedure knows no minimum; drop one"
+        );
+        let Some(tries) = self.rejection_tries else { return Ok(()) };
+        ensure!(tries > 0, "rejection_tries is 0: nothing would be sampled");
+        ensure!(
+            !matches!(most, None | Some(MaxTokens::Count(0))),
+            "rejection_tries without a max_tokens_thinking to stay within"
+        );
+        ensure!(
+            sampling.temperature > 0.0,
+            "rejection_tries at temperature 0: every try would be the same; s1 has temperature 1"
+        );
+        ensure!(
+            self.thinking_n_ignore.is_none() && procedure == Procedure::Harness,
+            "rejection_tries goes neither with thinking_n_ignore nor with the README's procedure"
         );
         Ok(())
     }
@@ -343,14 +395,22 @@ pub fn specs(
     };
     let until = keys.until.iter().map(single).collect::<Result<Vec<_>>>();
     let until = until.context("generation.until")?;
-    let own = keys.until_thinking.iter().map(single).collect::<Result<Vec<_>>>();
-    let until_thinking = [own.context("generation.until_thinking")?, until.clone()].concat();
+    let (mut until_thinking, mut until_texts) = (Vec::new(), Vec::new());
+    for text in &keys.until_thinking {
+        match tokenizer.encode_fixed(text)?[..] {
+            [id] => until_thinking.push(id),
+            _ => until_texts.push(text.clone()),
+        }
+    }
+    until_thinking.extend(&until);
     let ends_line = ends_line(tokenizer)?;
     let thinking = |budget: &Budget| -> Result<Thinking> {
         let fallback = MaxTokens::Count(keys.max_gen_toks); // the harness's default
         let ignore = budget.thinking_n_ignore_str.as_deref().unwrap_or_default();
+        let closing = keys.closing(true);
         // The harness's own exception, for delimiters that bring their new line along.
-        let newline = if keys.thinking_start.starts_with('\n') { "" } else { "\n" };
+        let brings = keys.thinking_start.starts_with('\n') || closing.starts_with('\n');
+        let newline = if brings || closing.is_empty() { "" } else { "\n" };
         let min_tokens = match budget.thinking_n_ignore {
             Some(_) => 1,
             None => budget.min_tokens_thinking.unwrap_or(0),
@@ -359,19 +419,23 @@ pub fn specs(
             max_tokens: budget.max_tokens()?.unwrap_or(fallback),
             min_tokens,
             until: until_thinking.clone(),
+            until_texts: until_texts.clone(),
             n_ignore: budget.thinking_n_ignore.unwrap_or(0),
             ignore: tokenizer.encode_text(ignore)?,
-            thinking_end_max: tokenizer
-                .encode_fixed(&format!("{}\nFinal Answer:", keys.thinking_end))?,
+            thinking_end_max: tokenizer.encode_fixed(&closing)?,
             newline: tokenizer.encode_text(newline)?,
             ends_line: ends_line.clone(),
+            procedure: keys.procedure,
+            tries: budget.rejection_tries,
         })
     };
     let spec = |budget: &Budget| -> Result<Arc<Spec>> {
+        let forces = budget.forces_thinking();
+        let thinking_end = if forces { keys.closing(false) } else { keys.thinking_end.clone() };
         Ok(Arc::new(Spec {
             thinking_start: tokenizer.encode_fixed(&keys.thinking_start)?,
-            thinking_end: tokenizer.encode_fixed(&keys.thinking_end)?,
-            thinking: budget.forces_thinking().then(|| thinking(budget)).transpose()?,
+            thinking_end: tokenizer.encode_fixed(&thinking_end)?,
+            thinking: forces.then(|| thinking(budget)).transpose()?,
             until: until.clone(),
             max_gen_toks: keys.max_gen_toks,
             max_model_len,

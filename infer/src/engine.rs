@@ -25,6 +25,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use model::{Segment, Tokenizer};
 
+use crate::budget::Next;
 use blocks::{Blocks, Copy};
 use branch::{Branch, Parting};
 pub use request::{Completion, Generate, Request, Sampling};
@@ -234,19 +235,22 @@ impl<M: Model> Engine<M> {
     fn branch_out(
         &mut self,
         mut branch: Branch,
-        groups: Vec<(Vec<i64>, Vec<branch::Member>)>,
+        groups: Vec<(Next, Vec<branch::Member>)>,
     ) -> Option<Branch> {
         let mut groups = groups.into_iter();
-        let Some((ids, members)) = groups.next() else {
+        let Some((next, members)) = groups.next() else {
             self.blocks.release(&mut branch.blocks);
             return None;
         };
-        for (ids, members) in groups.rev() {
-            let blocks = self.blocks.share(&branch.blocks, branch.cached);
-            let ids = [branch.ids.as_slice(), &ids].concat();
-            self.waiting.push_front(Branch { ids, cached: branch.cached, blocks, members });
+        for (next, members) in groups.rev() {
+            let ids = branch.ids.clone();
+            let mut other = Branch { ids, cached: branch.cached, blocks: Vec::new(), members };
+            other.go_on(&next);
+            other.blocks = self.blocks.share(&branch.blocks, other.cached);
+            self.waiting.push_front(other);
         }
-        branch.ids.extend(ids);
+        branch.go_on(&next);
+        self.blocks.cut(&mut branch.blocks, branch.cached);
         branch.members = members;
         Some(branch)
     }

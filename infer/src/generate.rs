@@ -115,6 +115,8 @@ impl Config {
     /// Refuses values that TOML's types let through.
     pub fn check(&self) -> Result<()> {
         ensure!(self.samples > 0, "samples is 0: nothing would be written");
+        let suffix = self.budgets.iter().any(|budget| budget.prompt_suffix.is_some());
+        ensure!(!suffix, "prompt_suffix is for `infer eval`: put the text into the prompts");
         config::check(&self.model, &self.engine, &self.generation, &self.budgets)
     }
 }

@@ -7,8 +7,8 @@
 //!
 //! With `token_ids` the server takes ids and gives ids back (vLLM's `return_token_ids`), and what
 //! it is asked is what the engine does. Otherwise prompts are text, and replies are tokenised here:
-//! their ids may differ from those that the server sampled, and a server that takes no
-//! `min_tokens` may end a round at once.
+//! their ids may differ from those that the server sampled. Nothing is then sent that is not in
+//! OpenAI's own interface.
 
 use std::sync::Arc;
 
@@ -52,7 +52,12 @@ impl Remote {
 
     /// What to ask a server for the next round of the job with this number.
     fn ask(&self, number: usize, job: &Job) -> Result<endpoint::Request> {
-        let Round { max_tokens, min_tokens, until } = job.forcing.round();
+        let Round { max_tokens, min_tokens, until, until_texts, refused } = job.forcing.round();
+        // A minimum is no part of the standard, but a bias is: it holds for the whole reply, which
+        // therefore ends with the minimum.
+        let never = if self.token_ids { refused.to_vec() } else { job.forcing.banned() };
+        let most = if refused.is_empty() { min_tokens } else { 1 };
+        let max_tokens = if never.is_empty() { max_tokens } else { max_tokens.min(most) };
         let prompt = if self.token_ids {
             Value::from(job.ids.as_slice())
         } else {
@@ -63,8 +68,8 @@ impl Remote {
         let sampling = &job.request.sampling;
         ask.temperature = sampling.temperature;
         if sampling.temperature > 0.0 {
-            // Another seed for each round, and one that any server's integers hold.
-            let round = job.ids.len().to_string();
+            // Another seed for each round and try, and one that any server's integers hold.
+            let round = format!("{} {}", job.forcing.tries(), job.ids.len());
             let mut rng = record::seed::rng(job.request.seed, &["round", &round]);
             ask.seed = Some(rng.next_u64() >> 33);
         }
@@ -81,6 +86,11 @@ impl Remote {
         if sampling.repetition_penalty != 1.0 {
             set("repetition_penalty", sampling.repetition_penalty.into());
         }
+        if !never.is_empty() {
+            let bias = never.iter().map(|id| (id.to_string(), Value::from(-100)));
+            set("logit_bias", Value::Object(bias.collect()));
+        }
+        let mut stop = until_texts.to_vec();
         if self.token_ids {
             // `until` alone ends a round, as in the engine, whatever the server's own defaults.
             set("stop_token_ids", until.into());
@@ -89,17 +99,19 @@ impl Remote {
             set("return_token_ids", true.into());
             set("skip_special_tokens", false.into());
         } else {
-            let names = until.iter().map(|&id| self.tokenizer.decode(&[id]));
-            set("stop", names.collect::<Result<Vec<String>>>()?.into());
+            for &id in until {
+                stop.push(self.tokenizer.decode(&[id])?);
+            }
+        }
+        if !stop.is_empty() {
+            set("stop", stop.into());
         }
         Ok(ask)
     }
 
     /// Takes a round into a job; true when the job is finished.
     fn take(&self, job: &mut Job, reply: &Reply) -> Result<bool> {
-        let stopped = reply.finish_reason == "stop";
-        let until = job.forcing.round().until.to_vec();
-        let mut ids = if self.token_ids {
+        let mut ids: Vec<i64> = if self.token_ids {
             let ids = &reply.raw["choices"][0]["token_ids"];
             serde_json::from_value(ids.clone()).context(
                 "the server gives no token_ids; set endpoint.token_ids to false to send text",
@@ -107,10 +119,8 @@ impl Remote {
         } else {
             self.tokenizer.encode_text(&reply.text)?
         };
-        // What ended the round: servers leave it out, or say it apart, or have it at the end.
-        if stopped && !ids.last().is_some_and(|id| until.contains(id)) {
-            let told = reply.raw["choices"][0]["stop_reason"].as_i64();
-            ids.push(told.filter(|id| until.contains(id)).unwrap_or(until[0]));
+        if reply.finish_reason == "stop" {
+            self.complete(&mut ids, job.forcing.round(), reply)?;
         }
         ensure!(!ids.is_empty(), "the server wrote nothing and does not say that it stopped");
         for id in ids {
@@ -119,22 +129,38 @@ impl Remote {
                 "the server wrote token {id}, which the tokenizer of model.path does not have: \
                  is it another model's?"
             );
-            let action = job.forcing.accept(id);
-            if job.stop.look(&mut job.forcing, &self.tokenizer)? {
+            let Action::Extend(next) = job.stop.accept(id, &mut job.forcing, &self.tokenizer)?
+            else {
                 return Ok(true);
-            }
-            match action {
-                Action::Stop => return Ok(true),
-                Action::Extend(new) => {
-                    let forced = new != [id];
-                    job.ids.extend(new);
-                    if forced {
-                        break; // what the server wrote behind it, it wrote for another sequence
-                    }
-                }
+            };
+            job.ids.truncate(job.ids.len() - next.back);
+            job.ids.extend(&next.ids);
+            if next.back > 0 || next.ids != [id] {
+                break; // what the server wrote behind it, it wrote for another sequence
             }
         }
         Ok(false)
+    }
+
+    /// Puts behind the ids of a round what ended it: servers leave it out, or say it apart, or have
+    /// it at the end.
+    fn complete(&self, ids: &mut Vec<i64>, round: Round, reply: &Reply) -> Result<()> {
+        let Round { until, until_texts, .. } = round;
+        let text = self.tokenizer.decode(ids)?;
+        if ids.last().is_some_and(|id| until.contains(id))
+            || until_texts.iter().any(|stop| text.contains(stop))
+        {
+            return Ok(());
+        }
+        let told = &reply.raw["choices"][0]["stop_reason"];
+        match (until_texts.iter().find(|stop| told == *stop), until) {
+            (Some(stop), _) => ids.extend(self.tokenizer.encode_fixed(stop)?),
+            (None, [first, ..]) => {
+                ids.push(told.as_i64().filter(|id| until.contains(id)).unwrap_or(*first));
+            }
+            (None, []) => bail!("the server stopped, and nothing was to stop it"),
+        }
+        Ok(())
     }
 
     fn finish(&self, job: Job) -> Result<Completion> {
@@ -164,8 +190,8 @@ impl Generate for Remote {
                     each(number, self.finish(Job { request, forcing, stop, ids })?)?;
                     jobs.push(None);
                 }
-                Action::Extend(forced) => {
-                    ids.extend(forced);
+                Action::Extend(next) => {
+                    ids.extend(next.ids);
                     jobs.push(Some(Job { request, forcing, stop, ids }));
                 }
             }

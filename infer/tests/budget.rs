@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use infer::budget::{Ending, MaxTokens, Outcome, Spec, Thinking};
+use infer::budget::{Ending, MaxTokens, Outcome, Procedure, Spec, Thinking};
 use support::{ONE, answers, engine, request};
 
 // The vocabulary. Words of thinking are 20 and up, words of answers 30 and up.
@@ -30,11 +30,14 @@ fn spec(max_tokens: MaxTokens) -> Spec {
             max_tokens,
             min_tokens: 0,
             until: vec![START, END],
+            until_texts: vec![],
             n_ignore: 0,
             ignore: vec![],
             thinking_end_max: vec![START, ANSWER, LINE, FINAL],
             newline: vec![LINE],
             ends_line: BTreeSet::from([LINE, DOT_LINE]),
+            procedure: Procedure::Harness,
+            tries: None,
         }),
         until: vec![END],
         max_gen_toks: 8,

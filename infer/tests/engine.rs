@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use infer::budget::{Ending, MaxTokens, Spec, Thinking};
+use infer::budget::{Ending, MaxTokens, Procedure, Spec, Thinking};
 use infer::config::{self, Device, Dtype};
 use infer::engine::local::{self, Local};
 use infer::engine::{Completion, Engine, Request, Sampling, Settings};
@@ -54,11 +54,14 @@ fn spec(budget: usize, n_ignore: usize) -> Spec {
             max_tokens: MaxTokens::Count(budget),
             min_tokens: usize::from(n_ignore > 0),
             until: vec![START, END, 20, 21, 22],
+            until_texts: vec![],
             n_ignore,
             ignore: vec![65, 66],
             thinking_end_max: vec![START, 11, 95, 12],
             newline: vec![95],
             ends_line: BTreeSet::from([95]),
+            procedure: Procedure::Harness,
+            tries: None,
         }),
         until: vec![END],
         max_gen_toks: 6,

@@ -8,7 +8,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use infer::budget::{MaxTokens, Spec, Thinking};
+use infer::budget::{MaxTokens, Procedure, Spec, Thinking};
 use infer::engine::Settings;
 use record::seed::{Rng, rng};
 use support::{answers, engine, request};
@@ -96,11 +96,14 @@ fn scenario(random: &mut Rng) -> (Option<usize>, Spec) {
         max_tokens: MaxTokens::Count(1 + below(24)), // the harness cannot do 0
         min_tokens: if rounds.is_some() { 1 } else { [0, below(6)][below(2)] },
         until: vec![START, END],
+        until_texts: vec![],
         n_ignore: rounds.unwrap_or(0),
         ignore,
         thinking_end_max: vec![START, ANSWER, LINE, FINAL],
         newline: vec![LINE],
         ends_line: BTreeSet::from([LINE, DOT_LINE]),
+        procedure: Procedure::Harness,
+        tries: None,
     };
     let spec = Spec {
         thinking_start: vec![START, THINK],

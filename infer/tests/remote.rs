@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use infer::budget::{MaxTokens, Spec, Thinking};
+use infer::budget::{MaxTokens, Procedure, Spec, Thinking};
 use infer::config::Endpoint;
 use infer::engine::{Completion, Generate, Request, Sampling};
 use infer::remote::Remote;
@@ -121,11 +121,14 @@ fn requests(minimum: bool) -> Vec<Request> {
                 max_tokens: MaxTokens::Count(below(20)),
                 min_tokens: if minimum { below(4) } else { 0 },
                 until: vec![0, 1],
+                until_texts: vec![],
                 n_ignore: if minimum { below(3) } else { 0 },
                 ignore: [vec![], vec![7, 8]][below(2)].clone(),
                 thinking_end_max: vec![0, 5, 2, 6],
                 newline: vec![2],
                 ends_line: BTreeSet::from([2, 3]),
+                procedure: Procedure::Harness,
+                tries: None,
             };
             let spec = Spec {
                 thinking_start: vec![0, 4],

@@ -48,6 +48,12 @@ impl Blocks {
         shared
     }
 
+    /// Takes the `blocks` from a sequence that none of its first `positions` are in.
+    pub fn cut(&mut self, blocks: &mut Vec<usize>, positions: usize) {
+        let kept = self.needed(positions).min(blocks.len());
+        self.release(&mut blocks.split_off(kept));
+    }
+
     /// Takes all `blocks` from a sequence.
     pub fn release(&mut self, blocks: &mut Vec<usize>) {
         for block in blocks.drain(..) {

@@ -13,7 +13,7 @@ use model::Tokenizer;
 use super::request::{Completion, Request, Scored};
 use super::sampler::{self, Sampler};
 use super::stop::Stop;
-use crate::budget::{Action, Forcing};
+use crate::budget::{Action, Forcing, Next};
 
 /// One request under way.
 #[derive(Debug)]
@@ -42,10 +42,10 @@ pub(super) struct Branch {
     pub members: Vec<Member>,
 }
 
-/// What became of a branch's members: groups with their next ids, and the finished.
+/// What became of a branch's members: groups with what is next for each, and the finished.
 #[derive(Debug, Default)]
 pub(super) struct Parting {
-    pub groups: Vec<(Vec<i64>, Vec<Member>)>,
+    pub groups: Vec<(Next, Vec<Member>)>,
     pub done: Vec<(usize, Completion)>,
     /// Ids that were sampled.
     pub sampled: u64,
@@ -74,8 +74,8 @@ impl Branch {
                 scored: Vec::new(),
             };
             match action {
-                Action::Extend(ids) => {
-                    member.opening = ids;
+                Action::Extend(next) => {
+                    member.opening = next.ids;
                     members.push(member);
                 }
                 Action::Stop => parting.done.push(member.finish(tokenizer)?),
@@ -99,6 +99,13 @@ impl Branch {
         &self.ids[self.cached..]
     }
 
+    /// Changes the ids. At least one is then unseen: what follows is chosen by its logits.
+    pub fn go_on(&mut self, next: &Next) {
+        self.ids.truncate(self.ids.len() - next.back);
+        self.ids.extend(&next.ids);
+        self.cached = self.cached.min(self.ids.len() - 1);
+    }
+
     /// Lets every member choose from the logits after the last id.
     pub fn part(&mut self, logits: &[f32], tokenizer: &Tokenizer) -> Result<Parting> {
         let mut parting = Parting::default();
@@ -107,10 +114,10 @@ impl Branch {
             let next = member.next(logits, &self.ids, tokenizer, &mut parting.sampled);
             match next.with_context(|| name)? {
                 Action::Stop => parting.done.push(member.finish(tokenizer)?),
-                Action::Extend(ids) => {
-                    match parting.groups.iter_mut().find(|(of_group, _)| *of_group == ids) {
+                Action::Extend(next) => {
+                    match parting.groups.iter_mut().find(|(of_group, _)| *of_group == next) {
                         Some((_, members)) => members.push(member),
-                        None => parting.groups.push((ids, vec![member])),
+                        None => parting.groups.push((next, vec![member])),
                     }
                 }
             }
@@ -120,7 +127,7 @@ impl Branch {
 }
 
 impl Member {
-    /// How this member goes on: with at least one id, or not at all.
+    /// How this member goes on: with another id at least, or not at all.
     fn next(
         &mut self,
         logits: &[f32],
@@ -129,29 +136,36 @@ impl Member {
         sampled: &mut u64,
     ) -> Result<Action> {
         if !self.opening.is_empty() {
-            return Ok(Action::Extend(std::mem::take(&mut self.opening)));
+            let ids = std::mem::take(&mut self.opening);
+            return Ok(Action::Extend(Next { back: 0, ids }));
         }
         loop {
-            let id = self.sampler.pick(logits, ids, self.forcing.banned())?;
+            let id = self.sampler.pick(logits, ids, &self.forcing.banned())?;
             *sampled += 1;
-            if let Some(n) = self.logprobs.filter(|_| !self.forcing.round().until.contains(&id)) {
-                self.scored.push(sampler::score(logits, id, self.forcing.ids().len(), n));
+            let at = self.forcing.ids().len();
+            let is_end = self.forcing.round().until.contains(&id);
+            let action = self.stop.accept(id, &mut self.forcing, tokenizer)?;
+            if let Action::Extend(Next { back: 1.., ids }) = &action {
+                let kept = self.forcing.ids().len() - ids.len();
+                self.scored.retain(|scored| scored.at < kept);
+            } else if let Some(n) = self.logprobs
+                && !is_end
+                && self.forcing.ids().get(at) == Some(&id)
+            {
+                self.scored.push(sampler::score(logits, id, at, n));
             }
-            let action = self.forcing.accept(id);
-            if self.stop.look(&mut self.forcing, tokenizer)? {
-                return Ok(Action::Stop);
-            }
-            // Nothing is new after an end of thinking that was ignored without a string: the next
-            // id is drawn from the same logits, this time with the stops banned.
-            if action != Action::Extend(Vec::new()) {
+            // Nothing is new after an end of thinking that was ignored without a string, or came
+            // too early: the next id is drawn from the same logits, with other ids banned.
+            if action != Action::Extend(Next::default()) {
                 return Ok(action);
             }
         }
     }
 
-    fn finish(self, tokenizer: &Tokenizer) -> Result<(usize, Completion)> {
+    fn finish(mut self, tokenizer: &Tokenizer) -> Result<(usize, Completion)> {
         let outcome = self.forcing.outcome();
         let text = self.stop.text(&outcome.ids, tokenizer)?;
+        self.scored.retain(|scored| scored.at < outcome.ids.len());
         Ok((self.number, Completion { outcome, text, logprobs: self.scored }))
     }
 }
