@@ -85,7 +85,7 @@ fn check_greedy(model: &Decoder, chat: &Chat, row: &GoldenChat) {
     let mut extend = |ids: &[i64]| {
         let segment = Segment { ids, start: seen, blocks: &[0], logits: true };
         seen += ids.len();
-        model.pass(&mut cache, &[segment]).squeeze_dim(0)
+        model.pass(&mut cache, &[segment]).unwrap().squeeze_dim(0)
     };
     let mut logits = extend(&row.input_ids);
     let (values, ids) = logits.topk(5, 0, true, true);

@@ -50,6 +50,14 @@ pub struct Model {
     /// Threads that compute together on the CPU. The results do not depend on it. Default: as many
     /// as the machine has cores.
     pub threads: Option<usize>,
+    /// Ranks that share the model, each with its part of every layer and of the cache: for one
+    /// that is too large for a device. They are started here unless a launcher has done it.
+    #[serde(default = "one_rank")]
+    pub tensor_parallel: usize,
+}
+
+fn one_rank() -> usize {
+    1
 }
 
 /// `[engine]`: how much is done at once. On the CPU the results do not depend on it.
@@ -90,7 +98,7 @@ pub struct Endpoint {
 pub enum Device {
     /// All cores, see [`Model::threads`].
     Cpu,
-    /// The first GPU; an error where libtorch sees none.
+    /// A GPU for each rank, the first for one; an error where libtorch sees none.
     Cuda,
 }
 
@@ -264,6 +272,7 @@ pub fn check(
     budgets: &[Budget],
 ) -> Result<()> {
     ensure!(model.threads != Some(0), "model.threads is 0; leave it out for all cores");
+    ensure!(model.tensor_parallel > 0, "model.tensor_parallel is 0; 1 is a model on one rank");
     ensure!(engine.slots > 0, "engine.slots is 0: nothing would be written");
     ensure!(engine.prefill_chunk > 0, "engine.prefill_chunk is 0: no prompt would be read");
     ensure!(generation.max_gen_toks > 0, "generation.max_gen_toks is 0: no answer fits");

@@ -9,11 +9,13 @@
 //!
 //! Reading order: [`request`] (what is asked, and the boundary [`Generate`]), `branch` (requests
 //! with the same ids so far, and their parting), [`blocks`] (who has which part of the cache),
-//! [`sampler`], [`stop`], [`statistics`], [`local`] (the model on this machine); here the steps.
+//! [`sampler`], [`stop`], [`statistics`], [`local`] (the model on this machine),
+//! [`parallel`] (over several ranks); here the steps.
 
 pub mod blocks;
 mod branch;
 pub mod local;
+pub mod parallel;
 pub mod request;
 pub mod sampler;
 pub mod statistics;

@@ -1,6 +1,6 @@
 //! The `infer` program: see `infer --help`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -50,15 +50,34 @@ enum Command {
     },
 }
 
-fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+/// What the command does, or a part of another rank's passes if this process has such a rank.
+fn run(command: Command) -> anyhow::Result<()> {
+    if infer::engine::parallel::is_worker()? {
+        let (config, sets) = command.config();
+        return infer::engine::parallel::work(config, sets);
+    }
+    match command {
         Command::Eval { config, sets, overwrite } => infer::run::eval(&config, &sets, overwrite),
         Command::Generate { config, sets, overwrite } => {
             infer::generate::run(&config, &sets, overwrite)
         }
         Command::Judge { config, sets, overwrite } => infer::judge::run(&config, &sets, overwrite),
-    };
-    match result {
+    }
+}
+
+impl Command {
+    /// Its config and overrides.
+    fn config(&self) -> (&Path, &[String]) {
+        match self {
+            Command::Eval { config, sets, .. }
+            | Command::Generate { config, sets, .. }
+            | Command::Judge { config, sets, .. } => (config, sets),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -39,6 +39,7 @@ impl Tiny {
             dtype: Dtype::Float32,
             max_model_len: 256,
             threads: Some(threads),
+            tensor_parallel: 1,
         };
         let engine = config::Engine { slots, cache_gib: Some(0.01), prefill_chunk };
         local::load(self.folder.path(), Arc::clone(&self.tokenizer), &model, &engine).unwrap()

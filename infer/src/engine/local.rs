@@ -4,10 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use c10d::Group;
 use model::{Cache, Decoder, Segment, Tokenizer};
 use tch::Kind;
 
 use super::blocks::Copy;
+use super::parallel::{self, Order, Started};
 use super::{Engine, Model, Settings};
 use crate::config::{self, Device, Dtype};
 
@@ -16,22 +18,66 @@ const BLOCK_LEN: usize = 256;
 
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// A Qwen2 model with its cache.
+/// A Qwen2 model with its cache, or one rank's part of both.
 pub struct Local {
     decoder: Decoder,
     cache: Cache,
+    device: tch::Device,
+    /// The other ranks' processes, where this one has started them.
+    _started: Started,
+}
+
+impl Local {
+    /// The ranks that share the model.
+    pub fn ranks(&self) -> &Group {
+        self.decoder.ranks()
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> tch::Device {
+        self.device
+    }
+
+    /// This rank's part of a pass.
+    pub fn compute(&mut self, segments: &[Segment]) -> Result<tch::Tensor> {
+        self.decoder.pass(&mut self.cache, segments)
+    }
+
+    /// This rank's part of a copy.
+    pub fn copy_here(&mut self, copy: Copy) {
+        self.cache.copy(copy.from, copy.to, copy.positions);
+    }
+
+    fn tell(&self, order: impl FnOnce() -> Order) -> Result<()> {
+        match self.ranks().world_size() {
+            1 => Ok(()),
+            _ => order().tell(self.ranks(), self.device),
+        }
+    }
 }
 
 impl Model for Local {
     fn pass(&mut self, segments: &[Segment], logits: &mut Vec<f32>) -> Result<()> {
-        let rows = self.decoder.pass(&mut self.cache, segments); // [wanted, V]
+        self.tell(|| Order::pass(segments))?;
+        let rows = self.compute(segments)?; // [wanted, V]
         logits.resize(rows.numel(), 0.0);
         rows.f_copy_data(logits, rows.numel())?;
         Ok(())
     }
 
     fn copy(&mut self, copy: Copy) {
-        self.cache.copy(copy.from, copy.to, copy.positions);
+        // A rank that is gone is the next pass's error.
+        let _ = self.tell(|| Order::Copy(copy));
+        self.copy_here(copy);
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        if self.ranks().rank() == 0 {
+            // A rank that is gone needs not be told.
+            let _ = self.tell(|| Order::Stop);
+        }
     }
 }
 
@@ -45,22 +91,35 @@ pub fn load(
     model: &config::Model,
     engine: &config::Engine,
 ) -> Result<Engine<Local>> {
-    let device = device(model.device)?;
-    let threads = model.threads.map_or_else(std::thread::available_parallelism, |threads| {
-        threads.try_into().map_err(std::io::Error::other)
-    })?;
+    let (local, settings) = open(folder, model, engine)?;
+    Ok(Engine::new(local, tokenizer, settings))
+}
+
+/// This rank's part of the model, and how large its engine is.
+///
+/// # Errors
+/// As [`load`].
+pub fn open(
+    folder: &Path,
+    model: &config::Model,
+    engine: &config::Engine,
+) -> Result<(Local, Settings)> {
+    let (rank, group, started) = parallel::join(model)?;
+    let device = device(model.device, rank.local_rank)?;
     if device == tch::Device::Cpu {
-        tch::set_num_threads(threads.get() as i32);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = model.threads.unwrap_or((cores / rank.local_world_size).max(1));
+        tch::set_num_threads(threads as i32);
     }
     let kind = match model.dtype {
         Dtype::Float32 => Kind::Float,
         Dtype::BFloat16 => Kind::BFloat16,
     };
-    let decoder = Decoder::load(folder, device, kind)
+    let decoder = Decoder::load_part(folder, device, kind, group)
         .with_context(|| format!("model.path {:?}", model.path))?;
     let settings = settings(&decoder, model.max_model_len, engine)?;
     let cache = decoder.new_cache(settings.blocks, settings.block_len);
-    Ok(Engine::new(Local { decoder, cache }, tokenizer, settings))
+    Ok((Local { decoder, cache, device, _started: started }, settings))
 }
 
 /// As many blocks as the memory holds, but no more than all slots can use.
@@ -85,7 +144,7 @@ fn settings(decoder: &Decoder, longest: usize, engine: &config::Engine) -> Resul
 }
 
 /// libtorch's device. Its CUDA half must be loaded by hand: linkers leave out what no symbol needs.
-fn device(asked: Device) -> Result<tch::Device> {
+fn device(asked: Device, local_rank: usize) -> Result<tch::Device> {
     if asked == Device::Cpu {
         return Ok(tch::Device::Cpu);
     }
@@ -93,5 +152,5 @@ fn device(asked: Device) -> Result<tch::Device> {
         c10d::aten::load_cuda() && tch::Cuda::is_available(),
         "model.device is cuda, but this libtorch sees no GPU; use cpu, or `just setup cuda`"
     );
-    Ok(tch::Device::Cuda(0))
+    Ok(tch::Device::Cuda(local_rank))
 }

@@ -114,6 +114,11 @@ const CONTROL: [&str; 2] = ["<|im_start|>", "<|im_end|>"];
 /// A checkpoint folder: one byte-like token for each character of ASCII, the control tokens behind
 /// them, two layers of random weights, and ten rows of vocabulary that no token has.
 pub fn write_checkpoint(folder: &Path) {
+    write_checkpoint_of(folder, 2, 1);
+}
+
+/// The same with so many heads.
+pub fn write_checkpoint_of(folder: &Path, heads: usize, kv_heads: usize) {
     fs::create_dir_all(folder).unwrap();
     let characters: Vec<char> = (' '..='~').chain(['\n']).collect();
     let vocab: BTreeMap<String, usize> =
@@ -135,7 +140,7 @@ pub fn write_checkpoint(folder: &Path) {
     let config = json!({
         "model_type": "qwen2", "vocab_size": characters.len() + CONTROL.len() + 10,
         "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 256,
+        "num_attention_heads": heads, "num_key_value_heads": kv_heads, "max_position_embeddings": 256,
         "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true,
         "hidden_act": "silu",
     });

@@ -24,14 +24,15 @@ pub(crate) struct Places {
 }
 
 impl Cache {
-    /// A cache of `blocks` blocks, each of `block_len` positions.
+    /// A cache of `blocks` blocks, each of `block_len` positions, for `kv` key and value heads.
     pub fn new(
         config: &Config,
+        kv: i64,
         blocks: usize,
         block_len: usize,
         (kind, device): (Kind, Device),
     ) -> Self {
-        let (kv, d) = (config.num_key_value_heads, config.head_dim());
+        let d = config.head_dim();
         let shape = [blocks as i64, 2, kv, block_len as i64, d];
         let pools: Vec<Tensor> =
             (0..config.num_hidden_layers).map(|_| Tensor::empty(shape, (kind, device))).collect();
@@ -44,8 +45,8 @@ impl Cache {
     }
 
     /// The bytes of one block.
-    pub fn block_bytes(config: &Config, block_len: usize, kind: Kind) -> usize {
-        let row = 2 * config.num_key_value_heads * config.head_dim() * config.num_hidden_layers;
+    pub fn block_bytes(config: &Config, kv: i64, block_len: usize, kind: Kind) -> usize {
+        let row = 2 * kv * config.head_dim() * config.num_hidden_layers;
         row as usize * block_len * kind.elt_size_in_bytes()
     }
 

@@ -2,10 +2,16 @@
 //!
 //! Shapes as in `qwen2.rs`; T tokens of all segments of a pass together. To be read beside its
 //! `DecoderLayer::forward`, which this is without gradients and with prepared weights.
+//!
+//! Several ranks can share a model that is too large for one (tensor parallelism, as Megatron-LM):
+//! each has some of the heads and of the MLP's columns, with the keys and values of its heads, and
+//! their contributions to the residual stream are added up twice a layer. Embedding and norms are on
+//! all of them, the head is computed by rank 0.
 
 use std::path::Path;
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, ensure};
+use c10d::Group;
 use c10d::fused;
 use c10d::kernels::{self, Cached, PackedLinear, Sequence};
 use tch::{Device, Kind, Tensor};
@@ -25,6 +31,15 @@ pub struct Decoder {
     norm: Tensor, // [H]
     lm_head: Matrix,
     rope: Rope,
+    part: Part,
+}
+
+/// What one rank has of every layer.
+struct Part {
+    /// The ranks that share the model.
+    ranks: Group,
+    heads: i64,
+    kv_heads: i64,
 }
 
 #[derive(Debug)]
@@ -86,18 +101,83 @@ impl Matrix {
     }
 }
 
+impl Part {
+    /// # Errors
+    /// When heads or MLP cannot be divided among so many ranks.
+    fn new(config: &Config, ranks: Group) -> Result<Self> {
+        let n = ranks.world_size() as i64;
+        let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
+        ensure!(
+            heads % n == 0 && kv_heads % n == 0 && config.intermediate_size % n == 0,
+            "{n} ranks cannot share a model of {heads} heads, {kv_heads} key and value heads and \
+             an MLP of {}: each must be a multiple of the ranks",
+            config.intermediate_size
+        );
+        Ok(Self { ranks, heads: heads / n, kv_heads: kv_heads / n })
+    }
+
+    /// This rank's share of a weight along `dim`, which holds parts of these sizes, each divided
+    /// among the ranks.
+    fn share(&self, weight: &Tensor, dim: i64, sizes: &[i64]) -> Tensor {
+        let (n, rank) = (self.ranks.world_size() as i64, self.ranks.rank() as i64);
+        if n == 1 {
+            return weight.shallow_clone();
+        }
+        let parts = weight.split_with_sizes(sizes, dim);
+        let mine = parts
+            .iter()
+            .zip(sizes)
+            .map(|(part, size)| part.narrow(dim, rank * (size / n), size / n));
+        Tensor::cat(&mine.collect::<Vec<_>>(), dim)
+    }
+
+    /// The sum of all ranks' `x`, added up in their order: an all-reduce's order would depend on
+    /// the batch, and a request's tokens must not.
+    fn sum(&self, x: Tensor) -> Result<Tensor> {
+        let n = self.ranks.world_size() as i64;
+        if n == 1 {
+            return Ok(x);
+        }
+        let all = Tensor::empty([n * x.numel() as i64], (x.kind(), x.device()));
+        self.ranks.all_gather_into(&all, &x.contiguous().view(-1))?.wait()?;
+        let all = all.view([&[n], x.size().as_slice()].concat().as_slice());
+        let mut sum = all.get(0);
+        for rank in 1..n {
+            sum += all.get(rank);
+        }
+        Ok(sum)
+    }
+}
+
+impl std::fmt::Debug for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { ranks, heads, kv_heads } = self;
+        write!(f, "rank {} of {}: {heads}, {kv_heads}", ranks.rank(), ranks.world_size())
+    }
+}
+
 impl Decoder {
     /// Loads a Hugging Face folder, its weights converted to `kind`.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        Self::load_part(folder, device, kind, Group::solo())
+    }
+
+    /// This rank's part of the model. All of `ranks` call it, and then [`Decoder::pass`] with the
+    /// same segments.
+    ///
+    /// # Errors
+    /// A broken folder, or a model that cannot be divided among the ranks.
+    pub fn load_part(folder: &Path, device: Device, kind: Kind, ranks: Group) -> Result<Self> {
         let _guard = tch::no_grad_guard();
         let checkpoint = Checkpoint::open(folder)?;
         let config = checkpoint.config().clone();
+        let part = Part::new(&config, ranks)?;
         let units = Layout::new(&config).units;
         let read = |unit| Ok::<_, Error>(checkpoint.read_unit(unit, kind)?.to_device(device));
         let (first, rest) = units.split_first().expect("an embedding unit");
         let (last, layers) = rest.split_last().expect("a final unit");
-        let layers =
-            layers.iter().map(|unit| Layer::new(&config, &read(unit)?)).collect::<Result<_>>()?;
+        let layer = |unit| Layer::new(&config, &read(unit)?, &part);
+        let layers = layers.iter().map(layer).collect::<Result<_>>()?;
         let embed_tokens = embedding(&config, &read(first)?);
         let (norm, head) = final_unit(&config, &read(last)?);
         let rope = Rope::new(&config, config.max_position_embeddings, device);
@@ -106,7 +186,7 @@ impl Decoder {
             None => (Matrix::new(&embed_tokens, None)?, None),
         };
         let norm = activations(&norm);
-        Ok(Self { config, embed_tokens, layers, norm, lm_head, rope })
+        Ok(Self { config, embed_tokens, layers, norm, lm_head, rope, part })
     }
 
     /// The model's shape.
@@ -114,19 +194,29 @@ impl Decoder {
         &self.config
     }
 
-    /// A cache of `blocks` blocks of `block_len` positions for this model's sequences.
-    pub fn new_cache(&self, blocks: usize, block_len: usize) -> Cache {
-        Cache::new(&self.config, blocks, block_len, (self.norm.kind(), self.norm.device()))
+    /// The ranks that share the model, this one alone as a rule.
+    pub fn ranks(&self) -> &Group {
+        &self.part.ranks
     }
 
-    /// The bytes of one block of such a cache.
+    /// A cache of `blocks` blocks of `block_len` positions for this model's sequences.
+    pub fn new_cache(&self, blocks: usize, block_len: usize) -> Cache {
+        let options = (self.norm.kind(), self.norm.device());
+        Cache::new(&self.config, self.part.kv_heads, blocks, block_len, options)
+    }
+
+    /// The bytes of one block of such a cache, on this rank.
     pub fn block_bytes(&self, block_len: usize) -> usize {
-        Cache::block_bytes(&self.config, block_len, self.norm.kind())
+        Cache::block_bytes(&self.config, self.part.kv_heads, block_len, self.norm.kind())
     }
 
     /// Appends each segment's tokens to its sequence in `cache` and returns the logits after the
-    /// last token of each segment that wants them, `[segments that want, V]` in fp32.
-    pub fn pass(&self, cache: &mut Cache, segments: &[Segment]) -> Tensor {
+    /// last token of each segment that wants them, `[segments that want, V]` in fp32; of several
+    /// ranks only the first has them, the others get `[0, V]`.
+    ///
+    /// # Errors
+    /// A rank that is gone.
+    pub fn pass(&self, cache: &mut Cache, segments: &[Segment]) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let device = self.norm.device();
         let block_len = cache.block_len();
@@ -146,16 +236,19 @@ impl Decoder {
         let mut x = self.embed(&upload(&ids)); // [T, H]
         let rotation = self.rope.at(&upload(&positions), x.kind());
         for (n, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&self.config, &x, &rotation, |query, key, value| {
+            x = layer.forward(&self.config, &self.part, &x, &rotation, |query, key, value| {
                 cache.write(n, &places, &key, &value);
                 attend(&query, cache, n, segments)
-            });
+            })?;
+        }
+        if self.part.ranks.rank() > 0 {
+            return Ok(Tensor::empty([0, self.config.vocab_size], (Kind::Float, device)));
         }
         if wanted.len() < ids.len() {
             x = x.index_select(0, &upload(&wanted));
         }
         let normed = fused::rms_norm(&x, &self.norm, self.config.rms_norm_eps);
-        self.lm_head.apply(&normed).to_kind(Kind::Float)
+        Ok(self.lm_head.apply(&normed).to_kind(Kind::Float))
     }
 
     fn embed(&self, ids: &Tensor) -> Tensor {
@@ -167,15 +260,20 @@ impl Decoder {
 }
 
 impl Layer {
-    fn new(config: &Config, flat: &Tensor) -> Result<Self> {
+    fn new(config: &Config, flat: &Tensor, part: &Part) -> Result<Self> {
         let layer = DecoderLayer::from_flat(config, flat);
+        let d = config.head_dim();
+        let (q, kv) = (config.num_attention_heads * d, config.num_key_value_heads * d);
+        let inner = config.intermediate_size;
+        let (qkv_proj, qkv_bias) = (&layer.qkv_proj, &layer.qkv_bias);
+        let qkv = |t: &Tensor| part.share(t, 0, &[q, kv, kv]);
         Ok(Self {
             input_layernorm: activations(&layer.input_layernorm),
             post_attention_layernorm: activations(&layer.post_attention_layernorm),
-            qkv_proj: Matrix::new(&layer.qkv_proj, Some(&layer.qkv_bias))?,
-            o_proj: Matrix::new(&layer.o_proj, None)?,
-            gate_up_proj: Matrix::new(&layer.gate_up_proj, None)?,
-            down_proj: Matrix::new(&layer.down_proj, None)?,
+            qkv_proj: Matrix::new(&qkv(qkv_proj), Some(&qkv(qkv_bias)))?,
+            o_proj: Matrix::new(&part.share(&layer.o_proj, 1, &[q]), None)?,
+            gate_up_proj: Matrix::new(&part.share(&layer.gate_up_proj, 0, &[inner; 2]), None)?,
+            down_proj: Matrix::new(&part.share(&layer.down_proj, 1, &[inner]), None)?,
         })
     }
 
@@ -183,22 +281,22 @@ impl Layer {
     fn forward(
         &self,
         config: &Config,
+        part: &Part,
         x: &Tensor,
         rotation: &(Tensor, Tensor),
         attend: impl FnOnce(Tensor, Tensor, Tensor) -> Tensor,
-    ) -> Tensor {
-        let (heads, kv, d) =
-            (config.num_attention_heads, config.num_key_value_heads, config.head_dim());
+    ) -> Result<Tensor> {
+        let &Part { heads, kv_heads, .. } = part;
         let normed = fused::rms_norm(x, &self.input_layernorm, config.rms_norm_eps);
         let qkv = self.qkv_proj.apply(&normed); // [T, Q+2K]
-        let (query, key, value) = fused::rope(&qkv, rotation, heads, kv);
-        let attended = attend(query, key, value).reshape([-1, heads * d]);
-        let attended = self.o_proj.apply(&attended);
+        let (query, key, value) = fused::rope(&qkv, rotation, heads, kv_heads);
+        let attended = attend(query, key, value).reshape([-1, heads * config.head_dim()]);
+        let attended = part.sum(self.o_proj.apply(&attended))?;
 
         let (x, normed) =
             fused::add_rms_norm(x, &attended, &self.post_attention_layernorm, config.rms_norm_eps);
         let gate_up = self.gate_up_proj.apply(&normed); // [T, 2I]
-        x + self.down_proj.apply(&fused::swiglu(&gate_up))
+        Ok(x + part.sum(self.down_proj.apply(&fused::swiglu(&gate_up)))?)
     }
 }
 
