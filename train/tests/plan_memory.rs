@@ -1,11 +1,10 @@
 //! The plan's memory against the measured: bytes in tensors at the peak of real training steps.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+mod support;
 
-use c10d::{Backend, Group, Rank};
-use model::Config as Model;
+use std::process::{Child, Command, Stdio};
+
+use c10d::Rank;
 use model::chat::Example;
 use tch::{Device, Kind, Tensor};
 use train::config::Config;
@@ -20,8 +19,7 @@ use train::step::Trainer;
 /// A model, its examples, and how they are trained.
 struct Row {
     name: &'static str,
-    /// Hidden, intermediate, layers, heads, key/value heads, vocabulary, tied head.
-    shape: (i64, i64, i64, i64, i64, i64, bool),
+    shape: support::Shape,
     lengths: &'static [usize],
     /// Tokens of each example that nothing is trained on.
     prompt: usize,
@@ -189,18 +187,6 @@ const ROWS: [Row; 19] = [
 ];
 
 impl Row {
-    fn model(&self) -> Model {
-        let (hidden, inner, layers, heads, kv, vocab, tied) = self.shape;
-        Model::parse(&format!(
-            r#"{{"model_type": "qwen2", "vocab_size": {vocab}, "hidden_size": {hidden},
-                "intermediate_size": {inner}, "num_hidden_layers": {layers},
-                "num_attention_heads": {heads}, "num_key_value_heads": {kv},
-                "max_position_embeddings": 4096, "rms_norm_eps": 1e-6,
-                "tie_word_embeddings": {tied}}}"#
-        ))
-        .unwrap()
-    }
-
     fn config(&self) -> Config {
         let mut table: toml::Table = toml::from_str(&format!(
             r#"seed = 1
@@ -242,12 +228,8 @@ impl Row {
     fn measure(&self, rank: &Rank) -> usize {
         c10d::memory::count_cpu();
         tch::set_num_threads(1);
-        let (config, model) = (self.config(), self.model());
-        let world = match rank.world_size {
-            1 => Group::solo(),
-            _ => Group::connect(rank, Backend::Gloo, Duration::from_secs(60)).unwrap(),
-        };
-        let mesh = Mesh::new(world, &config.distributed).unwrap();
+        let (config, model) = (self.config(), support::model(self.shape));
+        let mesh = Mesh::new(support::connect(rank), &config.distributed).unwrap();
         let placement =
             Placement::new(Device::Cpu, config.distributed.reduce_dtype, config.memory.offload);
         let zeros =
@@ -275,7 +257,7 @@ impl Row {
 
     /// A process for each rank, as if on a machine of its own; the highest of their peaks.
     fn measured(&self, number: usize) -> f64 {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = support::free_port();
         let start = |rank: usize| -> Child {
             Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "a_rank_of_a_row", "--nocapture"])
@@ -302,7 +284,9 @@ impl Row {
     }
 
     fn planned(&self) -> memory::Peak {
-        let job = Job::new(&self.config(), self.model(), &Hardware::cpu(1e12, self.ranks)).unwrap();
+        let job =
+            Job::new(&self.config(), support::model(self.shape), &Hardware::cpu(1e12, self.ranks))
+                .unwrap();
         let job = Job { snapshot: self.is_saving(), ..job };
         let trained = self.lengths.iter().map(|length| length - self.prompt).collect();
         let lengths = Lengths { tokens: self.lengths.to_vec(), trained, source: String::new() };

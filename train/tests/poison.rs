@@ -3,50 +3,26 @@
 //! `just poison` runs the long form, S1_FULL=1: more places, 10,000 clean steps, and what digests
 //! cost.
 
-use std::env;
-use std::net::TcpListener;
-use std::time::Duration;
+mod support;
 
-use c10d::{Backend, Group, Rank};
+use std::env;
+
+use c10d::Group;
 use model::chat::Example;
-use model::{Config, Unit};
 use record::seed::{self, Rng};
-use tch::{Device, Kind, Tensor};
+use support::{ONE_RANK, OPTIMIZER, Run, gathered, on_ranks};
+use tch::Tensor;
 use train::blame::{Inspection, tensor_at};
-use train::config::{
-    Batch, Distributed, Guard, LossAverage, LossSpike, Memory, Offload, Optimizer, ReduceDtype,
-};
-use train::data::{self, MicroBatch};
+use train::config::{Guard, LossSpike};
+use train::data::MicroBatch;
 use train::digest::Digests;
-use train::mesh::Mesh;
-use train::shards::{Placement, Shards};
+use train::shards::Shards;
 use train::step::Trainer;
 
 const RATE: f64 = 1e-3;
-const OPTIMIZER: Optimizer = Optimizer {
-    learning_rate: RATE,
-    beta1: 0.9,
-    beta2: 0.95,
-    eps: 1e-8,
-    weight_decay: 0.1,
-    max_grad_norm: 1.0,
-};
 
-fn config() -> Config {
-    Config::parse(
-        r#"{"model_type": "qwen2", "vocab_size": 61, "hidden_size": 24, "intermediate_size": 36,
-            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-            "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
-            "tie_word_embeddings": false}"#,
-    )
-    .unwrap()
-}
-
-fn weights(unit: &Unit) -> Tensor {
-    let mut rng = seed::rng(7, &["weights", &unit.name]);
-    let values: Vec<f32> = (0..unit.numel()).map(|_| (rng.uniform() - 0.45) as f32 * 0.4).collect();
-    Tensor::from_slice(&values)
-}
+/// Two ranks with passes of 64 tokens.
+const RUN: Run = Run { ranks: 2, micro_batch_tokens: 64, ..ONE_RANK };
 
 /// Four examples of one to two dozen tokens.
 fn examples(rng: &mut Rng) -> Vec<Example> {
@@ -58,35 +34,7 @@ fn examples(rng: &mut Rng) -> Vec<Example> {
 }
 
 fn trainer(group: Group, guard: &Guard) -> Trainer {
-    trainer_of(config(), Mesh::new(group, &Distributed::default()).unwrap(), guard)
-}
-
-fn trainer_of(config: Config, mesh: Mesh, guard: &Guard) -> Trainer {
-    let placement = Placement::new(Device::Cpu, ReduceDtype::Float32, Offload::None);
-    let shards = Shards::new(config, mesh, placement, |unit| Ok(weights(unit))).unwrap();
-    Trainer::new(shards, 64, &OPTIMIZER, &Memory::default(), guard)
-}
-
-fn micro_batches(trainer: &Trainer, examples: &[Example]) -> Vec<MicroBatch> {
-    let batch: Vec<&Example> = examples.iter().collect();
-    let loss_average = LossAverage::Example;
-    let how = Batch { global_batch: batch.len(), micro_batch_tokens: 64, loss_average };
-    data::micro_batches(&batch, &how, &trainer.shards.config, &trainer.shards.mesh, Device::Cpu)
-}
-
-/// Runs `work` as both ranks of a world of threads; what each returns.
-fn on_two_ranks<T: Send>(work: impl Fn(Group) -> T + Sync) -> Vec<T> {
-    tch::set_num_threads(1);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let one = |rank: usize| {
-        let rank = Rank::local(rank, 2, port);
-        work(Group::connect(&rank, Backend::Gloo, Duration::from_secs(60)).unwrap())
-    };
-    std::thread::scope(|scope| {
-        let one = &one;
-        let ranks: Vec<_> = (0..2).map(|rank| scope.spawn(move || one(rank))).collect();
-        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
-    })
+    RUN.trainer(&support::config(false, 2), group, guard)
 }
 
 fn is_full() -> bool {
@@ -180,7 +128,8 @@ fn trial(
 ) -> End {
     let snapshot = Snapshot::take(trainer);
     let guard = trainer.guard.clone();
-    let (rank, unit) = (rng.below(2) as usize, rng.below(4) as usize);
+    let units = trainer.shards.shards.len() as u64;
+    let (rank, unit) = (rng.below(2) as usize, rng.below(units) as usize);
     let tensor = state.of(trainer, unit);
     // Behind the slice's last real number may lie padding, which no step reads.
     let part = tensor.numel() as i64;
@@ -213,14 +162,14 @@ fn trial(
 
 /// Trials of each fault in each kind of state; how many ended in each way.
 fn trials(faults: &[(&str, Vec<Fault>)], each: usize, guard: &Guard) -> Vec<(String, [usize; 3])> {
-    let counted = on_two_ranks(|group| {
+    let counted = on_ranks(2, |group| {
         let mut trainer = trainer(group, guard);
         let mut rng = seed::rng(11, &["poison"]);
         for _ in 0..8 {
-            let batches = micro_batches(&trainer, &examples(&mut rng));
+            let batches = RUN.micro_batches(&trainer, &examples(&mut rng));
             trainer.step(&batches, RATE).unwrap();
         }
-        let batches = micro_batches(&trainer, &examples(&mut rng));
+        let batches = RUN.micro_batches(&trainer, &examples(&mut rng));
         let mut lines = Vec::new();
         for state in STATES {
             for (name, faults) in faults {
@@ -293,15 +242,15 @@ fn digests_find_every_flipped_bit() {
 #[test]
 fn digests_say_when_and_which_bit() {
     for (every, first, found) in [(1, 3, true), (2, 3, false), (3, 3, true), (2, 4, true)] {
-        let errors = on_two_ranks(|group| {
+        let errors = on_ranks(2, |group| {
             let mut trainer = trainer(group, &Guard { digest_every: every, ..Guard::default() });
-            let batches = micro_batches(&trainer, &examples(&mut seed::rng(3, &["digests"])));
+            let batches = RUN.micro_batches(&trainer, &examples(&mut seed::rng(3, &["digests"])));
             for step in 1..=first {
                 trainer.trace.step(step);
                 trainer.step(&batches, RATE).unwrap();
             }
             if trainer.shards.mesh.world.rank() == 1 {
-                flip(&trainer.adamw.moments[3].1, 4, 5);
+                flip(&trainer.adamw.moments[trainer.shards.last()].1, 4, 5);
             }
             trainer.trace.step(first + 1);
             trainer.step(&batches, RATE).map_or_else(|error| format!("{error:#}"), |_| "".into())
@@ -325,13 +274,12 @@ fn flip(tensor: &Tensor, at: i64, bit: u32) {
 #[test]
 fn copies_that_differ_are_named() {
     for state in [None, Some(State::Weight), Some(State::FirstMoment), Some(State::SecondMoment)] {
-        let errors = on_two_ranks(|group| {
+        let errors = on_ranks(2, |group| {
             let rank = group.rank();
-            let distributed = Distributed { replicate: 2, ..Distributed::default() };
-            let mesh = Mesh::new(group, &distributed).unwrap();
             let guard = Guard { digest_every: 3, ..Guard::default() };
-            let mut trainer = trainer_of(config(), mesh, &guard);
-            let batches = micro_batches(&trainer, &examples(&mut seed::rng(3, &["copies"])));
+            let copies = Run { replicate: 2, ..RUN };
+            let mut trainer = copies.trainer(&support::config(false, 2), group, &guard);
+            let batches = RUN.micro_batches(&trainer, &examples(&mut seed::rng(3, &["copies"])));
             for step in 1..=5 {
                 trainer.trace.step(step);
                 // Where no digest is compared afterwards.
@@ -368,17 +316,12 @@ fn what_digests_cost() {
         return;
     }
     tch::set_num_threads(1);
-    let config = Config::parse(
-        r#"{"model_type": "qwen2", "vocab_size": 32000, "hidden_size": 768,
-            "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12,
-            "num_key_value_heads": 4, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
-            "rope_theta": 1e6, "tie_word_embeddings": true}"#,
-    )
-    .unwrap();
-    let mut trainer = trainer_of(config, Mesh::solo(), &Guard::default());
+    let config = support::model((768, 2048, 12, 12, 4, 32_000, true));
+    let run = Run { ranks: 1, ..RUN };
+    let mut trainer = run.trainer(&config, Group::solo(), &Guard::default());
     let ids = |n: i64| (0..64).map(|i| (37 * i + n) % 32000).collect();
     let examples: Vec<Example> = (0..4).map(|n| Example::new(ids(n), 4)).collect();
-    let batches = micro_batches(&trainer, &examples);
+    let batches = run.micro_batches(&trainer, &examples);
     let mut times = [vec![], vec![], vec![]];
     for round in 0..7 {
         for every in [0, 1] {
@@ -412,9 +355,9 @@ fn what_digests_cost() {
 #[test]
 fn a_poisoned_gradient_stops_the_step_and_names_the_rank() {
     for (value, rank) in [(f64::NAN, 0), (f64::INFINITY, 1), (f64::NEG_INFINITY, 0)] {
-        let errors = on_two_ranks(|group| {
+        let errors = on_ranks(2, |group| {
             let mut trainer = trainer(group, &Guard::default());
-            let batches = micro_batches(&trainer, &examples(&mut seed::rng(3, &["gradient"])));
+            let batches = RUN.micro_batches(&trainer, &examples(&mut seed::rng(3, &["gradient"])));
             trainer.step(&batches, RATE).unwrap();
             if trainer.shards.mesh.world.rank() == rank {
                 let _ = batches[0].weights.narrow(0, 2, 1).fill_(value);
@@ -435,9 +378,9 @@ fn a_poisoned_gradient_stops_the_step_and_names_the_rank() {
 #[test]
 fn a_passing_fault_is_recomputed_and_leaves_no_trace() {
     let run = |faulty: bool| {
-        on_two_ranks(|group| {
+        on_ranks(2, |group| {
             let mut trainer = trainer(group, &Guard::default());
-            let batches = micro_batches(&trainer, &examples(&mut seed::rng(3, &["passing"])));
+            let batches = RUN.micro_batches(&trainer, &examples(&mut seed::rng(3, &["passing"])));
             trainer.step(&batches, RATE).unwrap();
             // Rank 1 does by hand what a step does, and what it computes first is wrong.
             if faulty && trainer.shards.mesh.world.rank() == 1 {
@@ -455,17 +398,11 @@ fn a_passing_fault_is_recomputed_and_leaves_no_trace() {
             } else {
                 assert_eq!(trainer.step(&batches, RATE).unwrap().recomputed, faulty);
             }
-            let units = 0..=trainer.shards.last();
-            units.map(|unit| gathered(&trainer, unit)).collect::<Vec<_>>()
+            let Shards { mesh, shards, .. } = &trainer.shards;
+            shards.iter().map(|shard| gathered(mesh, &shard.master)).collect::<Vec<_>>()
         })
     };
     assert_eq!(run(true), run(false));
-}
-
-/// A unit's weights from both ranks.
-fn gathered(trainer: &Trainer, unit: usize) -> Vec<f32> {
-    let flat = trainer.shards.gather_as(unit, Kind::Float).unwrap().wait().unwrap();
-    Vec::try_from(flat).unwrap()
 }
 
 #[test]
@@ -473,14 +410,14 @@ fn clean_steps_raise_no_alarm() {
     let steps = if is_full() { 10_000 } else { 100 };
     let loss_spike = Some(LossSpike { window: 64, factor: 3.0 });
     let guard = Guard { loss_spike, digest_every: 1 };
-    let losses = on_two_ranks(|group| {
+    let losses = on_ranks(2, |group| {
         let mut trainer = trainer(group, &guard);
         let mut rng = seed::rng(5, &["clean"]);
         let examples = examples(&mut rng);
         let (mut first, mut last) = (0.0, 0.0);
         for step in 0..steps {
             let some = [0, 1 + step % 3].map(|i| examples[i].clone());
-            let batches = micro_batches(&trainer, &some);
+            let batches = RUN.micro_batches(&trainer, &some);
             let found = trainer.step(&batches, RATE).unwrap();
             assert!(!found.recomputed && !found.skipped, "step {step}: {found:?}");
             (first, last) = (if step == 0 { found.loss } else { first }, found.loss);

@@ -30,15 +30,23 @@ pub const OPTIMIZER: Optimizer = Optimizer {
     max_grad_norm: 1.0,
 };
 
-/// Three layers of four heads.
-pub fn config(tied: bool, kv_heads: i64) -> Config {
+/// Hidden, intermediate, layers, heads, key/value heads, vocabulary, tied head.
+pub type Shape = (i64, i64, i64, i64, i64, i64, bool);
+
+pub fn model((hidden, inner, layers, heads, kv_heads, vocab, tied): Shape) -> Config {
     Config::parse(&format!(
-        r#"{{"model_type": "qwen2", "vocab_size": 61, "hidden_size": 24, "intermediate_size": 36,
-            "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": {kv_heads},
-            "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+        r#"{{"model_type": "qwen2", "vocab_size": {vocab}, "hidden_size": {hidden},
+            "intermediate_size": {inner}, "num_hidden_layers": {layers},
+            "num_attention_heads": {heads}, "num_key_value_heads": {kv_heads},
+            "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
             "tie_word_embeddings": {tied}}}"#
     ))
     .unwrap()
+}
+
+/// Three layers of four heads.
+pub fn config(tied: bool, kv_heads: i64) -> Config {
+    model((24, 36, 3, 4, kv_heads, 61, tied))
 }
 
 /// Weights of every tensor away from 0 and 1, so that each matters.
@@ -279,14 +287,20 @@ pub fn difference(found: &Tensor, expected: &Tensor) -> f64 {
     (found - expected).abs().max().double_value(&[]) / scale.max(f64::MIN_POSITIVE)
 }
 
+/// A port that is free now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub fn connect(rank: &Rank) -> Group {
+    Group::connect(rank, Backend::Gloo, Duration::from_secs(60)).unwrap()
+}
+
 /// Runs `work` as every rank of a world of threads; what each returns.
 pub fn on_ranks<T: Send>(ranks: usize, work: impl Fn(Group) -> T + Sync) -> Vec<T> {
     tch::set_num_threads(1);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let one = |rank: usize| {
-        let rank = Rank::local(rank, ranks, port);
-        work(Group::connect(&rank, Backend::Gloo, Duration::from_secs(60)).unwrap())
-    };
+    let port = free_port();
+    let one = |rank: usize| work(connect(&Rank::local(rank, ranks, port)));
     std::thread::scope(|scope| {
         let one = &one;
         let ranks: Vec<_> = (0..ranks).map(|rank| scope.spawn(move || one(rank))).collect();
