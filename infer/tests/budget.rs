@@ -5,7 +5,7 @@ mod support;
 use std::collections::{BTreeSet, VecDeque};
 
 use infer::budget::{Ending, MaxTokens, Outcome, Procedure, Spec, Thinking};
-use support::{ONE, answers, engine, request};
+use support::{ONE, answers, engine_of, request, tokenizer_of};
 
 // The vocabulary. Words of thinking are 20 and up, words of answers 30 and up.
 const START: i64 = 1; // <|im_start|>
@@ -17,6 +17,8 @@ const FINAL: i64 = 6; // Final Answer:
 const DOT_LINE: i64 = 7; // a full stop and a new line, one token
 const WAIT: i64 = 8;
 const A_BIT: i64 = 9; // "Wait a bit" is WAIT, A_BIT
+const MID: i64 = 18; // "u" and the beginning of "vw"
+const AFTER: i64 = 19; // the end of "vw" and "u"
 const VOCAB: usize = 40;
 
 const PROMPT: [i64; 3] = [10, 11, 12];
@@ -62,6 +64,27 @@ fn ignoring(count: usize, n_ignore: usize, ignore: &[i64]) -> Spec {
     spec
 }
 
+/// The text "vw", two ids, ends thinking too.
+fn until_text(mut spec: Spec) -> Spec {
+    spec.thinking.as_mut().unwrap().until_texts = vec!["vw".into(), "xyx".into()];
+    spec
+}
+
+/// s1's README: the model opens the answer itself.
+fn readme(count: usize, n_ignore: usize) -> Spec {
+    let mut spec = ignoring(count, n_ignore, &[WAIT]);
+    let thinking = spec.thinking.as_mut().unwrap();
+    thinking.procedure = Procedure::Readme;
+    (thinking.thinking_end_max, thinking.newline) = (vec![], vec![]);
+    Spec { thinking_end: vec![], ..spec }
+}
+
+/// Rejection sampling.
+fn rejecting(tries: usize, mut spec: Spec) -> Spec {
+    spec.thinking.as_mut().unwrap().tries = Some(tries);
+    spec
+}
+
 fn within(max_model_len: usize, spec: Spec) -> Spec {
     Spec { max_model_len, ..spec }
 }
@@ -80,11 +103,35 @@ fn decode(spec: &Spec, script: &[&[i64]]) -> Outcome {
         }
         logits
     };
-    let answer = answers(&mut engine(logits, VOCAB, ONE), &[request(spec, &PROMPT)]).remove(0);
+    // A letter each, but for two, which come of no text.
+    let letter = |id: i64| char::from_u32(97 + id as u32).unwrap().to_string();
+    let texts = (0..VOCAB as i64).map(|id| match id {
+        MID => "uv".into(),
+        AFTER => "wu".into(),
+        id => letter(id),
+    });
+    let requests = [request(spec, &PROMPT)];
+    let answer = answers(&mut engine_of(logits, tokenizer_of(texts), ONE), &requests).remove(0);
     assert_eq!(script.len(), 0, "fewer ids are sampled than the row has");
     let whole = [&PROMPT[..], &answer.outcome.ids].concat();
     assert!(whole.starts_with(&fed), "fed {fed:?} of {whole:?}");
+    check_forced(&answer.outcome, spec);
     answer.outcome
+}
+
+/// What is not sampled: the delimiters around thinking, and no id of the answer.
+#[track_caller]
+fn check_forced(outcome: &Outcome, spec: &Spec) {
+    let forced: Vec<usize> = outcome.forced.iter().cloned().flatten().collect();
+    assert!(forced.is_sorted() && outcome.forced.windows(2).all(|two| two[0].end < two[1].start));
+    let Some(thinking) = &spec.thinking else {
+        return assert!(forced.is_empty(), "plain generation");
+    };
+    let outside = (0..outcome.thinking.start).chain(outcome.thinking.end..outcome.answer.start);
+    let inside = forced.iter().filter(|&&at| outcome.thinking.contains(&at));
+    assert!(outside.clone().all(|at| forced.contains(&at)), "{outcome:?}");
+    assert!(inside.clone().all(|&at| thinking.ignore.contains(&outcome.ids[at])), "{outcome:?}");
+    assert_eq!(outside.count() + inside.count(), forced.len(), "{outcome:?}");
 }
 
 /// One row: sampled ids in, ids behind the prompt, the thinking among them and both endings out.
@@ -234,4 +281,127 @@ fn auto_is_what_the_answer_leaves() {
     let small = Spec { max_gen_toks: 111, max_model_len: 1000, ..spec(MaxTokens::Auto) };
     let ids = [START, THINK, 20, 21, LINE, START, ANSWER, LINE, FINAL];
     check(&small, &[20, 21, END], &ids, &[20, 21], (Some(LENGTH), STOP));
+}
+
+#[test]
+fn a_text_ends_thinking() {
+    let text = |count| until_text(cap(count));
+    let ids = [START, THINK, 20, START, ANSWER, 30];
+    check(&text(9), &[20, 21, 22, 30, END], &ids, &[20], (Some(STOP), STOP));
+    // As the last ids that the budget allows it is an end; the beginning of one is none.
+    check(&text(3), &[20, 21, 22, 30, END], &ids, &[20], (Some(STOP), STOP));
+    let cut = [START, THINK, 20, 21, LINE, START, ANSWER, LINE, FINAL];
+    check(&text(2), &[20, 21, END], &cut, &[20, 21], (Some(LENGTH), STOP));
+    let other = [START, THINK, 21, 23, START, ANSWER];
+    check(&text(9), &[21, 23, START, END], &other, &[21, 23], (Some(STOP), STOP));
+    // Nothing but the text, and one of three ids.
+    let nothing = [START, THINK, START, ANSWER];
+    check(&text(9), &[21, 22, END], &nothing, &[], (Some(STOP), STOP));
+    check(&text(9), &[23, 24, 23, END], &nothing, &[], (Some(STOP), STOP));
+    // It begins in the middle of an id, whose other half stays; it ends in the middle of one.
+    let half = [START, THINK, 23, 20, START, ANSWER, 30];
+    check(&text(9), &[23, MID, 22, 30, END], &half, &[23, 20], (Some(STOP), STOP));
+    check(&text(9), &[20, 21, AFTER, 30, END], &ids, &[20], (Some(STOP), STOP));
+    // It ends no answer, and a context that its beginning fills holds no answer.
+    let answer = [START, THINK, START, ANSWER, 21, 22];
+    check(&text(9), &[START, 21, 22, END], &answer, &[], (Some(STOP), STOP));
+    let full = [START, THINK, 20, 21];
+    check(&within(7, text(9)), &[20, 21], &full, &[20, 21], (Some(CONTEXT), CONTEXT));
+    let last = [START, THINK, START, ANSWER, 30];
+    check(&within(8, text(9)), &[21, 22, 30], &last, &[], (Some(STOP), CONTEXT));
+}
+
+#[test]
+fn a_text_is_ignored_as_an_id_is() {
+    let wait = until_text(ignoring(9, 1, &[WAIT]));
+    let ids = [START, THINK, 20, WAIT, 23, START, ANSWER];
+    let thinking = [20, WAIT, 23];
+    check(&wait, &[20, 21, 22, 23, 21, 22, END], &ids, &thinking, (Some(STOP), STOP));
+    // The budget counts what stays.
+    let ids = [START, THINK, 20, WAIT, 23, LINE, START, ANSWER, LINE, FINAL];
+    let wait = until_text(ignoring(3, 1, &[WAIT]));
+    check(&wait, &[20, 21, 22, 23, END], &ids, &thinking, (Some(LENGTH), STOP));
+    // What stands in its place is no part of the next one.
+    let half = until_text(ignoring(9, 1, &[21]));
+    let ids = [START, THINK, 20, 21, 22, START, ANSWER];
+    check(&half, &[20, START, 22, START, END], &ids, &[20, 21, 22], (Some(STOP), STOP));
+    // Without a string, the id that began it is not chosen again at the same place.
+    let none = until_text(ignoring(9, 1, &[]));
+    let script: [&[i64]; 7] = [&[20], &[21], &[22], &[21, 23], &[21], &[22], &[END]];
+    assert_eq!(decode(&none, &script).ids, [START, THINK, 20, 23, START, ANSWER]);
+}
+
+#[test]
+fn before_the_minimum_no_text_is_completed() {
+    let mut least = until_text(cap(9));
+    least.thinking.as_mut().unwrap().min_tokens = 3;
+    let script: [&[i64]; 6] = [&[20], &[21], &[22, AFTER, 23], &[21], &[22], &[END]];
+    assert_eq!(decode(&least, &script).ids, [START, THINK, 20, 21, 23, START, ANSWER]);
+}
+
+#[test]
+fn a_minimum_may_be_the_maximum() {
+    let mut exact = cap(2);
+    exact.thinking.as_mut().unwrap().min_tokens = 2;
+    let outcome = decode(&exact, &[&[START, 20], &[END, 21], &[END]]);
+    assert_eq!(outcome.ids, [START, THINK, 20, 21, LINE, START, ANSWER, LINE, FINAL]);
+    // Ignored or not, the budget holds.
+    let thinking = exact.thinking.as_mut().unwrap();
+    (thinking.n_ignore, thinking.ignore) = (3, vec![WAIT]);
+    assert_eq!(decode(&exact, &[&[START, 20], &[END, 21], &[END]]), outcome);
+}
+
+#[test]
+fn rejected_thinking_is_tried_again() {
+    let three = rejecting(3, cap(2));
+    let ids = [START, THINK, 22, START, ANSWER, 30];
+    let check_tries = |spec: &Spec, sampled: &[i64], tries: usize| {
+        let script: Vec<&[i64]> = sampled.chunks(1).collect();
+        let outcome = decode(spec, &script);
+        assert_eq!((&outcome.ids[..], outcome.tries), (&ids[..], tries));
+        assert_eq!(outcome.thinking_ending, Some(STOP));
+    };
+    check_tries(&three, &[22, START, 30, END], 1);
+    check_tries(&three, &[20, 21, 22, START, 30, END], 2);
+    check_tries(&three, &[20, 21, 20, 21, 22, START, 30, END], 3);
+    // A text's ids count as they do elsewhere.
+    check_tries(&until_text(rejecting(2, cap(3))), &[22, 21, 22, 30, END], 1);
+    check_tries(&until_text(rejecting(2, cap(2))), &[22, 21, 22, START, 30, END], 2);
+    // So does a context that is full.
+    check_tries(&within(10, rejecting(2, cap(9))), &[20, 21, 22, 23, 24, 22, START, 30, END], 2);
+    // No answer after the last try, nor where nothing can be thought.
+    let last = [START, THINK, 20, 21];
+    check(&rejecting(1, cap(2)), &[20, 21], &last, &[20, 21], (Some(LENGTH), LENGTH));
+    check(&rejecting(2, cap(2)), &[20, 21, 20, 21], &last, &[20, 21], (Some(LENGTH), LENGTH));
+    check(&rejecting(2, cap(0)), &[], &last[..2], &[], (Some(LENGTH), LENGTH));
+}
+
+#[test]
+fn the_readme_counts_what_is_sampled() {
+    let stopped = (Some(STOP), STOP);
+    let ids = [START, THINK, 20, WAIT, 21, START, ANSWER, 30];
+    let thinking = [20, WAIT, 21];
+    // The answer begins where thinking ended, with the same id if the model is greedy.
+    let sampled = [20, START, 21, START, ANSWER, 30, END];
+    check(&readme(9, 1), &sampled, &ids, &thinking, stopped);
+    check(&readme(4, 1), &sampled, &ids, &thinking, stopped);
+    // Two of three ids are used up by the first round: one is left, and closed with nothing.
+    let cut = [20, START, 21, START, ANSWER, 30, END];
+    check(&readme(3, 1), &cut, &ids, &thinking, (Some(LENGTH), STOP));
+    // Nothing is left: the end is not ignored.
+    let short = [START, THINK, 20, START, 30];
+    check(&readme(2, 1), &[20, START, 30, END], &short, &[20], stopped);
+    check(&readme(1, 1), &[20, START, 30, END], &short, &[20], (Some(LENGTH), STOP));
+    // The first id may be an end, the first after an ignored one may not.
+    let outcome = decode(&readme(9, 1), &[&[START], &[START, 20], &[START], &[END]]);
+    assert_eq!(outcome.ids, [START, THINK, WAIT, 20, START]);
+    // A text's ids are sampled, too.
+    let text = until_text(readme(4, 1));
+    check(
+        &text,
+        &[20, 21, 22, 21, 30, END],
+        &[START, THINK, 20, WAIT, 21, 30],
+        &[20, WAIT, 21],
+        (Some(LENGTH), STOP),
+    );
 }

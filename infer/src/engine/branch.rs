@@ -102,6 +102,7 @@ impl Branch {
     /// Changes the ids. At least one is then unseen: what follows is chosen by its logits.
     pub fn go_on(&mut self, next: &Next) {
         self.ids.truncate(self.ids.len() - next.back);
+        self.cached = self.cached.min(self.ids.len());
         self.ids.extend(&next.ids);
         self.cached = self.cached.min(self.ids.len() - 1);
     }

@@ -58,9 +58,18 @@ pub fn engine<'a>(
     vocab: usize,
     settings: Settings,
 ) -> Engine<Function<'a>> {
+    engine_of(logits, tokenizer(vocab), settings)
+}
+
+/// The same with any tokenizer.
+pub fn engine_of<'a>(
+    logits: impl FnMut(&[i64]) -> Vec<f32> + 'a,
+    tokenizer: Arc<Tokenizer>,
+    settings: Settings,
+) -> Engine<Function<'a>> {
     let block_len = settings.block_len;
     let model = Function { logits: Box::new(logits), blocks: BTreeMap::new(), block_len };
-    Engine::new(model, tokenizer(vocab), settings)
+    Engine::new(model, tokenizer, settings)
 }
 
 /// One slot, and room for any test's sequence.
@@ -93,7 +102,12 @@ pub fn answers(who: &mut impl Generate, requests: &[Request]) -> Vec<Completion>
 /// A tokenizer whose ids from 0 are the letters from `a` on, each alone.
 pub fn tokenizer(vocab: usize) -> Arc<Tokenizer> {
     let letter = |id: usize| char::from_u32(97 + id as u32).unwrap().to_string();
-    let vocab: BTreeMap<String, usize> = (0..vocab).map(|id| (letter(id), id)).collect();
+    tokenizer_of((0..vocab).map(letter))
+}
+
+/// A tokenizer whose ids from 0 have these texts; only the single characters come of texts.
+pub fn tokenizer_of(texts: impl Iterator<Item = String>) -> Arc<Tokenizer> {
+    let vocab: BTreeMap<String, usize> = texts.enumerate().map(|(id, text)| (text, id)).collect();
     Arc::new(Tokenizer::parse(tokenizer_json(&vocab, &[]).to_string().as_bytes()).unwrap())
 }
 
