@@ -231,8 +231,10 @@ impl Forcing {
             }
             (Stage::Done(_), _) => answer,
             _ => {
-                let left = self.spec.max_gen_toks - (self.ids.len() - self.answer_start);
-                Round { max_tokens: left.min(room), ..answer }
+                let written = self.ids.len() - self.answer_start;
+                let left = self.spec.max_gen_toks - written;
+                let min_tokens = self.spec.min_gen_toks.saturating_sub(written);
+                Round { max_tokens: left.min(room), min_tokens, ..answer }
             }
         }
     }

@@ -446,6 +446,7 @@ pub fn specs(
             thinking_end: tokenizer.encode_fixed(&thinking_end)?,
             thinking: forces.then(|| thinking(budget)).transpose()?,
             until: until.clone(),
+            min_gen_toks: 0,
             max_gen_toks: keys.max_gen_toks,
             max_model_len,
         }))

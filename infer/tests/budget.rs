@@ -42,6 +42,7 @@ fn spec(max_tokens: MaxTokens) -> Spec {
             tries: None,
         }),
         until: vec![END],
+        min_gen_toks: 0,
         max_gen_toks: 8,
         max_model_len: 100,
     }
@@ -248,6 +249,9 @@ fn the_answer_has_its_own_limit() {
     let ids = [&[START, THINK, 20, START, ANSWER], &answer[..]].concat();
     let sampled = [&[20, START], &answer[..]].concat();
     check(&cap(5), &sampled, &ids, &[20], (Some(STOP), LENGTH));
+    let least = Spec { min_gen_toks: 2, ..cap(5) };
+    let outcome = decode(&least, &[&[20], &[START], &[END, 30], &[START, END], &[END]]);
+    assert_eq!(outcome.ids, [START, THINK, 20, START, ANSWER, 30, START]);
     // What would end thinking does not end the answer.
     let ids = [START, THINK, START, ANSWER, START, 30];
     check(&cap(5), &[START, START, 30, END], &ids, &[], (Some(STOP), STOP));

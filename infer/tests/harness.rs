@@ -110,6 +110,7 @@ fn scenario(random: &mut Rng) -> (Option<usize>, Spec) {
         thinking_end: vec![START, ANSWER],
         thinking: Some(thinking),
         until: vec![END],
+        min_gen_toks: 0,
         max_gen_toks: 1 + below(12),
         max_model_len: 200,
     };

@@ -135,6 +135,7 @@ fn requests(minimum: bool) -> Vec<Request> {
                 thinking_end: vec![0, 5],
                 thinking: (below(4) > 0).then_some(thinking),
                 until: vec![1],
+                min_gen_toks: 0,
                 max_gen_toks: 1 + below(12),
                 max_model_len: [60, 20][below(2)],
             };

@@ -16,6 +16,8 @@ pub struct Spec {
     pub thinking: Option<Thinking>,
     /// Any of these ends the answer.
     pub until: Vec<i64>,
+    /// For so many ids of answer, none of `until` may be sampled.
+    pub min_gen_toks: usize,
     /// Ids of answer at most.
     pub max_gen_toks: usize,
     /// Ids of prompt, thinking and answer together at most.
