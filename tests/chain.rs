@@ -98,17 +98,16 @@ fn the_three_programs_make_a_chain() {
 
     let model = format!("model.path={}/checkpoint", trained.display());
     let budgets = "budget=[{name='0', max_tokens_thinking=0}, {name='8', max_tokens_thinking=8}]";
-    let few = [model.as_str(), "task.limit=6", budgets];
+    let few = [model.as_str(), "limit=6", budgets];
     let infer = |more: &[&str]| run("infer eval", INFER, &scored, &few, more);
     infer(&[]);
     let results = json(&scored.join("results.json"));
-    assert_eq!(results["questions"], 6);
-    let names: Vec<&Value> = results["budgets"].as_array().unwrap().iter().collect();
+    let task = &results["tasks"][0];
+    assert_eq!(task["questions"], 6);
+    let names: Vec<&Value> = task["budgets"].as_array().unwrap().iter().collect();
     assert_eq!(names.iter().map(|budget| &budget["name"]).collect::<Vec<_>>(), ["0", "8"]);
-    for name in ["0", "8"] {
-        let samples = fs::read_to_string(scored.join(format!("samples_{name}.jsonl"))).unwrap();
-        assert_eq!(samples.lines().count(), 6, "samples of budget {name}");
-    }
+    let samples = infer::report::read_samples(&scored).unwrap();
+    assert_eq!(samples.len(), 2 * 6);
 
     let before = [&curated, &scored].map(|folder| sha256(folder));
     curate(&["--overwrite"]);
@@ -129,9 +128,9 @@ fn every_config_loads() {
         for file in fs::read_dir(&folder).unwrap() {
             let file = file.unwrap().path();
             let is_run = file.extension().is_some_and(|extension| extension == "toml");
-            if !is_run || folder.ends_with("train") {
+            if !is_run || folder.ends_with("train") || folder.ends_with("tasks") {
                 // What only its own stage's tests read: criteria, sources and prompts of curate,
-                // train's runs on many ranks and their launchers.
+                // train's runs on many ranks and their launchers. Tasks are read with infer's runs.
                 continue;
             }
             let stem = file.file_stem().unwrap().to_str().unwrap();
@@ -159,7 +158,10 @@ fn check_config(kind: &str, file: &Path) {
         "generate" => config::load::<infer::generate::Config>(file, &[]).and_then(|c| c.0.check()),
         "curate" => config::load::<curate::config::Config>(file, &[]).and_then(|c| c.0.check()),
         "train" => config::load::<train::config::Config>(file, &[]).and_then(|c| c.0.check(1)),
-        "infer" => config::load::<infer::config::Config>(file, &[]).and_then(|c| c.0.check()),
+        "infer" => config::load::<infer::config::Config>(file, &[]).and_then(|(mut config, _)| {
+            config.tasks.iter_mut().for_each(|task| *task = root().join(&*task));
+            config.check()
+        }),
         _ => panic!("{}: neither folder nor name says what it is", file.display()),
     };
     checked.unwrap_or_else(|error| panic!("{}: {error:#}", file.display()));

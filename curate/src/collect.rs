@@ -7,7 +7,6 @@
 
 mod place;
 pub mod python;
-mod raw;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use record::publish::{Input, Manifest, OutputFolder, command, input};
 use record::question::question_id;
 use record::row::Row;
-use record::{seed, table};
+use record::{raw, seed, table};
 use serde::{Deserialize, Serialize};
 
 use crate::config::BenchmarkTable;

@@ -32,6 +32,8 @@ mod spec;
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use spec::{MaxTokens, Procedure, Spec, Thinking};
 
 /// What to do with a sequence.
@@ -54,7 +56,8 @@ pub struct Next {
 }
 
 /// Why a stage ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Ending {
     /// The model ended it.
     Stop,
@@ -65,7 +68,7 @@ pub enum Ending {
 }
 
 /// A finished sequence.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Everything behind the prompt, forced ids included, without the stop id at the end.
     pub ids: Vec<i64>,

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::budget::{MaxTokens, Procedure, Spec, Thinking};
 use crate::engine::Sampling;
+use crate::task::Task;
 
 /// A whole run; the annotated example is `configs/infer/aime24.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,13 +27,42 @@ pub struct Config {
     pub engine: Engine,
     /// A server that answers instead of weights on this machine.
     pub endpoint: Option<Endpoint>,
-    /// What is asked.
-    pub task: Task,
+    /// A folder that keeps every finished completion for later runs, each under all that it
+    /// depends on. Without it they are kept beside the output until it is published.
+    pub cache: Option<PathBuf>,
+    /// What is asked: files such as those of `configs/tasks`.
+    #[serde(default)]
+    pub tasks: Vec<PathBuf>,
+    /// Instead of `tasks`: one, written here.
+    pub task: Option<Task>,
+    /// Only the first rows of each task.
+    pub limit: Option<usize>,
+    /// Answers to each question under each budget.
+    #[serde(default = "once")]
+    pub repeats: usize,
+    /// Files of published points to stand beside ours.
+    #[serde(default)]
+    pub published: Vec<PathBuf>,
     /// What holds for every budget.
     pub generation: Generation,
     /// One evaluation each, in this order.
-    #[serde(rename = "budget")]
+    #[serde(default, rename = "budget")]
     pub budgets: Vec<Budget>,
+    /// Budgets behind those: every limit with every number of ignored ends.
+    pub curve: Option<Grid>,
+}
+
+/// `[curve]`: a grid of budgets.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grid {
+    /// Integers or "auto".
+    pub max_tokens_thinking: Vec<toml::Value>,
+    /// Ends of thinking that are ignored.
+    #[serde(default = "none_ignored")]
+    pub thinking_n_ignore: Vec<usize>,
+    /// What stands in the place of each; nothing by default.
+    pub thinking_n_ignore_str: Option<String>,
 }
 
 /// `[model]`: the weights, and where and how they run.
@@ -112,72 +142,14 @@ pub enum Dtype {
     BFloat16,
 }
 
-/// `[task]`: questions with expected answers.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Task {
-    /// Appears in the results.
-    pub name: String,
-    /// JSONL, one question a line.
-    pub path: PathBuf,
-    /// The column of the question, which is the whole user message.
-    pub question: String,
-    /// The column of the expected answer, a string or an integer.
-    pub answer: String,
-    /// The column that names a row in the samples.
-    pub id: Option<String>,
-    /// Only the first rows of the file.
-    pub limit: Option<usize>,
-    /// How the answer is found in a completion; s1's way by default.
-    #[serde(default)]
-    pub extract: Extract,
-    /// Which answers count as right.
-    pub grading: Grading,
-}
-
-/// `task.extract`, the modes of [`grading::extract()`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Extract {
-    /// s1's own rules, for scores to compare with its.
-    #[default]
-    S1,
-    /// Stricter and wider: an unfinished box is no answer, a closing sentence is one.
-    Strict,
-}
-
-impl Extract {
-    /// What [`grading`] calls it.
-    pub fn mode(self) -> grading::Mode {
-        match self {
-            Extract::S1 => grading::Mode::S1,
-            Extract::Strict => grading::Mode::Strict,
-        }
-    }
-}
-
-/// `task.grading`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Grading {
-    /// s1's own comparison without its judge, [`grading::exact`].
-    Exact,
-    /// [`grading::equivalent()`].
-    Equivalent,
-    /// The letter of a multiple choice, [`grading::choice`].
-    ///
-    /// Differs from s1: an answer without a letter is wrong, not `A`.
-    Choice,
-}
-
 /// `[generation]`: limits, sampling and the strings of the format.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generation {
-    /// Ids of answer at most; also the thinking budget where none is given.
-    pub max_gen_toks: usize,
-    /// 0 is greedy.
-    pub temperature: f64,
+    /// Ids of answer at most; also the thinking budget where none is given. Default: the task's.
+    pub max_gen_toks: Option<usize>,
+    /// 0 is greedy. Default: the task's, or 0.
+    pub temperature: Option<f64>,
     /// Only so many of the likeliest tokens; 0 for all.
     #[serde(default)]
     pub top_k: usize,
@@ -232,12 +204,26 @@ pub struct Budget {
     pub rejection_tries: Option<usize>,
     /// Instead of the temperature of `[generation]`.
     pub temperature: Option<f64>,
-    /// Stands behind every question: what is said to the model about how long to think.
+    /// Put behind every question, inside the user message.
     pub prompt_suffix: Option<String>,
+    /// Tokens of thinking that `prompt_suffix` asks for at most; in the place of the limit when
+    /// Control is counted.
+    pub asked: Option<usize>,
+    /// The accuracy in percent that others have published for it, by the task's name.
+    #[serde(default)]
+    pub published: BTreeMap<String, f64>,
 }
 
 fn one() -> f64 {
     1.0
+}
+
+fn once() -> usize {
+    1
+}
+
+fn none_ignored() -> Vec<usize> {
+    vec![0]
 }
 
 fn default_until() -> Vec<String> {
@@ -257,10 +243,74 @@ fn default_until_thinking() -> Vec<String> {
 }
 
 impl Config {
-    /// Refuses values that TOML's types let through.
+    /// Refuses values that TOML's types let through; reads the tasks' files, not their tables.
     pub fn check(&self) -> Result<()> {
-        ensure!(!self.budgets.is_empty(), "there is no [[budget]]: add at least one, with a name");
-        check(&self.model, &self.engine, &self.generation, &self.budgets)
+        ensure!(self.repeats > 0, "repeats is 0: nothing would be asked");
+        ensure!(self.limit != Some(0), "limit is 0: nothing would be asked");
+        let budgets = self.budgets();
+        ensure!(!budgets.is_empty(), "there is no [[budget]]: add at least one, with a name");
+        let tasks = self.tasks()?;
+        let greedy = |t: &Task| self.generation.of(t).sampling(None).temperature == 0.0;
+        let greedy = |t: &Task| greedy(t) && budgets.iter().all(|b| b.temperature.is_none());
+        if let (2.., Some(task)) = (self.repeats, tasks.iter().find(|task| greedy(task))) {
+            bail!(
+                "repeats is {}, but at temperature 0 all answers to a question of task {} are the \
+                 same; set generation.temperature",
+                self.repeats,
+                task.name
+            );
+        }
+        for task in tasks {
+            check(&self.model, &self.engine, &self.generation.of(&task), &budgets)
+                .with_context(|| format!("task {}", task.name))?;
+        }
+        Ok(())
+    }
+
+    /// The tasks in the order in which they are asked.
+    ///
+    /// # Errors
+    /// Name the file that is no task, or two tasks with one name.
+    pub fn tasks(&self) -> Result<Vec<Task>> {
+        ensure!(
+            self.tasks.is_empty() == self.task.is_some(),
+            "what is to be asked? Give either `tasks`, a list of files, or a section [task]"
+        );
+        let read = |path: &PathBuf| Ok(record::config::load::<Task>(path, &[])?.0);
+        let mut tasks = self.tasks.iter().map(read).collect::<Result<Vec<Task>>>()?;
+        tasks.extend(self.task.clone());
+        let mut names = BTreeSet::new();
+        for task in &tasks {
+            task.check()?;
+            ensure!(names.insert(task.name.clone()), "two tasks are named {:?}", task.name);
+        }
+        Ok(tasks)
+    }
+
+    /// The budgets: those that are written out, and those of the grid.
+    pub fn budgets(&self) -> Vec<Budget> {
+        let grid = self.curve.iter().flat_map(Grid::budgets);
+        self.budgets.iter().cloned().chain(grid).collect()
+    }
+}
+
+impl Grid {
+    fn budgets(&self) -> Vec<Budget> {
+        let mut budgets = Vec::new();
+        for n in &self.thinking_n_ignore {
+            for limit in &self.max_tokens_thinking {
+                let name = limit.as_str().map_or_else(|| limit.to_string(), String::from);
+                let ignores = *n > 0;
+                budgets.push(Budget {
+                    name: if ignores { format!("{name}-ignore{n}") } else { name },
+                    max_tokens_thinking: Some(limit.clone()),
+                    thinking_n_ignore: ignores.then_some(*n),
+                    thinking_n_ignore_str: self.thinking_n_ignore_str.clone().filter(|_| ignores),
+                    ..Budget::default()
+                });
+            }
+        }
+        budgets
     }
 }
 
@@ -275,7 +325,7 @@ pub fn check(
     ensure!(model.tensor_parallel > 0, "model.tensor_parallel is 0; 1 is a model on one rank");
     ensure!(engine.slots > 0, "engine.slots is 0: nothing would be written");
     ensure!(engine.prefill_chunk > 0, "engine.prefill_chunk is 0: no prompt would be read");
-    ensure!(generation.max_gen_toks > 0, "generation.max_gen_toks is 0: no answer fits");
+    ensure!(generation.max_gen_toks()? > 0, "generation.max_gen_toks is 0: no answer fits");
     ensure!(!generation.until.is_empty(), "generation.until is empty: nothing would stop");
     ensure!(!generation.stop.iter().any(String::is_empty), "generation.stop holds an empty text");
     let empty = generation.until_thinking.iter().any(String::is_empty);
@@ -300,10 +350,27 @@ pub fn check(
 }
 
 impl Generation {
+    /// With the task's own settings where these say nothing.
+    pub fn of(&self, task: &Task) -> Self {
+        Generation {
+            max_gen_toks: self.max_gen_toks.or(task.max_gen_toks),
+            temperature: self.temperature.or(task.temperature),
+            ..self.clone()
+        }
+    }
+
+    /// Ids of answer at most.
+    ///
+    /// # Errors
+    /// When nobody said it.
+    pub fn max_gen_toks(&self) -> Result<usize> {
+        self.max_gen_toks.context("generation.max_gen_toks is missing: tokens of answer at most")
+    }
+
     /// How ids are drawn, under a budget if there is one.
     pub fn sampling(&self, budget: Option<&Budget>) -> Sampling {
         Sampling {
-            temperature: budget.and_then(|b| b.temperature).unwrap_or(self.temperature),
+            temperature: budget.and_then(|b| b.temperature).or(self.temperature).unwrap_or(0.0),
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,
@@ -392,6 +459,7 @@ pub fn specs(
     max_model_len: usize,
     tokenizer: &Tokenizer,
 ) -> Result<Vec<Arc<Spec>>> {
+    let max_gen_toks = keys.max_gen_toks()?;
     let single = |text: &String| -> Result<i64> {
         match tokenizer.encode_fixed(text)?[..] {
             [id] => Ok(id),
@@ -414,7 +482,7 @@ pub fn specs(
     until_thinking.extend(&until);
     let ends_line = ends_line(tokenizer)?;
     let thinking = |budget: &Budget| -> Result<Thinking> {
-        let fallback = MaxTokens::Count(keys.max_gen_toks); // the harness's default
+        let fallback = MaxTokens::Count(max_gen_toks); // the harness's default
         let ignore = budget.thinking_n_ignore_str.as_deref().unwrap_or_default();
         let closing = keys.closing(true);
         // The harness's own exception, for delimiters that bring their new line along.
@@ -447,7 +515,7 @@ pub fn specs(
             thinking: forces.then(|| thinking(budget)).transpose()?,
             until: until.clone(),
             min_gen_toks: 0,
-            max_gen_toks: keys.max_gen_toks,
+            max_gen_toks,
             max_model_len,
         }))
     };

@@ -150,7 +150,7 @@ pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
         let logprobs = completion.logprobs.into_iter();
         let logprobs = logprobs.map(|s| Logprob { at: s.at, logprob: s.logprob, top: s.top });
         line.logprobs = config.logprobs.map(|_| logprobs.collect());
-        progress.finished_one();
+        progress.finished(line.token_ids.len());
         Ok(())
     })?;
     drop(progress);

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use endpoint::verdict::{self, Choice};
 use endpoint::{Client, Message, Request, Settings, Totals, judge};
 use record::publish::{self, Manifest, OutputFolder};
 use serde::{Deserialize, Serialize};
+
+use crate::report::{self, SAMPLES, Sample};
 
 /// A whole run; the annotated example is `configs/infer/judge.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -43,22 +45,17 @@ pub enum Ask {
     Letter,
 }
 
-/// What is read of a line of `samples_<budget>.jsonl`.
-#[derive(Debug, Clone, Deserialize)]
-struct Sample {
-    doc_id: usize,
-    question: String,
-    target: String,
-    extracted: Option<String>,
-    correct: bool,
-    rule: String,
-}
-
-/// A line of `judged_<budget>.jsonl`.
+/// A line of `judged.jsonl`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Judged {
-    /// The row of the task's file, from 0.
+    /// The task's name.
+    pub task: String,
+    /// The budget's name.
+    pub budget: String,
+    /// The row of the task's table, from 0.
     pub doc_id: usize,
+    /// Which of the answers to this question under this budget, from 0.
+    pub repeat: usize,
     /// The expected answer.
     pub target: String,
     /// What the evaluation extracted.
@@ -76,6 +73,8 @@ pub struct Judged {
 /// A row of `results.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scores {
+    /// The task's name.
+    pub task: String,
     /// The budget's name.
     pub budget: String,
     /// Answers in all.
@@ -93,22 +92,13 @@ pub struct Scores {
 pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
     let (config, table) = record::config::load::<Config>(path, sets)?;
     let output = OutputFolder::create(&config.output, overwrite)?;
-    let files = sample_files(&config.results)?;
-    let mut budgets = Vec::new();
-    for (budget, file) in &files {
-        let samples = record::jsonl::read_numbered::<Sample>(file)?;
-        let samples = samples.map(|row| Ok(row?.1)).collect::<Result<Vec<Sample>>>()?;
-        let judged: Vec<Judged> = samples.iter().map(by_rules).collect();
-        budgets.push((budget.clone(), samples, judged));
-    }
+    let samples = report::read_samples(&config.results)?;
+    let mut judged: Vec<Judged> = samples.iter().map(by_rules).collect();
     let client = Client::open(config.judge.clone(), &config.cache)?;
-    let totals = ask(&config, &client, &mut budgets)?;
-
-    let mut rows = Vec::new();
-    for (budget, _, judged) in &budgets {
-        record::jsonl::write(&output.path().join(format!("judged_{budget}.jsonl")), judged)?;
-        rows.push(scores(budget, judged));
-    }
+    let totals = ask(&config, &client, &samples, &mut judged)?;
+    record::jsonl::write(&output.path().join("judged.jsonl"), &judged)?;
+    let of_budget = |a: &Judged, b: &Judged| (&a.task, &a.budget) == (&b.task, &b.budget);
+    let rows: Vec<Scores> = judged.chunk_by(of_budget).map(scores).collect();
     let summary = summary(&config, &rows, &totals);
     output.write("results.json", &(serde_json::to_string_pretty(&rows)? + "\n"))?;
     output.write("summary.txt", &summary)?;
@@ -117,10 +107,7 @@ pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
         version: env!("CARGO_PKG_VERSION").into(),
         command: publish::command(),
         config: table,
-        inputs: files
-            .values()
-            .map(|file| publish::input(file, None))
-            .collect::<Result<Vec<_>>>()?,
+        inputs: vec![publish::input(&config.results.join(SAMPLES), None)?],
         seeds: BTreeMap::new(),
         files: BTreeMap::new(),
     })?;
@@ -129,29 +116,14 @@ pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
     Ok(())
 }
 
-/// The evaluation's samples by budget.
-fn sample_files(results: &Path) -> Result<BTreeMap<String, PathBuf>> {
-    let entries = std::fs::read_dir(results).with_context(|| {
-        format!("{}: `results` names a folder of infer eval", results.display())
-    })?;
-    let mut files = BTreeMap::new();
-    for entry in entries {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let budget = name.strip_prefix("samples_").and_then(|name| name.strip_suffix(".jsonl"));
-        if let Some(budget) = budget {
-            files.insert(budget.to_string(), path.clone());
-        }
-    }
-    ensure!(!files.is_empty(), "{}: there is no samples_<budget>.jsonl in it", results.display());
-    Ok(files)
-}
-
 /// What stands without a judge: right by the rules, or nothing there to be judged.
 fn by_rules(sample: &Sample) -> Judged {
     let settled = sample.correct || sample.extracted.is_none();
     Judged {
+        task: sample.task.clone(),
+        budget: sample.budget.clone(),
         doc_id: sample.doc_id,
+        repeat: sample.repeat,
         target: sample.target.clone(),
         extracted: sample.extracted.clone(),
         correct: sample.correct,
@@ -165,28 +137,23 @@ fn by_rules(sample: &Sample) -> Judged {
 fn ask(
     config: &Config,
     client: &Client,
-    budgets: &mut [(String, Vec<Sample>, Vec<Judged>)],
+    samples: &[Sample],
+    judged: &mut [Judged],
 ) -> Result<Totals> {
     let mut requests = Vec::new();
-    let mut places = BTreeMap::new();
-    for (budget, (name, samples, judged)) in budgets.iter().enumerate() {
-        for (row, sample) in samples.iter().enumerate() {
-            let Some(given) = sample.extracted.as_deref() else { continue };
-            if judged[row].judged_correct.is_none() {
-                let id = format!("{name}/{}", sample.doc_id);
-                let mut request =
-                    Request::new(&id, messages(config.ask, sample, given), config.max_tokens);
-                request.temperature = config.temperature;
-                places.insert(id, (budget, row));
-                requests.push(request);
-            }
+    for (row, sample) in samples.iter().enumerate() {
+        let Some(given) = sample.extracted.as_deref() else { continue };
+        if judged[row].judged_correct.is_none() {
+            let messages = messages(config.ask, sample, given);
+            let mut request = Request::new(&row.to_string(), messages, config.max_tokens);
+            request.temperature = config.temperature;
+            requests.push(request);
         }
     }
     eprintln!("judge: {} answers that the rules call wrong", requests.len());
     client.run(requests, |request, reply| {
-        let (budget, row) = places[&request.id];
-        let target = budgets[budget].1[row].target.clone();
-        let judged = &mut budgets[budget].2[row];
+        let row: usize = request.id.parse().expect("it is a row's number");
+        let judged = &mut judged[row];
         match reply {
             Ok(reply) => {
                 judged.judged_correct = match config.ask {
@@ -194,12 +161,15 @@ fn ask(
                         verdict::index(&reply, 1).map(|choice| choice == Choice::Option(0))
                     }
                     Ask::Letter => verdict::letter(&reply, "ABCD-").map(|letter| {
-                        grading::choice(&target, grading::Mode::Strict) == Some(letter)
+                        grading::choice(&judged.target, grading::Mode::Strict) == Some(letter)
                     }),
                 };
                 judged.judge_reply = Some(reply.text);
             }
-            Err(failure) => eprintln!("judge: {}: {failure}", request.id),
+            Err(failure) => {
+                let Judged { task, budget, doc_id, .. } = judged;
+                eprintln!("judge: task {task}, budget {budget}, question {doc_id}: {failure}");
+            }
         }
         Ok(())
     })
@@ -212,10 +182,12 @@ fn messages(ask: Ask, sample: &Sample, given: &str) -> Vec<Message> {
     }
 }
 
-fn scores(budget: &str, judged: &[Judged]) -> Scores {
+/// Of one budget's answers, of which there is at least one.
+fn scores(judged: &[Judged]) -> Scores {
     let count = |holds: &dyn Fn(&Judged) -> bool| judged.iter().filter(|row| holds(row)).count();
     Scores {
-        budget: budget.to_string(),
+        task: judged[0].task.clone(),
+        budget: judged[0].budget.clone(),
         n: judged.len(),
         correct: count(&|row| row.correct),
         judged_correct: count(&|row| row.judged_correct == Some(true)),
@@ -227,14 +199,15 @@ fn summary(config: &Config, rows: &[Scores], totals: &Totals) -> String {
     let mut text = format!("judge {} on {}\n\n", config.judge.model, config.results.display());
     let _ = writeln!(
         text,
-        "{:<16} {:>8} {:>12} {:>12} {:>10}",
-        "budget", "answers", "by rules", "with judge", "undecided"
+        "{:<20} {:<16} {:>8} {:>12} {:>12} {:>10}",
+        "task", "budget", "answers", "by rules", "with judge", "undecided"
     );
     for row in rows {
         let percent = |count: usize| format!("{:.1}%", 100.0 * count as f64 / row.n.max(1) as f64);
         let _ = writeln!(
             text,
-            "{:<16} {:>8} {:>12} {:>12} {:>10}",
+            "{:<20} {:<16} {:>8} {:>12} {:>12} {:>10}",
+            row.task,
             row.budget,
             row.n,
             percent(row.correct),

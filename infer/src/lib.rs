@@ -9,7 +9,8 @@
 //! - [`engine`]: what is asked and answered; continuous batching over one model
 //! - [`remote`]: the same over an OpenAI-compatible server
 //! - [`config`]: the TOML of a run, and how its strings become token ids
-//! - [`task`]: questions and expected answers from JSONL
+//! - [`task`]: questions and expected answers from a table
+//! - [`journal`]: what was finished is kept, whatever kills a run
 //! - [`metrics`]: confidence intervals; Control, Scaling and Performance of a budget curve
 //! - [`report`]: samples, results and the table for people
 //! - [`run`]: `infer eval` from config to published folder
@@ -21,6 +22,7 @@ pub mod budget;
 pub mod config;
 pub mod engine;
 pub mod generate;
+pub mod journal;
 pub mod judge;
 pub mod metrics;
 pub mod progress;

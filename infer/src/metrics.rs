@@ -1,19 +1,20 @@
 //! What a row of the results claims: confidence intervals, and the paper's three metrics of a
 //! budget curve.
 
-/// The 95% Wilson score interval of a share of `correct` in `n`, both ends in 0..=1. `n` is not 0.
+/// The 95% Wilson score interval of a share of `correct` in `n`, both ends in 0..=1. `n` is not 0;
+/// `correct` may be a mean over repeats.
 ///
 /// Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference,
 /// 1927. s1 reports no interval; with AIME's 30 questions it is some 35 points wide.
-pub fn wilson(correct: usize, n: usize) -> [f64; 2] {
-    assert!(n > 0 && correct <= n, "{correct} correct of {n}");
+pub fn wilson(correct: f64, n: usize) -> [f64; 2] {
+    assert!(n > 0 && (0.0..=n as f64).contains(&correct), "{correct} correct of {n}");
     const Z: f64 = 1.959963984540054; // the normal distribution's 97.5% quantile
-    let (share, n) = (correct as f64 / n as f64, n as f64);
+    let (share, n) = (correct / n as f64, n as f64);
     let center = share + Z * Z / (2.0 * n);
     let half = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
     let end = |end: f64| (end / (1.0 + Z * Z / n)).clamp(0.0, 1.0);
     // At the ends of the scale the formula is exact but for rounding.
-    let low = if correct == 0 { 0.0 } else { end(center - half) };
+    let low = if correct == 0.0 { 0.0 } else { end(center - half) };
     let high = if share == 1.0 { 1.0 } else { end(center + half) };
     [low, high]
 }

@@ -9,6 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub struct Progress {
     bar: ProgressBar,
     what: &'static str,
+    /// Tokens of what is done.
+    tokens: usize,
     started: Instant,
     spoke: Instant,
 }
@@ -19,19 +21,24 @@ impl Progress {
         let hidden = !std::io::stderr().is_terminal();
         let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(count as u64) };
         bar.set_length(count as u64);
-        let template = format!("{{bar:40}} {{pos}} of {{len}} {what}, {{eta}} left");
+        let template = format!("{{bar:40}} {{pos}} of {{len}} {what}, {{msg}}{{eta}} left");
         bar.set_style(ProgressStyle::with_template(&template).expect("a constant template"));
-        Progress { bar, what, started: Instant::now(), spoke: Instant::now() }
+        Progress { bar, what, tokens: 0, started: Instant::now(), spoke: Instant::now() }
     }
 
-    /// One more is done.
-    pub fn finished_one(&mut self) {
+    /// One more is done, with so many tokens.
+    pub fn finished(&mut self, tokens: usize) {
+        self.tokens += tokens;
+        let seconds = self.started.elapsed().as_secs_f64();
+        let speed = self.tokens as f64 / seconds.max(1e-3);
+        self.bar.set_message(format!("{speed:.0} tokens/s, "));
         self.bar.inc(1);
         if self.bar.is_hidden() && self.spoke.elapsed() > Duration::from_secs(10) {
             self.spoke = Instant::now();
             let (done, count) = (self.bar.position(), self.bar.length().unwrap_or(0));
-            let left = self.started.elapsed().as_secs_f64() * (count as f64 / done as f64 - 1.0);
-            eprintln!("{done} of {count} {}, about {left:.0} s left", self.what);
+            let left = seconds * (count as f64 / done as f64 - 1.0);
+            let what = self.what;
+            eprintln!("{done} of {count} {what}, {speed:.0} tokens/s, about {left:.0} s left");
         }
     }
 }

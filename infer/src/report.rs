@@ -2,22 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
-use anyhow::Result;
-use serde::Serialize;
+use anyhow::{Context, Result};
+use record::jsonl;
+use serde::{Deserialize, Serialize};
 
 use crate::budget::{Ending, MaxTokens};
 use crate::config::{Budget, Config};
 use crate::metrics::{self, Point};
 
-/// One answered question under one budget; a line of `samples_<budget>.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// The file of all samples in an evaluation's folder.
+pub const SAMPLES: &str = "samples.jsonl";
+
+/// One answer to a question under a budget; a line of `samples.jsonl`, which has them by task, then
+/// budget, then question.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// The row of the task's file, from 0.
+    /// The task's name.
+    pub task: String,
+    /// The budget's name.
+    pub budget: String,
+    /// The row of the task's table, from 0.
     pub doc_id: usize,
+    /// Which of the answers to this question under this budget, from 0.
+    pub repeat: usize,
     /// The row's own name, if the task has such a column.
     pub id: Option<String>,
-    /// The user message.
+    /// The user message, without the budget's `prompt_suffix`.
     pub question: String,
     /// The expected answer.
     pub target: String,
@@ -43,28 +55,34 @@ pub struct Sample {
     /// Is `extracted` the target, under the task's grading?
     pub correct: bool,
     /// Which rule decided.
-    pub rule: &'static str,
+    pub rule: String,
     /// The ids behind the prompt.
     pub token_ids: Vec<i64>,
 }
 
-impl Serialize for Ending {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(match self {
-            Ending::Stop => "stop",
-            Ending::Length => "length",
-            Ending::Context => "context",
-        })
-    }
+/// All samples of an evaluation's published folder, in their order.
+pub fn read_samples(folder: &Path) -> Result<Vec<Sample>> {
+    let place = || format!("is {} the folder of an `infer eval`?", folder.display());
+    let file = folder.join(SAMPLES);
+    jsonl::read(&file).with_context(place)?.collect()
 }
 
 /// All of `results.json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Results {
-    /// `task.name` of the config.
-    pub task: String,
     /// `model.path` of the config.
     pub model: String,
+    /// Answers to each question under each budget.
+    pub repeats: usize,
+    /// In the config's order.
+    pub tasks: Vec<TaskResult>,
+}
+
+/// One task's part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskResult {
+    /// The task's name.
+    pub task: String,
     /// How many there are.
     pub questions: usize,
     /// In the config's order.
@@ -74,18 +92,21 @@ pub struct Results {
 }
 
 /// One budget's row.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BudgetResult {
     /// The budget's.
     pub name: String,
-    /// Questions answered.
+    /// Answers.
     pub n: usize,
     /// Of these, right.
     pub correct: usize,
     /// `correct / n`.
     pub accuracy: f64,
-    /// 95% Wilson interval of the accuracy.
+    /// 95% Wilson interval of the accuracy, over questions: the answers to one are no news of
+    /// another.
     pub interval: [f64; 2],
+    /// The accuracy in percent that others have published.
+    pub published: Option<f64>,
     /// Of [`Sample::thinking_tokens`].
     pub mean_thinking_tokens: f64,
     /// Of [`Sample::answer_tokens`].
@@ -101,11 +122,11 @@ pub struct BudgetResult {
     /// Completions with neither `Answer:` nor `\boxed`, s1's rule; some are right all the same.
     pub no_answer: usize,
     /// How many answers each rule of grading decided.
-    pub rules: BTreeMap<&'static str, usize>,
+    pub rules: BTreeMap<String, usize>,
 }
 
 /// The paper's metrics over all budgets that force thinking; null with fewer than two of them.
-#[derive(Debug, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
     /// Percent of the budgets with a limit that kept to it.
     pub control: Option<f64>,
@@ -115,8 +136,9 @@ pub struct Curve {
     pub performance: Option<f64>,
 }
 
-/// Adds up one budget's samples, of which there is at least one.
+/// Adds up one budget's samples of one task, of which there is at least one.
 pub fn budget_result(budget: &Budget, samples: &[Sample]) -> BudgetResult {
+    let repeats = samples.iter().map(|sample| sample.repeat).max().unwrap_or(0) + 1;
     let n = samples.len();
     let count = |holds: &dyn Fn(&Sample) -> bool| samples.iter().filter(|s| holds(s)).count();
     let mean = |tokens: &dyn Fn(&Sample) -> usize| {
@@ -125,14 +147,15 @@ pub fn budget_result(budget: &Budget, samples: &[Sample]) -> BudgetResult {
     let correct = count(&|s| s.correct);
     let mut rules = BTreeMap::new();
     for sample in samples {
-        *rules.entry(sample.rule).or_default() += 1;
+        *rules.entry(sample.rule.clone()).or_default() += 1;
     }
     BudgetResult {
         name: budget.name.clone(),
         n,
         correct,
         accuracy: correct as f64 / n as f64,
-        interval: metrics::wilson(correct, n),
+        interval: metrics::wilson(correct as f64 / repeats as f64, n / repeats),
+        published: budget.published.get(&samples[0].task).copied(),
         mean_thinking_tokens: mean(&|s| s.thinking_tokens),
         mean_answer_tokens: mean(&|s| s.answer_tokens),
         thinking_stopped: count(&|s| s.thinking_ending == Some(Ending::Stop)),
@@ -157,7 +180,7 @@ pub fn curve(budgets: &[Budget], rows: &[BudgetResult]) -> Result<Curve> {
         points.push(Point {
             thinking_tokens: row.mean_thinking_tokens,
             accuracy: 100.0 * row.accuracy,
-            asked: (budget.min_tokens_thinking, max),
+            asked: (budget.min_tokens_thinking, budget.asked.or(max)),
         });
     }
     if points.len() < 2 {
@@ -170,13 +193,14 @@ pub fn curve(budgets: &[Budget], rows: &[BudgetResult]) -> Result<Curve> {
     })
 }
 
-const HEADER: [&str; 11] = [
+const HEADER: [&str; 12] = [
     "budget",
     "limit",
     "ends ignored",
     "right",
     "accuracy",
     "95% interval",
+    "published",
     "thinking",
     "answer",
     "finished",
@@ -194,13 +218,46 @@ const IGNORED: &str =
     "ends ignored: times that an end of thinking is replaced, and by which text\n";
 
 /// The content of `summary.txt`.
-pub fn summary(config: &Config, results: &Results) -> String {
+pub fn summary(config: &Config, budgets: &[Budget], results: &Results) -> String {
+    let mut text = String::new();
+    let mut overlong = 0;
+    for task in &results.tasks {
+        let answers = match results.repeats {
+            1 => String::new(),
+            repeats => format!(", {repeats} answers to each"),
+        };
+        let _ = writeln!(
+            text,
+            "task {}: {} questions{answers}, model {}\n\n{}",
+            task.task,
+            task.questions,
+            results.model,
+            table(config, budgets, task)
+        );
+        overlong += task.budgets.iter().map(|row| row.overlong).sum::<usize>();
+        text += &metrics_lines(&task.curve);
+    }
+    text += LEGEND;
+    if budgets.iter().any(|budget| budget.thinking_n_ignore.is_some()) {
+        text += IGNORED;
+    }
+    if overlong > 0 {
+        let limit = config.model.max_model_len;
+        let _ = writeln!(text, "{overlong} answers ended where the context of {limit} was full");
+    }
+    text
+}
+
+/// A row for each budget.
+fn table(config: &Config, budgets: &[Budget], task: &TaskResult) -> String {
     let mut rows = vec![HEADER.map(String::from)];
-    for (budget, row) in config.budgets.iter().zip(&results.budgets) {
+    for (budget, row) in budgets.iter().zip(&task.budgets) {
         let limit = match &budget.max_tokens_thinking {
             Some(toml::Value::String(word)) => word.clone(),
             Some(count) => count.to_string(),
-            None if budget.forces_thinking() => config.generation.max_gen_toks.to_string(),
+            None if budget.forces_thinking() => {
+                config.generation.max_gen_toks.map_or("task's".into(), |count| count.to_string())
+            }
             None => "-".into(),
         };
         let ignore = match (budget.thinking_n_ignore, &budget.thinking_n_ignore_str) {
@@ -216,6 +273,7 @@ pub fn summary(config: &Config, results: &Results) -> String {
             format!("{} of {}", row.correct, row.n),
             format!("{:.1}%", 100.0 * row.accuracy),
             format!("{low:.1} to {high:.1}"),
+            row.published.map_or("-".into(), |published| format!("{published:.1}%")),
             format!("{:.1}", row.mean_thinking_tokens),
             format!("{:.1}", row.mean_answer_tokens),
             row.thinking_stopped.to_string(),
@@ -223,34 +281,23 @@ pub fn summary(config: &Config, results: &Results) -> String {
             row.no_answer.to_string(),
         ]);
     }
-    let mut text = format!(
-        "task {}: {} questions, model {}\n\n{}\n",
-        results.task,
-        results.questions,
-        results.model,
-        aligned(&rows)
-    );
-    let overlong: usize = results.budgets.iter().map(|row| row.overlong).sum();
-    text += LEGEND;
-    if config.budgets.iter().any(|budget| budget.thinking_n_ignore.is_some()) {
-        text += IGNORED;
-    }
-    if overlong > 0 {
-        let limit = config.model.max_model_len;
-        let _ = writeln!(text, "{overlong} answers ended where the context of {limit} was full");
-    }
-    if results.curve != Curve::default() {
-        text.push('\n');
-    }
+    aligned(&rows)
+}
+
+/// A line for each metric that there is, and an empty one behind them.
+fn metrics_lines(curve: &Curve) -> String {
+    let mut text = String::new();
     let mut line = |value: Option<f64>, name: &str, meaning: &str| {
         if let Some(value) = value {
             let _ = writeln!(text, "{name} {value:.1}{meaning}");
         }
     };
-    let Curve { control, scaling, performance } = results.curve;
-    line(control, "control     ", "% of the limits were kept");
-    line(scaling, "scaling     ", " points of accuracy for each doubling of thinking");
-    line(performance, "performance ", "% is the best accuracy");
+    line(curve.control, "control     ", "% of the limits were kept");
+    line(curve.scaling, "scaling     ", " points of accuracy for each doubling of thinking");
+    line(curve.performance, "performance ", "% is the best accuracy");
+    if !text.is_empty() {
+        text.push('\n');
+    }
     text
 }
 

@@ -1,20 +1,21 @@
 //! `infer eval`: from config to published folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use model::Config as ModelConfig;
 use model::chat::Chat;
-use record::publish::{self, Manifest, OutputFolder};
+use record::publish::{self, Input, Manifest, OutputFolder};
+use record::question::question_hash;
 
 use crate::budget::Spec;
-use crate::config::{self, Config, Generation};
+use crate::config::{self, Budget, Config, Generation};
 use crate::engine::{Completion, Generate, Request, local};
-use crate::progress::Progress;
+use crate::journal::Journal;
 use crate::remote::Remote;
-use crate::report::{self, Results, Sample};
-use crate::task::{self, Question};
+use crate::report::{self, Results, SAMPLES, Sample, TaskResult};
+use crate::task::{self, Question, Task};
 
 /// Runs the config at `path` with the overrides `sets`, publishes its output folder and prints the
 /// table.
@@ -24,53 +25,60 @@ pub fn eval(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
     let folder = model::hub::model_folder(&config.model.path)
         .context("no model to evaluate (train first, or name its folder in model.path)")?;
     let output = OutputFolder::create(&config.output, overwrite)?;
-    let questions = task::load(&config.task)?;
     let chat = chat(&config.model, &folder)?;
-    let specs = config::specs(
-        &config.generation,
-        &config.budgets,
-        config.model.max_model_len,
-        &chat.tokenizer,
-    )
-    .with_context(|| path.display().to_string())?;
-    let evaluation = Evaluation::new(&config, &chat, &specs, &questions)?;
+    let evaluation = Evaluation::new(&config, &chat).with_context(|| path.display().to_string())?;
     let mut weights = publish::input(&folder, None)?;
     weights.path = config.model.path.clone(); // not the place of a hub model in this cache
-    let inputs = vec![weights, publish::input(&config.task.path, Some(questions.len() as u64))?];
-    let mut answerer =
-        answerer(&config.model, &config.engine, config.endpoint.as_ref(), &folder, &chat)?;
-    let samples = evaluation.answer_all(answerer.as_mut())?;
-    eprintln!("{}", answerer.summary());
+    let kept = config.cache.clone().map_or_else(|| beside(&config.output), Ok)?;
+    let mut journal = Journal::open(&kept, 0, who_answers(&config, &weights), true)?;
+    let requests: Vec<Request> = evaluation.jobs().map(|job| evaluation.request(job)).collect();
+    let completions = journal.answer(&requests, || {
+        answerer(&config.model, &config.engine, config.endpoint.as_ref(), &folder, &chat)
+    })?;
+    let jobs = evaluation.jobs().zip(completions);
+    let samples = jobs.map(|(job, done)| evaluation.sample(job, done));
+    let samples = samples.collect::<Result<Vec<Sample>>>()?;
 
-    let per_budget: Vec<&[Sample]> = samples.chunks(questions.len()).collect();
-    let mut rows = Vec::new();
-    for (budget, samples) in config.budgets.iter().zip(per_budget) {
-        let file = output.path().join(format!("samples_{}.jsonl", budget.name));
-        record::jsonl::write(&file, samples)?;
-        rows.push(report::budget_result(budget, samples));
-    }
-    let results = Results {
-        task: config.task.name.clone(),
-        model: config.model.path.clone(),
-        questions: questions.len(),
-        curve: report::curve(&config.budgets, &rows)?,
-        budgets: rows,
-    };
-    let summary = report::summary(&config, &results);
+    let results = evaluation.results(&samples)?;
+    let summary = report::summary(&config, &evaluation.budgets, &results);
+    record::jsonl::write(&output.path().join(SAMPLES), &samples)?;
     output.write("results.json", &(serde_json::to_string_pretty(&results)? + "\n"))?;
     output.write("summary.txt", &summary)?;
+    let tables = evaluation.tasks.iter().flat_map(|task| task.inputs.clone());
     output.finish(Manifest {
         tool: "infer".into(),
         version: env!("CARGO_PKG_VERSION").into(),
         command: publish::command(),
         config: table,
-        inputs,
+        inputs: [weights].into_iter().chain(tables).collect(),
         seeds: config::seeds(&config),
         files: Default::default(),
     })?;
+    if config.cache.is_none() {
+        journal.remove()?;
+    }
     print!("{summary}");
     println!("everything is in {}", config.output.display());
     Ok(())
+}
+
+/// Where an output's journal is until it is published.
+fn beside(output: &Path) -> Result<PathBuf> {
+    let name = output.file_name().context("output has no name")?;
+    Ok(output.with_file_name(format!(".{}.journal", name.display())))
+}
+
+/// All that a completion depends on besides its request.
+fn who_answers(config: &Config, weights: &Input) -> String {
+    let config::Model { path: _, device, dtype, max_model_len: _, threads: _ } = &config.model;
+    let weights = &weights.sha256;
+    match &config.endpoint {
+        None => format!("{weights} {device:?} {dtype:?}"),
+        Some(endpoint) => {
+            let (server, ids) = (&endpoint.server, endpoint.token_ids);
+            format!("{} {} ids: {ids}, tokenizer {weights}", server.base_url, server.model)
+        }
+    }
 }
 
 /// The tokenizer and template of a model that has room for what the config asks.
@@ -101,121 +109,103 @@ pub fn answerer(
     })
 }
 
-/// Every question under every budget, as requests.
+/// Every question of every task under every budget.
 struct Evaluation<'a> {
     config: &'a Config,
     chat: &'a Chat,
-    specs: &'a [Arc<Spec>],
-    questions: &'a [Question],
-    /// The ids of every question's prompt.
-    prompts: Vec<Arc<[i64]>>,
+    budgets: Vec<Budget>,
+    tasks: Vec<Asked>,
+}
+
+/// A task with all that is asked about it.
+struct Asked {
+    task: Task,
+    /// Its tables, for the manifest.
+    inputs: Vec<Input>,
+    /// The config's section with the task's own settings.
+    generation: Generation,
+    questions: Vec<Question>,
+    /// One for each budget.
+    specs: Vec<Arc<Spec>>,
+    /// The ids of the prompts, for each budget one for each question.
+    prompts: Vec<Vec<Arc<[i64]>>>,
+}
+
+/// The place of a sample: which task, budget and question, and which of the answers.
+#[derive(Debug, Clone, Copy)]
+struct Job {
+    task: usize,
+    budget: usize,
+    question: usize,
+    repeat: usize,
 }
 
 impl<'a> Evaluation<'a> {
-    fn new(
-        config: &'a Config,
-        chat: &'a Chat,
-        specs: &'a [Arc<Spec>],
-        questions: &'a [Question],
-    ) -> Result<Self> {
-        let prompts = questions
-            .iter()
-            .map(|q| Ok(chat.prompt(&q.question)?.into()))
-            .collect::<Result<_>>()?;
-        let evaluation = Evaluation { config, chat, specs, questions, prompts };
-        evaluation.check_room()?;
-        Ok(evaluation)
-    }
-
-    /// A context that holds no answer, and an `auto` that leaves no thinking at all, are mistakes
-    /// in the config: wrong answers and a budget of 0 would hide them.
-    fn check_room(&self) -> Result<()> {
-        for (budget, spec) in self.config.budgets.iter().zip(self.specs) {
-            let auto = matches!(&budget.max_tokens_thinking, Some(toml::Value::String(_)));
-            for (question, prompt) in self.questions.iter().zip(&self.prompts) {
-                let taken = spec.least_len(prompt.len());
-                ensure!(
-                    taken < spec.max_model_len,
-                    "budget {:?}: no answer to question {} fits: model.max_model_len is {}, of \
-                     which its prompt and the delimiters take {taken}; raise model.max_model_len \
-                     or leave this question out of {}",
-                    budget.name,
-                    question.doc_id,
-                    spec.max_model_len,
-                    self.config.task.path.display()
-                );
-                ensure!(
-                    !auto || spec.max_tokens_thinking(prompt.len()) > Some(0),
-                    "budget {:?}: auto leaves no thinking for question {}: max_gen_toks is {}, of \
-                     which its prompt takes {}, the answer 100 and the delimiters a few; raise \
-                     generation.max_gen_toks or give a number",
-                    budget.name,
-                    question.doc_id,
-                    spec.max_gen_toks,
-                    prompt.len()
-                );
-            }
+    fn new(config: &'a Config, chat: &'a Chat) -> Result<Self> {
+        let budgets = config.budgets();
+        let ask = |task| Asked::new(config, task, &budgets, chat);
+        let tasks = config.tasks()?.into_iter().map(ask).collect::<Result<Vec<Asked>>>()?;
+        for asked in &tasks {
+            eprintln!(
+                "task {}: {} questions under {} budgets; the longest prompt has {} tokens",
+                asked.task.name,
+                asked.questions.len(),
+                budgets.len(),
+                asked.prompts.iter().flatten().map(|prompt| prompt.len()).max().unwrap_or(0)
+            );
         }
-        Ok(())
+        Ok(Evaluation { config, chat, budgets, tasks })
     }
 
-    /// The samples of all questions for the first budget, then the second, and so on.
-    fn answer_all(&self, answerer: &mut dyn Generate) -> Result<Vec<Sample>> {
-        eprintln!(
-            "task {}: {} questions under {} budgets; the longest prompt has {} tokens",
-            self.config.task.name,
-            self.questions.len(),
-            self.specs.len(),
-            self.prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0)
-        );
-        let requests = self.requests();
-        let mut samples: Vec<Option<Sample>> = requests.iter().map(|_| None).collect();
-        let mut progress = Progress::new(requests.len(), "answers");
-        answerer.generate(&requests, &mut |job, completion| {
-            samples[job] = Some(self.sample(job, completion)?);
-            progress.finished_one();
-            Ok(())
-        })?;
-        Ok(samples.into_iter().map(|sample| sample.expect("each is answered once")).collect())
+    /// All samples' places, in the samples' order.
+    fn jobs(&self) -> impl Iterator<Item = Job> {
+        let (budgets, repeats) = (self.budgets.len(), self.config.repeats);
+        self.tasks.iter().enumerate().flat_map(move |(task, asked)| {
+            let questions = asked.questions.len();
+            (0..budgets * questions * repeats).map(move |n| Job {
+                task,
+                budget: n / repeats / questions,
+                question: n / repeats % questions,
+                repeat: n % repeats,
+            })
+        })
     }
 
-    /// A request for each sample. Equal questions draw alike under every budget, so that budgets
+    /// What is asked for a sample. Equal questions draw alike under every budget, so that budgets
     /// differ in nothing but the budget, and share what they have in common.
-    fn requests(&self) -> Vec<Request> {
-        let Generation { stop, .. } = &self.config.generation;
-        let mut requests = Vec::new();
-        for (budget, spec) in self.config.budgets.iter().zip(self.specs) {
-            for (question, prompt) in self.questions.iter().zip(&self.prompts) {
-                let hash = record::question::question_hash(&question.question);
-                requests.push(Request {
-                    name: format!("question {} under budget {:?}", question.doc_id, budget.name),
-                    prompt: Arc::clone(prompt),
-                    spec: Arc::clone(spec),
-                    sampling: self.config.generation.sampling(Some(budget)),
-                    seed: record::seed::rng(self.config.seed, &["infer", &hash]).next_u64(),
-                    stop: stop.clone(),
-                    logprobs: None,
-                });
-            }
+    fn request(&self, job: Job) -> Request {
+        let Job { task, budget, question, repeat } = job;
+        let asked = &self.tasks[task];
+        let of = &asked.questions[question];
+        let (hash, repeat) = (question_hash(&of.question), repeat.to_string());
+        let (task, budget_name) = (&asked.task.name, &self.budgets[budget].name);
+        Request {
+            name: format!("task {task}, question {} under budget {budget_name:?}", of.doc_id),
+            prompt: Arc::clone(&asked.prompts[budget][question]),
+            spec: Arc::clone(&asked.specs[budget]),
+            sampling: asked.generation.sampling(Some(&self.budgets[budget])),
+            seed: record::seed::rng(self.config.seed, &["infer", &hash, &repeat]).next_u64(),
+            stop: asked.generation.stop.clone(),
+            logprobs: None,
         }
-        requests
     }
 
     /// Judges one completion.
-    fn sample(&self, job: usize, completion: Completion) -> Result<Sample> {
-        let row = job % self.questions.len();
-        let (question, prompt) = (&self.questions[row], &self.prompts[row]);
-        let tokenizer = &self.chat.tokenizer;
+    fn sample(&self, job: Job, completion: Completion) -> Result<Sample> {
+        let Asked { task, questions, prompts, .. } = &self.tasks[job.task];
+        let (question, prompt) = (&questions[job.question], &prompts[job.budget][job.question]);
         let Completion { outcome, text: completion, .. } = completion;
-        let mode = self.config.task.extract.mode();
-        let extracted = grading::extract(&completion, mode).map(|found| found.text);
-        let verdict = task::grade(self.config.task.grading, extracted.as_deref(), &question.target);
+        let extracted = grading::extract(&completion, task.extract.mode()).map(|found| found.text);
+        let verdict = task::grade(task.grading, extracted.as_deref(), &question.target);
         Ok(Sample {
+            task: task.name.clone(),
+            budget: self.budgets[job.budget].name.clone(),
             doc_id: question.doc_id,
+            repeat: job.repeat,
             id: question.id.clone(),
             question: question.question.clone(),
             target: question.target.clone(),
-            prompt: tokenizer.decode(prompt)?,
+            prompt: self.chat.tokenizer.decode(prompt)?,
             completion,
             prompt_tokens: prompt.len(),
             thinking_tokens: outcome.thinking.len(),
@@ -224,8 +214,93 @@ impl<'a> Evaluation<'a> {
             ending: outcome.ending,
             extracted,
             correct: verdict.equal,
-            rule: verdict.rule,
+            rule: verdict.rule.to_string(),
             token_ids: outcome.ids,
         })
+    }
+
+    /// What all samples say.
+    fn results(&self, samples: &[Sample]) -> Result<Results> {
+        let mut samples = samples;
+        let mut tasks = Vec::new();
+        for asked in &self.tasks {
+            let n = asked.questions.len() * self.config.repeats;
+            let (own, others) = samples.split_at(n * self.budgets.len());
+            samples = others;
+            let budgets = self.budgets.iter().zip(own.chunks(n));
+            let rows: Vec<_> =
+                budgets.map(|(budget, samples)| report::budget_result(budget, samples)).collect();
+            tasks.push(TaskResult {
+                task: asked.task.name.clone(),
+                questions: asked.questions.len(),
+                curve: report::curve(&self.budgets, &rows)?,
+                budgets: rows,
+            });
+        }
+        let (model, repeats) = (self.config.model.path.clone(), self.config.repeats);
+        Ok(Results { model, repeats, tasks })
+    }
+}
+
+impl Asked {
+    fn new(config: &Config, task: Task, budgets: &[Budget], chat: &Chat) -> Result<Self> {
+        let files = task.files()?;
+        let questions = task.load(&files, config.limit)?;
+        let generation = config.generation.of(&task);
+        let longest = config.model.max_model_len;
+        let specs = config::specs(&generation, budgets, longest, &chat.tokenizer)?;
+        let prompt = |budget: &Budget, question: &Question| -> Result<Arc<[i64]>> {
+            let suffix = budget.prompt_suffix.as_deref().unwrap_or_default();
+            Ok(chat.prompt(&format!("{}{suffix}", question.question))?.into())
+        };
+        let prompts = budgets.iter().map(|budget| {
+            questions.iter().map(|question| prompt(budget, question)).collect::<Result<Vec<_>>>()
+        });
+        let prompts = prompts.collect::<Result<Vec<_>>>()?;
+        let inputs = files.iter().map(|file| {
+            let mut input = publish::input(file, None)?;
+            if files.len() == 1 && config.limit.is_none() {
+                input.rows = Some(questions.len() as u64);
+            }
+            Ok(input)
+        });
+        let inputs = inputs.collect::<Result<Vec<Input>>>()?;
+        let asked = Asked { task, inputs, generation, questions, specs, prompts };
+        asked.check_room(budgets)?;
+        Ok(asked)
+    }
+
+    /// A context that holds no answer, and an `auto` that leaves no thinking at all, are mistakes
+    /// in the config: wrong answers and a budget of 0 would hide them.
+    fn check_room(&self, budgets: &[Budget]) -> Result<()> {
+        for ((budget, spec), prompts) in budgets.iter().zip(&self.specs).zip(&self.prompts) {
+            let auto = matches!(&budget.max_tokens_thinking, Some(toml::Value::String(_)));
+            for (question, prompt) in self.questions.iter().zip(prompts) {
+                let taken = spec.least_len(prompt.len());
+                ensure!(
+                    taken < spec.max_model_len,
+                    "budget {:?}: no answer to question {} of task {} fits: model.max_model_len is \
+                     {}, of which its prompt and the delimiters take {taken}; raise \
+                     model.max_model_len or leave this question out of {}",
+                    budget.name,
+                    question.doc_id,
+                    self.task.name,
+                    spec.max_model_len,
+                    self.task.dataset
+                );
+                ensure!(
+                    !auto || spec.max_tokens_thinking(prompt.len()) > Some(0),
+                    "budget {:?}: auto leaves no thinking for question {} of task {}: max_gen_toks \
+                     is {}, of which its prompt takes {}, the answer 100 and the delimiters a few; \
+                     raise generation.max_gen_toks or give a number",
+                    budget.name,
+                    question.doc_id,
+                    self.task.name,
+                    spec.max_gen_toks,
+                    prompt.len()
+                );
+            }
+        }
+        Ok(())
     }
 }

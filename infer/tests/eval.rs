@@ -6,6 +6,8 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use infer::config::Config;
+use infer::report::read_samples;
 use model::Qwen2;
 use serde_json::Value;
 use support::write_checkpoint;
@@ -22,8 +24,8 @@ max_model_len = 160
 threads = 1
 [task]
 name = "tiny"
-path = "DIR/task.jsonl"
-question = "question"
+dataset = "DIR/task.jsonl"
+prompt = "{question}"
 answer = "answer"
 grading = "equivalent"
 [generation]
@@ -63,8 +65,7 @@ fn a_whole_run() {
     let config = set_up(folder.path(), |text| text);
     let output = folder.path().join("out");
     let read = |name: &str| fs::read_to_string(output.join(name)).unwrap();
-    let names = ["results.json", "summary.txt", "samples_plain.jsonl", "samples_0.jsonl"];
-    let names = [&names[..], &["samples_20.jsonl", "samples_wait.jsonl"]].concat();
+    let names = ["results.json", "summary.txt", "samples.jsonl"];
 
     infer::run::eval(&config, &[], false).unwrap();
     let first: Vec<String> = names.iter().map(|name| read(name)).collect();
@@ -82,19 +83,17 @@ fn a_whole_run() {
     }
 
     let results: Value = serde_json::from_str(&first[0]).unwrap();
-    assert_eq!(results["questions"], 5);
-    assert_eq!(results["budgets"].as_array().unwrap().len(), 4);
-    assert_eq!(results["budgets"][1]["mean_thinking_tokens"], 0.0);
-    let samples: Vec<Value> =
-        first[4].lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(samples.len(), 5);
-    for (n, sample) in samples.iter().enumerate() {
-        assert_eq!(sample["doc_id"], n);
-        assert!(sample["thinking_tokens"].as_u64().unwrap() <= 20);
-        let completion = sample["completion"].as_str().unwrap();
-        assert!(completion.starts_with("<|im_start|>think"), "{completion:?}");
-        let ids = sample["token_ids"].as_array().unwrap();
-        assert!(ids.iter().all(|id| id.as_u64().unwrap() < 98), "an id without a token");
+    let task = &results["tasks"][0];
+    assert_eq!((&task["task"], &task["questions"]), (&"tiny".into(), &5.into()));
+    assert_eq!(task["budgets"].as_array().unwrap().len(), 4);
+    assert_eq!(task["budgets"][1]["mean_thinking_tokens"], 0.0);
+    let samples = read_samples(&output).unwrap();
+    assert_eq!(samples.len(), 4 * 5);
+    for (n, sample) in samples[10..15].iter().enumerate() {
+        assert_eq!((sample.budget.as_str(), sample.doc_id, sample.repeat), ("20", n, 0));
+        assert!(sample.thinking_tokens <= 20);
+        assert!(sample.completion.starts_with("<|im_start|>think"), "{:?}", sample.completion);
+        assert!(sample.token_ids.iter().all(|id| *id < 98), "an id without a token");
     }
 }
 
@@ -108,20 +107,17 @@ fn forced_continuations_equal_a_full_forward() {
     let checkpoint = folder.path().join("checkpoint");
     let qwen2 = Qwen2::load(&checkpoint, tch::Device::Cpu, Kind::Float).unwrap();
     let tokenizer = model::Tokenizer::read(&checkpoint).unwrap();
-    let samples = fs::read_to_string(folder.path().join("out/samples_wait.jsonl")).unwrap();
     let mut sampled = 0;
-    for line in samples.lines() {
-        let sample: Value = serde_json::from_str(line).unwrap();
-        let prompt = tokenizer.encode_fixed(sample["prompt"].as_str().unwrap()).unwrap();
-        let new: Vec<i64> = serde_json::from_value(sample["token_ids"].clone()).unwrap();
-        let all = [prompt.as_slice(), &new].concat();
+    let samples = read_samples(&folder.path().join("out")).unwrap();
+    for sample in samples.iter().filter(|sample| sample.budget == "wait") {
+        let prompt = tokenizer.encode_fixed(&sample.prompt).unwrap();
+        let all = [prompt.as_slice(), &sample.token_ids].concat();
         let logits = qwen2.logits(&all, &[0, all.len() as i64]); // [T, V]
         let known = logits.narrow(1, 0, tokenizer.vocab_size());
         let greedy = Vec::<i64>::try_from(known.argmax(-1, false)).unwrap();
         // The answer at the end is all sampled, and no stop is banned in it.
-        let answer = sample["answer_tokens"].as_u64().unwrap() as usize;
-        for at in all.len() - answer..all.len() {
-            assert_eq!(all[at], greedy[at - 1], "position {at} of {line}");
+        for at in all.len() - sample.answer_tokens..all.len() {
+            assert_eq!(all[at], greedy[at - 1], "position {at} of {sample:?}");
             sampled += 1;
         }
     }
@@ -151,6 +147,12 @@ fn mistakes_are_explained() {
     check_error(with("float32", "float16"), &["infer.toml", "float16"]);
     check_error(with("max_model_len = 160", "max_model_len = 1000"), &["1000", "256 positions"]);
     check_error(with("answer = ", "gold = \"\"\nanswer = "), &["infer.toml", "gold"]);
+    check_error(|t| "tasks = [\"a.toml\"]\n".to_string() + &t, &["`tasks`", "[task]"]);
+    check_error(
+        |t| t.replace("seed = 3", "seed = 3\nrepeats = 2").replace("temperature = 1.5", ""),
+        &["repeats is 2", "task tiny", "generation.temperature"],
+    );
+    check_error(with("max_gen_toks = 12", ""), &["task tiny", "max_gen_toks is missing"]);
     let engine = |keys: &str| format!("[engine]\n{keys}\n[task]");
     check_error(|t| t.replace("[task]", &engine("slots = 0")), &["engine.slots is 0"]);
     check_error(
@@ -183,10 +185,18 @@ fn shipped_configs_are_sound() {
     let (config, _) = record::config::load::<infer::generate::Config>(&generate, &[]).unwrap();
     config.check().unwrap();
     let own = own.filter(|path| ![&judge, &generate].contains(&path));
+    let mut published = 0;
     for path in own.chain(["demo/infer.toml", "real/infer.toml"].map(|name| configs.join(name))) {
-        let (config, _) = record::config::load::<infer::config::Config>(&path, &[]).unwrap();
-        config.check().unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
+        let place = path.display();
+        let (mut config, _) = record::config::load::<Config>(&path, &[]).unwrap();
+        config.tasks.iter_mut().for_each(|task| *task = configs.join("..").join(&*task));
+        config.check().unwrap_or_else(|error| panic!("{place}: {error:#}"));
+        let tasks: Vec<String> = config.tasks().unwrap().into_iter().map(|t| t.name).collect();
+        for task in config.budgets().iter().flat_map(|budget| budget.published.keys()) {
+            assert!(tasks.contains(task), "{place}: published for {task}, which is not asked");
+            published += 1;
+        }
         checked += 1;
     }
-    assert!(checked >= 5, "only {checked} configs");
+    assert!(checked >= 5 && published > 50, "only {checked} configs, {published} figures");
 }

@@ -62,7 +62,9 @@ fn write_results(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     let row = |id: usize, extracted: Value, correct: bool| {
         json!({
-            "doc_id": id, "question": "What is 1/2?", "target": "0.5", "extracted": extracted,
+            "task": "t", "budget": "plain", "repeat": 0, "id": null, "prompt": "", "completion": "",
+            "prompt_tokens": 1, "thinking_tokens": 0, "answer_tokens": 1, "thinking_ending": null,
+            "ending": "stop", "token_ids": [], "doc_id": id, "question": "What is 1/2?", "target": "0.5", "extracted": extracted,
             "correct": correct, "rule": "a rule",
         })
         .to_string()
@@ -74,7 +76,7 @@ fn write_results(folder: &Path) {
         row(3, json!("unsure"), false),
         row(4, Value::Null, false),
     ];
-    fs::write(folder.join("samples_plain.jsonl"), rows.join("\n") + "\n").unwrap();
+    fs::write(folder.join("samples.jsonl"), rows.join("\n") + "\n").unwrap();
 }
 
 #[test]
@@ -94,14 +96,15 @@ fn both_scores_stand_side_by_side() {
     fs::write(&path, config).unwrap();
     infer::judge::run(&path, &[], false).unwrap();
 
-    let rows = fs::read_to_string(dir.path().join("judged/judged_plain.jsonl")).unwrap();
+    let rows = fs::read_to_string(dir.path().join("judged/judged.jsonl")).unwrap();
     let rows: Vec<Value> = rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let judged: Vec<_> = rows.iter().map(|row| row["judged_correct"].as_bool()).collect();
     assert_eq!(judged, [Some(true), Some(true), Some(false), None, Some(false)]);
     let results = fs::read_to_string(dir.path().join("judged/results.json")).unwrap();
     let results: Value = serde_json::from_str(&results).unwrap();
-    let row =
-        json!([{"budget": "plain", "n": 5, "correct": 1, "judged_correct": 2, "undecided": 1}]);
+    let row = json!([{
+        "task": "t", "budget": "plain", "n": 5, "correct": 1, "judged_correct": 2, "undecided": 1,
+    }]);
     assert_eq!(results, row);
 
     // Only the three that the rules call wrong and that say something were asked, once each.
@@ -119,5 +122,5 @@ fn a_folder_without_samples_is_refused() {
     let empty = dir.path().display();
     let sets = [format!("results=\"{empty}\""), format!("output=\"{empty}/out\"")];
     let error = format!("{:#}", infer::judge::run(&path, &sets, false).unwrap_err());
-    assert!(error.contains("there is no samples_<budget>.jsonl"), "{error}");
+    assert!(error.contains("samples.jsonl"), "{error}");
 }

@@ -99,7 +99,7 @@ fn wilson_intervals() {
         (20, 20, [1.0 - 0.1611, 1.0]),
     ];
     for (correct, n, expected) in rows {
-        let ours = wilson(correct, n);
+        let ours = wilson(f64::from(correct), n);
         let off = ours.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         assert!(off < 6e-5, "{correct} of {n}: {ours:?}, not {expected:?}");
     }

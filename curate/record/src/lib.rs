@@ -5,14 +5,16 @@
 //! question is kept, which answer is right or how text becomes tokens.
 //!
 //! Modules in reading order: [`question`] (what a question's id is), [`row`] (the rows of every
-//! table), [`table`] (their files), [`jsonl`] (one JSON value a line), [`example`] (the text a
-//! model is trained on), [`config`] (a run is a TOML file), [`publish`] (output folders appear
-//! whole or not at all), [`lock`] (one process at a time), [`disk`] (every change on the disk that
-//! these make), [`seed`] (randomness by name).
+//! table), [`table`] (their files), [`raw`] (others' tables), [`jsonl`] (one JSON value a line),
+//! [`example`] (the text a model is trained on), [`config`] (a run is a TOML file), [`publish`]
+//! (output folders appear whole or not at all), [`lock`] (one process at a time), [`disk`] (every
+//! change on the disk that these make), [`seed`] (randomness by name).
 
 pub mod question;
 pub mod row;
 pub mod table;
+
+pub mod raw;
 
 pub mod jsonl;
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use record::example::is_python_space;
 use record::publish::Input;
 use record::question::question_hash;
+use record::raw::{self, Object};
 use record::row::Row;
 use record::seed;
 use serde::Deserialize;
@@ -13,7 +14,6 @@ use serde_json::Value;
 
 use super::place::Place;
 use super::python;
-use super::raw::{self, Object};
 
 /// One source, a file of its own; those of s1 are `configs/curate/sources/*.toml`.
 #[derive(Debug, Clone, Deserialize)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use crate::budget::{Outcome, Spec};
 
@@ -43,7 +44,7 @@ pub struct Request {
 }
 
 /// A finished request.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
     /// The ids behind the prompt, and how they came to an end.
     pub outcome: Outcome,
@@ -55,7 +56,7 @@ pub struct Completion {
 
 /// A sampled id under the model's own distribution, before penalty and temperature, over the
 /// tokenizer's ids.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scored {
     /// Its place in the outcome's ids.
     pub at: usize,

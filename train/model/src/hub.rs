@@ -25,7 +25,7 @@ fn is_plain(name: &str) -> bool {
 
 /// `place` itself if it is a folder; else the hub's repository of that name (`owner/name`, or
 /// `owner/name@revision`), downloaded into the cache that huggingface_hub shares. HF_HOME,
-/// HF_ENDPOINT and the stored token are respected.
+/// HF_ENDPOINT, HF_TOKEN and the stored token are respected.
 ///
 /// # Errors
 /// When `place` is neither, or the hub cannot be reached.
@@ -85,6 +85,44 @@ pub fn dataset_files(place: &str) -> Result<Vec<PathBuf>> {
     Ok(select(&names)?.into_iter().map(|name| folder.join(name)).collect())
 }
 
+/// Those files of the hub's data set `name` at a revision that are called `part`, or, sorted, the
+/// tables in the folder `part`.
+///
+/// # Errors
+/// As [`model_folder`], or when there is no such file or folder.
+pub fn dataset_part(name: &str, revision: &str, part: &str) -> Result<Vec<PathBuf>> {
+    let place = format!("{name}@{revision}");
+    let select = |names: &[String]| part_of(names, part).with_context(|| place.clone());
+    match download(&place, RepoType::Dataset, "a file here", select)? {
+        Found::Online(files) => Ok(files),
+        Found::Offline(folder, error) => {
+            let Some(folder) = folder else { return Err(error) };
+            let mut names = Vec::new();
+            list(&folder, "", &mut names).with_context(|| folder.display().to_string())?;
+            names.sort();
+            Ok(select(&names)?.into_iter().map(|name| folder.join(name)).collect())
+        }
+    }
+}
+
+fn part_of(names: &[String], part: &str) -> Result<Vec<String>> {
+    let inside = format!("{}/", part.trim_end_matches('/'));
+    let is_table = |name: &str| [".parquet", ".jsonl", ".csv"].iter().any(|e| name.ends_with(e));
+    let is_wanted = |name: &&String| {
+        is_safe(name) && (*name == part || name.starts_with(&inside) && is_table(name))
+    };
+    let mut found: Vec<String> = names.iter().filter(is_wanted).cloned().collect();
+    found.sort();
+    let some: Vec<&str> = names.iter().take(20).map(String::as_str).collect();
+    ensure!(!found.is_empty(), "there is no {part} in it, but {}", some.join(", "));
+    Ok(found)
+}
+
+/// Whether a name from the hub stays in its folder.
+fn is_safe(name: &str) -> bool {
+    Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
 /// The names of all files below `folder`, hidden ones left out.
 fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
     for entry in fs::read_dir(folder)? {
@@ -102,11 +140,8 @@ fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
 /// The Parquet files among `names` that hold the training split: those named for it, or all if
 /// none is.
 fn training_split(names: &[String]) -> Result<Vec<String>> {
-    let is_safe = |name: &&String| {
-        Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
-    };
-    let tables = names.iter().filter(|name| name.ends_with(".parquet")).filter(is_safe);
-    let tables: Vec<&String> = tables.collect();
+    let is_table = |name: &&String| name.ends_with(".parquet") && is_safe(name);
+    let tables: Vec<&String> = names.iter().filter(is_table).collect();
     let is_train = |name: &&&String| name.split('/').any(|part| part.starts_with("train"));
     let mut found: Vec<String> = tables.iter().filter(is_train).map(|n| (*n).clone()).collect();
     if found.is_empty() {
@@ -159,7 +194,11 @@ fn download(
         bail!("`{place}` is neither {else_it_is} nor a hub repository (owner/name)");
     }
     let context = || format!("downloading {name}@{revision} from the Hugging Face hub");
-    let api = ApiBuilder::from_env().build().with_context(context)?;
+    let mut builder = ApiBuilder::from_env();
+    if let Some(token) = std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()) {
+        builder = builder.with_token(Some(token));
+    }
+    let api = builder.build().with_context(context)?;
     let repo = Repo::with_revision(name.to_string(), kind, revision.to_string());
     let remote = api.repo(repo.clone());
     let listing = match remote.info() {

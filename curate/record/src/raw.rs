@@ -1,13 +1,13 @@
-//! Tables of any shape, row by row as JSON objects: Parquet, JSONL and CSV, by extension.
+//! Others' tables, of any shape, row by row as JSON objects: Parquet, JSONL and CSV, by extension.
 
 use std::fs::File;
 use std::path::Path;
 
+use crate::jsonl;
 use anyhow::{Context, Result, bail};
 use parquet::file::reader::SerializedFileReader;
 use parquet::record::Field;
 use parquet::record::reader::RowIter;
-use record::jsonl;
 use serde_json::{Map, Number, Value};
 
 /// A row, its columns in the table's order.
@@ -23,7 +23,7 @@ pub fn read(path: &Path) -> Result<Box<dyn Iterator<Item = Result<Object>>>> {
             Ok(Box::new(objects.map(|numbered| Ok(numbered?.1))))
         }
         Some("csv") => csv(path),
-        _ => bail!("{}: a source's file ends in .parquet, .jsonl or .csv", path.display()),
+        _ => bail!("{}: a table's name ends in .parquet, .jsonl or .csv", path.display()),
     }
 }
 

@@ -1,0 +1,174 @@
+//! A journal of finished completions: whatever kills a run, what was finished is not asked again.
+//!
+//! An entry stands under all that a completion depends on: weights, tokenizer, device and numbers,
+//! prompt, [`Spec`], sampling, seed and stops. So a journal that is kept is a cache for other runs
+//! too, and a change of anything that matters misses it. What cannot change a completion, such as
+//! the seed at temperature 0, or slots and threads, is in no key.
+//!
+//! A journal is a folder with a file for each writer. A line is `key digest completion`: 64 hex
+//! digits that say what was asked, BLAKE3 of the rest, JSON. A line that was cut off by a kill or
+//! that is not what was written is passed over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use record::lock::Lock;
+
+use crate::budget::Spec;
+use crate::engine::{Completion, Generate, Request};
+use crate::progress::Progress;
+
+/// A journal that is open for one writer.
+pub struct Journal {
+    folder: PathBuf,
+    /// Who answers, as text.
+    who: String,
+    file: File,
+    _lock: Option<Lock>,
+}
+
+impl Journal {
+    /// Opens the journal in `folder`, which is made if need be, for the writer number `writer`.
+    /// `who` says all that matters of who answers. `alone` keeps other runs out meanwhile.
+    ///
+    /// # Errors
+    /// Another run has it, or the folder cannot be written.
+    pub fn open(folder: &Path, writer: usize, who: String, alone: bool) -> Result<Self> {
+        let place = || format!("the journal {}", folder.display());
+        fs::create_dir_all(folder).with_context(place)?;
+        let lock = alone.then(|| Lock::take(folder)).transpose().with_context(place)?;
+        let path = folder.join(format!("{writer}.log"));
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.read(true).append(true).create(true).open(&path).with_context(place)?;
+        if is_cut_off(&mut file).with_context(place)? {
+            // What a kill has cut off stays, on a line of its own.
+            file.write_all(b"\n").with_context(place)?;
+        }
+        Ok(Journal { folder: folder.to_path_buf(), who, file, _lock: lock })
+    }
+
+    /// The completions of all requests, in their order. Those that are in the journal come from
+    /// it; `open` makes whoever writes the others, each once.
+    ///
+    /// # Errors
+    /// As [`Generate::generate`]; what was finished before is in the journal.
+    pub fn answer<'a>(
+        &mut self,
+        requests: &[Request],
+        open: impl FnOnce() -> Result<Box<dyn Generate + 'a>>,
+    ) -> Result<Vec<Completion>> {
+        let keys = self.keys(requests);
+        let mut found = self.read(&keys)?;
+        let mut open_keys = BTreeMap::new();
+        for (number, key) in keys.iter().enumerate().filter(|(_, key)| !found.contains_key(*key)) {
+            open_keys.entry(key.as_str()).or_insert(number);
+        }
+        let mut missing: Vec<usize> = open_keys.into_values().collect();
+        missing.sort_unstable();
+        if missing.len() < requests.len() {
+            let known = requests.len() - missing.len();
+            eprintln!("{known} of {} answers are there already or equal others", requests.len());
+        }
+        if !missing.is_empty() {
+            let mut who = open()?;
+            let asked: Vec<Request> = missing.iter().map(|&n| requests[n].clone()).collect();
+            let mut progress = Progress::new(asked.len(), "answers");
+            who.generate(&asked, &mut |number, completion| {
+                let key = &keys[missing[number]];
+                self.add(key, &completion)?;
+                progress.finished(completion.outcome.ids.len());
+                found.insert(key.clone(), completion);
+                Ok(())
+            })?;
+            drop(progress);
+            eprintln!("{}", who.summary());
+        }
+        Ok(keys.iter().map(|key| found[key].clone()).collect())
+    }
+
+    /// Removes the journal with all that it kept.
+    pub fn remove(self) -> Result<()> {
+        let place = || format!("cannot remove the journal {}", self.folder.display());
+        fs::remove_dir_all(&self.folder).with_context(place)
+    }
+
+    /// What every request is filed under.
+    fn keys(&self, requests: &[Request]) -> Vec<String> {
+        // Requests share their specs, whose text is long.
+        let mut specs: BTreeMap<*const Spec, blake3::Hash> = BTreeMap::new();
+        let mut key = |request: &Request| {
+            let Request { name: _, prompt, spec, sampling, seed, stop, logprobs } = request;
+            let spec = *specs
+                .entry(Arc::as_ptr(spec))
+                .or_insert_with(|| blake3::hash(format!("{spec:?}").as_bytes()));
+            let seed = (sampling.temperature > 0.0).then_some(seed);
+            let version = env!("CARGO_PKG_VERSION");
+            let who = &self.who;
+            let asked = format!("{prompt:?} {spec} {sampling:?} {seed:?} {stop:?} {logprobs:?}");
+            blake3::hash(format!("{version} {who:?} {asked}").as_bytes()).to_hex().to_string()
+        };
+        requests.iter().map(&mut key).collect()
+    }
+
+    /// The entries of all writers under these keys.
+    fn read(&self, keys: &[String]) -> Result<BTreeMap<String, Completion>> {
+        let mut found: BTreeMap<String, Completion> = BTreeMap::new();
+        let wanted: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
+        let place = || format!("the journal {}", self.folder.display());
+        let mut damaged = 0;
+        for entry in fs::read_dir(&self.folder).with_context(place)? {
+            for line in BufReader::new(File::open(entry?.path())?).split(b'\n') {
+                let line = line.with_context(place)?;
+                match parse(&line) {
+                    Some((key, completion)) if wanted.contains(key) => {
+                        found.insert(key.to_string(), completion()?);
+                    }
+                    Some(_) => {}
+                    None if line.is_empty() => {}
+                    None => damaged += 1,
+                }
+            }
+        }
+        if damaged > 0 {
+            eprintln!("{}: {damaged} lines are cut off or damaged, and count for nothing", place());
+        }
+        Ok(found)
+    }
+
+    /// Writes one more entry; it outlives this process from here on.
+    fn add(&mut self, key: &str, completion: &Completion) -> Result<()> {
+        let json = serde_json::to_string(completion)?;
+        let line = format!("{key} {} {json}\n", digest(key, &json));
+        let place = || format!("cannot write into the journal {}", self.folder.display());
+        self.file.write_all(line.as_bytes()).with_context(place)
+    }
+}
+
+/// Whether the last line of a file was cut off.
+fn is_cut_off(file: &mut File) -> std::io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+fn digest(key: &str, json: &str) -> String {
+    blake3::hash(format!("{key} {json}").as_bytes()).to_hex().to_string()
+}
+
+/// An entry's key, and how to read its completion; `None` if it is not what was written.
+fn parse(line: &[u8]) -> Option<(&str, impl Fn() -> Result<Completion>)> {
+    let line = std::str::from_utf8(line).ok()?;
+    let (key, rest) = line.split_once(' ')?;
+    let (written, json) = rest.split_once(' ')?;
+    let read = move || serde_json::from_str(json).context("an entry of another version's shape");
+    (digest(key, json) == written).then_some((key, read))
+}
