@@ -70,10 +70,11 @@ fn beside(output: &Path) -> Result<PathBuf> {
 
 /// All that a completion depends on besides its request.
 fn who_answers(config: &Config, weights: &Input) -> String {
-    let config::Model { path: _, device, dtype, max_model_len: _, threads: _ } = &config.model;
+    let config::Model { path: _, device, dtype, max_model_len: _, threads: _, tensor_parallel } =
+        &config.model;
     let weights = &weights.sha256;
     match &config.endpoint {
-        None => format!("{weights} {device:?} {dtype:?}"),
+        None => format!("{weights} {device:?} {dtype:?} on {tensor_parallel} ranks"),
         Some(endpoint) => {
             let (server, ids) = (&endpoint.server, endpoint.token_ids);
             format!("{} {} ids: {ids}, tokenizer {weights}", server.base_url, server.model)
