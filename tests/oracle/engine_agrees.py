@@ -1,9 +1,10 @@
 # The engine on real weights beside transformers: engine_agrees.py INFER MODEL QUESTIONS.jsonl
-"""Greedy ids of `infer generate` in fp32, one at a time and sixteen together, against transformers;
+"""Greedy ids of `infer generate` in fp32, sixteen together and one at a time, against transformers;
 then the same requests shuffled over 1, 2, 7 and 16 slots and after a restart.
 
     just oracle-engine
 
+The first --single prompts are also written one at a time.
 Of every id that the engine wrote, transformers must find none likelier after the same ids before
 it: checked by one forward over prompt and ids, and for the first --generate prompts by its own
 `generate`. Where it finds another, both logits must lie within 1e-3 of each other: fp32 sums in
@@ -77,6 +78,7 @@ def main():
     parser.add_argument("questions")
     parser.add_argument("--prompts", type=int, default=50)
     parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--single", type=int, default=50)
     parser.add_argument("--generate", type=int, default=5)
     parser.add_argument("--requests", type=int, default=200)
     arguments = parser.parse_args()
@@ -100,17 +102,17 @@ def agree(engine, tokenizer, prompts, arguments):
     """Differences to transformers that are no ties; the engine's own between batch sizes."""
     order = range(len(prompts))
     sets = {"generation.max_gen_toks": arguments.tokens}
-    single, said = engine.write(prompts, order, **sets, **{"engine.slots": 1})
-    batched, _ = engine.write(prompts, order, **sets, **{"engine.slots": 16})
+    batched, said = engine.write(prompts, order, **sets, **{"engine.slots": 16})
     print(said)
-    wrong = sum(single[n] != batched[n] for n in order)
-    print(f"one at a time and sixteen together: {wrong} of {len(prompts)} completions differ")
+    single, _ = engine.write(prompts, order[: arguments.single], **sets, **{"engine.slots": 1})
+    wrong = sum(single[n] != batched[n] for n in single)
+    print(f"one at a time and sixteen together: {wrong} of {len(single)} completions differ")
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32).eval()
     stops = tokenizer.convert_tokens_to_ids(STOPS)
     compared, ties, margins = 0, [], []
     with torch.no_grad():
         for n in order:
-            ids = single[n][0]["token_ids"]
+            ids = batched[n][0]["token_ids"]
             start = len(prompts[n])
             logits = model(torch.tensor([prompts[n] + ids])).logits[0, start - 1 : -1]
             best, chosen = logits.max(-1).values, logits.gather(1, torch.tensor([ids]).T)[:, 0]
@@ -133,7 +135,7 @@ def agree(engine, tokenizer, prompts, arguments):
             temperature=None, top_p=None, top_k=None, pad_token_id=stops[1],
         )[0, len(prompts[n]):].tolist()
         theirs = theirs[:-1] if theirs[-1] in stops else theirs
-        same = theirs == single[n][0]["token_ids"]
+        same = theirs == batched[n][0]["token_ids"]
         print(f"prompt {n}: {len(theirs)} ids of its own generate, {'equal' if same else 'NOT equal'}")
         wrong += not same and not ties
     return wrong
