@@ -10,9 +10,9 @@ use record::lock::Lock;
 use record::publish::{self, OutputFolder};
 
 use crate::data::{Examples, Order};
-use crate::progress::{Metrics, size};
-use crate::show::counted;
+use crate::progress::Metrics;
 use crate::step::Trainer;
+use crate::words::{counted, size};
 
 /// A run's folder: logs grow in it while training, `checkpoint/` appears whole at the end, and the
 /// summary last.
@@ -176,7 +176,7 @@ impl RunFolder {
             examples.trained_tokens(),
             order.steps(),
             order.global_batch(),
-            ranks(trainer.shards.mesh.world.world_size()),
+            counted(trainer.shards.mesh.world.world_size(), "rank"),
             size(c10d::memory::peak(trainer.shards.placement.device) as f64),
             size(planned),
             history.first().map_or(f64::NAN, |metrics| metrics.loss),
@@ -199,9 +199,4 @@ impl RunFolder {
 pub fn lies_in(path: &Path, folder: &Path) -> bool {
     let (path, folder) = (fs::canonicalize(path), fs::canonicalize(folder));
     matches!((path, folder), (Ok(path), Ok(folder)) if path.starts_with(&folder))
-}
-
-/// `1 rank` or `2 ranks`.
-pub fn ranks(count: usize) -> String {
-    counted(count, "rank")
 }

@@ -20,7 +20,7 @@
 //! The whole: [`progress`] (bar, metrics, TensorBoard), [`folder`] and [`setup`] (what a run
 //! writes and needs), [`fits`] (memory and disk, asked before the first step), [`run`], [`launch`]
 //! (local ranks as processes), [`show`] (an example and its mask), [`commands`] (the other
-//! subcommands).
+//! subcommands), [`words`] (numbers as people read them).
 
 pub mod config;
 
@@ -87,3 +87,5 @@ pub mod launch;
 pub mod plan;
 
 pub mod commands;
+
+pub mod words;

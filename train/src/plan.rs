@@ -28,6 +28,7 @@ use model::{Config as Model, Layout};
 use crate::config::{Checkpoint, Config, Memory, Offload, Recompute, ReduceDtype, SaveDtype};
 use crate::data::Order;
 use crate::shards::{Placement, Shards};
+use crate::words::GIB;
 use hardware::{Device, Hardware};
 use lengths::Lengths;
 use memory::Peak;
@@ -69,11 +70,11 @@ pub struct Job {
 }
 
 impl Job {
-    /// The run of `config` on `hardware`.
+    /// The run of `config`, of `steps` steps, on `hardware`.
     ///
     /// # Errors
     /// What [`Config::check`] says against that many ranks.
-    pub fn new(config: &Config, model: Model, hardware: &Hardware) -> Result<Self> {
+    pub fn new(config: &Config, model: Model, hardware: &Hardware, steps: usize) -> Result<Self> {
         let ranks = hardware.ranks();
         config.check(ranks)?;
         let group = config.distributed.sequence_parallel as i64;
@@ -84,7 +85,7 @@ impl Job {
              {kv} key/value heads"
         );
         let most = hardware.memory - hardware.reserve();
-        let limit = config.memory.limit_gib.map_or(most, |gib| most.min(gib * hardware::GIB));
+        let limit = config.memory.limit_gib.map_or(most, |gib| most.min(gib * GIB));
         Ok(Self {
             units: unit_sizes(&model),
             model,
@@ -102,13 +103,15 @@ impl Job {
             micro_batch_tokens: config.batch.micro_batch_tokens,
             block_size: config.data.block_size,
             global_batch: config.batch.global_batch,
-            snapshot: false,
+            // Made between two steps, and in this memory if that is the host's.
+            snapshot: hardware.device == Device::Cpu && config.checkpoint.every_steps < steps,
             limit,
         })
     }
 
-    /// The run that this rank is in. Without a limit of its own it may use what is in use now and
-    /// nine tenths of what is free; the ranks of a machine share the CPU's memory.
+    /// The steps of a trainer that is in no run: it saves nothing, and its passes and batches are
+    /// as they come. Without a limit of its own it may use what is in use now and nine tenths of
+    /// what is free; the ranks of a machine share the CPU's memory.
     pub fn of_rank(shards: &Shards, settings: &Memory, positions: i64) -> Self {
         let Placement { device, reduce, offload, .. } = shards.placement;
         let (mesh, is_cuda) = (&shards.mesh, device.is_cuda());
@@ -132,19 +135,19 @@ impl Job {
         }
     }
 
-    /// The run that a rank on `device` begins, before it has loaded anything.
+    /// The run, of `steps` steps, that a rank on `device` begins, before it has loaded anything.
     ///
     /// # Errors
     /// As [`Job::new`].
     pub fn before(
         config: &Config,
         model: Model,
-        device: tch::Device,
-        world: &Group,
+        (device, world): (tch::Device, &Group),
+        steps: usize,
     ) -> Result<Self> {
         let kind = if device.is_cuda() { Device::Cuda } else { Device::Cpu };
         let hardware = Hardware { device: kind, ..Hardware::cpu(f64::MAX, world.world_size()) };
-        let job = Self::new(config, model, &hardware)?;
+        let job = Self::new(config, model, &hardware, steps)?;
         let ranks_per_node = world.local_world_size();
         let limit = limit(&config.memory, device, ranks_per_node);
         Ok(Self { ranks_per_node, limit, ..job })
@@ -183,7 +186,7 @@ fn limit(settings: &Memory, device: tch::Device, ranks_per_node: usize) -> f64 {
     let sharing = if device.is_cuda() { 1 } else { ranks_per_node };
     let free = 0.9 * c10d::memory::available(device) as f64 / sharing as f64;
     match settings.limit_gib {
-        Some(gib) => gib * hardware::GIB,
+        Some(gib) => gib * GIB,
         None => c10d::memory::allocated(device) as f64 + free,
     }
 }
@@ -251,9 +254,8 @@ impl Plan {
         hardware: Hardware,
         lengths: Lengths,
     ) -> Result<Self> {
-        let mut job = Job::new(config, model, &hardware)?;
         let order = Order::new(config, lengths.tokens.len());
-        job.snapshot = job.device == Device::Cpu && config.checkpoint.every_steps < order.steps();
+        let job = Job::new(config, model, &hardware, order.steps())?;
         let batches = batches(&order);
         let peak = memory::largest(&job, &lengths, &batches);
         let of_cut =
@@ -275,7 +277,7 @@ impl Plan {
                 None => of(&job, &hardware.rates, &lengths),
             },
             as_s1_ran: of(&s1_job, &s1_rates, &lengths),
-            on_disk: on_disk(config, &job, order.steps()),
+            on_disk: OnDisk::of(config, &job, order.steps()).bytes(0),
             cures,
             peak,
             job,
@@ -299,21 +301,43 @@ impl Plan {
     }
 }
 
-/// Bytes on the disk at the most: the checkpoints that stay, the one in the making, the export.
-fn on_disk(config: &Config, job: &Job, steps: usize) -> f64 {
-    let Checkpoint { every_steps, keep_last, keep_every } = config.checkpoint;
-    let saves = steps.div_ceil(every_steps);
-    let for_good = if keep_every == 0 {
-        0
-    } else {
-        (1..saves).filter(|save| (save * every_steps).is_multiple_of(keep_every)).count()
-    };
-    let element = match config.model.save_dtype {
-        SaveDtype::Float32 => 4.0,
-        SaveDtype::Bfloat16 => 2.0,
-    };
-    let checkpoints = saves.min(keep_last + for_good + 1) as f64;
-    (checkpoints * memory::STATE + element) * job.units.iter().sum::<f64>()
+/// What a run has on the disk at the most.
+#[derive(Debug, Clone, Copy)]
+pub struct OnDisk {
+    /// Checkpoints: those that stay, and the one in the making.
+    pub checkpoints: usize,
+    /// Bytes of each.
+    pub checkpoint: f64,
+    /// Bytes of the finished model.
+    pub model: f64,
+}
+
+impl OnDisk {
+    /// That of `job`, a run of `config` of `steps` steps.
+    pub fn of(config: &Config, job: &Job, steps: usize) -> Self {
+        let Checkpoint { every_steps, keep_last, keep_every } = config.checkpoint;
+        let saves = steps.div_ceil(every_steps);
+        let for_good = if keep_every == 0 {
+            0
+        } else {
+            (1..saves).filter(|save| (save * every_steps).is_multiple_of(keep_every)).count()
+        };
+        let element = match config.model.save_dtype {
+            SaveDtype::Float32 => 4.0,
+            SaveDtype::Bfloat16 => 2.0,
+        };
+        let parameters = job.units.iter().sum::<f64>();
+        Self {
+            checkpoints: saves.min(keep_last + for_good + 1),
+            checkpoint: memory::STATE * parameters,
+            model: element * parameters,
+        }
+    }
+
+    /// All that is missing when `there` checkpoints are written already.
+    pub fn bytes(&self, there: usize) -> f64 {
+        self.checkpoints.saturating_sub(there) as f64 * self.checkpoint + self.model
+    }
 }
 
 /// What helps a rank that ran out of memory in a pass over `tokens` tokens, one on top of the

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 use tensorboard_rs::summary_writer::SummaryWriter;
 
-use crate::plan::hardware::GIB;
+use crate::words::{GIB, size};
 
 /// Without a terminal, a line this often.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -183,14 +183,6 @@ impl Progress {
         self.metrics.flush()?;
         self.tensorboard.flush();
         Ok((self.history, self.start.elapsed()))
-    }
-}
-
-/// `70.12 GiB`, `12.3 MiB`.
-pub fn size(bytes: f64) -> String {
-    match bytes / GIB {
-        gib if gib < 1.0 => format!("{:.1} MiB", gib * 1024.0),
-        gib => format!("{gib:.2} GiB"),
     }
 }
 

@@ -17,8 +17,9 @@ use crate::config::{Config, Init, Schedule};
 use crate::data::{self, Examples, Order};
 use crate::export::export;
 use crate::fits::{self, Planned};
-use crate::folder::{RunFolder, lies_in, ranks};
+use crate::folder::{RunFolder, lies_in};
 use crate::optimizer::{learning_rate, warmup_steps};
+use crate::plan::Job;
 use crate::progress::{Metrics, Progress};
 use crate::save::{Provenance, Saver};
 use crate::shards::Shards;
@@ -26,6 +27,7 @@ use crate::state::{self, State};
 use crate::step::Trainer;
 use crate::together::Together;
 use crate::trace::{self, Stage};
+use crate::words::counted;
 use crate::{balance, fault, mishap, setup, signals};
 
 /// What `train run` or `train resume` was asked for.
@@ -213,7 +215,8 @@ fn get_ready(
             state.examples
         );
     }
-    let planned = fits::check(&config, &model, &examples, (device, &mesh.world), &together)?;
+    let job = Job::before(&config, model.clone(), (device, &mesh.world), order.steps())?;
+    let planned = fits::check(&config, &job, &examples, &order, &together)?;
     let shards = match &from {
         Some(_) => setup::empty_shards(&config, model, mesh, device)?,
         None => setup::load_shards(&config, model, &base, mesh, device)?,
@@ -221,6 +224,7 @@ fn get_ready(
     let Config { optimizer, memory, guard, .. } = &config;
     let positions = config.data.block_size as i64;
     let mut trainer = Trainer::new(shards, positions, optimizer, memory, guard);
+    trainer.job = Job { limit: trainer.job.limit, ..job };
     if let (Some(state), Some((checkpoint, _))) = (&from, &found) {
         state.restore(&checkpoint.path, &mut trainer)?;
     }
@@ -444,7 +448,7 @@ fn describe(config: &Config, shards: &Shards, examples: &Examples, order: &Order
         "model     {} with {weights}, {} parameters, computed in {kind} on {} of a {device}",
         config.model.path,
         shards.config.num_parameters(),
-        ranks(world)
+        counted(world, "rank")
     );
     eprintln!(
         "examples  {} of {} rows, {} tokens, {} of them trained",

@@ -9,6 +9,7 @@ use model::chat::Chat;
 
 use crate::config::{Config, OverLong};
 use crate::examples::{Table, Tokens, Verdict};
+use crate::words::counted;
 
 /// What `train show` was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -267,11 +268,6 @@ fn write_findings(
         writeln!(text, "  {}", visible(what))?;
     }
     Ok(())
-}
-
-/// `1 row`, `2 rows`.
-pub fn counted(count: usize, thing: &str) -> String {
-    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 /// `text` with every character that would act on a terminal instead of showing made visible:

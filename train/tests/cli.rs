@@ -253,6 +253,34 @@ fn a_run_tells_what_it_does_and_leaves_its_whole_config() {
     }
 }
 
+/// What `train plan` says of a CPU, and `train run` before its first step.
+#[test]
+fn a_run_plans_what_was_planned() {
+    let folder = prepare();
+    let saving = |steps: &str| {
+        let set = format!("checkpoint.every_steps={steps}");
+        let command = ["plan", "train.toml", "--gpus", "cpu", "--set", &set];
+        let plan = Command::new(env!("CARGO_BIN_EXE_train"))
+            .current_dir(folder.path())
+            .args(command)
+            .output()
+            .unwrap();
+        check_success(&plan);
+        let run = train(folder.path(), &["--overwrite", "--set", &set]);
+        check_success(&run);
+        let find = |text: &[u8], before: &str, after: &str| -> f64 {
+            let text = String::from_utf8_lossy(text).into_owned();
+            let peak = text.split_once(before).and_then(|(_, rest)| rest.split_once(after));
+            let peak = peak.unwrap_or_else(|| panic!("{before:?} is missing in {text}")).0.trim();
+            peak.rsplit(' ').next().unwrap().parse().unwrap()
+        };
+        let planned = find(&plan.stdout, ": ", " MiB of");
+        assert_eq!(find(&run.stderr, "memory ", " MiB of"), planned, "saves every {steps} steps");
+        planned
+    };
+    assert!(saving("1") > saving("100"), "a checkpoint being saved takes memory");
+}
+
 #[test]
 fn what_is_wrong_on_every_rank_is_said_once_under_any_launcher() {
     let folder = prepare();

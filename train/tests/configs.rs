@@ -9,6 +9,7 @@ use train::config::Config;
 use train::plan::hardware::Hardware;
 use train::plan::lengths::Lengths;
 use train::plan::{Plan, memory, report, shapes};
+use train::words::size;
 
 fn configs() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/train");
@@ -69,7 +70,7 @@ fn planned(path: &Path, sets: &[&str]) -> String {
     let most = config.batch.micro_batch_tokens.max(config.data.block_size);
     let (tokens, targets) = plan.job.part(most, most);
     let full = memory::peak(&plan.job, tokens, targets, false).bytes();
-    assert!(full <= plan.job.limit, "{place}: {} in a full pass", report::gib(full));
+    assert!(full <= plan.job.limit, "{place}: {} in a full pass", size(full));
     let first = text.lines().next().expect("a verdict");
     first.rsplit(": ").next().expect("after the hardware").to_string()
 }

@@ -2,9 +2,10 @@
 
 use train::balance::Spread;
 use train::config::Config;
-use train::plan::hardware::{Device, GIB, Hardware};
+use train::plan::hardware::{Device, Hardware};
 use train::plan::lengths::Lengths;
 use train::plan::{Job, Plan, memory, report, shapes};
+use train::words::GIB;
 
 /// s1-32B's run file with some values replaced, as `section.key = value`.
 fn config(settings: &[&str]) -> Config {

@@ -284,10 +284,9 @@ impl Row {
     }
 
     fn planned(&self) -> memory::Peak {
-        let job =
-            Job::new(&self.config(), support::model(self.shape), &Hardware::cpu(1e12, self.ranks))
-                .unwrap();
-        let job = Job { snapshot: self.is_saving(), ..job };
+        let (model, hardware) = (support::model(self.shape), Hardware::cpu(1e12, self.ranks));
+        // A save after the first step runs while the second does.
+        let job = Job::new(&self.config(), model, &hardware, 2).unwrap();
         let trained = self.lengths.iter().map(|length| length - self.prompt).collect();
         let lengths = Lengths { tokens: self.lengths.to_vec(), trained, source: String::new() };
         memory::largest(&job, &lengths, &[(0..self.lengths.len()).collect()])

@@ -10,6 +10,7 @@ use record::publish;
 
 use crate::checkpoints::Checkpoints;
 use crate::folder::RunFolder;
+use crate::words::{duration, size};
 
 /// The table for a run's folder, or for all runs in a folder.
 pub fn runs(folder: &Path) -> Result<String> {
@@ -36,7 +37,8 @@ fn run(folder: &Path) -> Result<String> {
         let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
         let whole = if publish::looks_whole(&checkpoint) { "whole" } else { "damaged" };
         let (bytes, age) = size_and_age(&checkpoint)?;
-        writeln!(text, "  {name:<20} {:>8} old {:>10}  {whole}", duration(age), size(bytes))?;
+        let (size, age) = (size(bytes as f64), duration(age.as_secs_f64()));
+        writeln!(text, "  {name:<20} {age:>12} old {size:>10}  {whole}")?;
     }
     Ok(text)
 }
@@ -50,21 +52,4 @@ fn size_and_age(folder: &Path) -> Result<(u64, Duration)> {
         age = age.min(SystemTime::now().duration_since(file.modified()?).unwrap_or_default());
     }
     Ok((bytes, age))
-}
-
-fn duration(age: Duration) -> String {
-    match age.as_secs() {
-        s if s < 120 => format!("{s} s"),
-        s if s < 7200 => format!("{} min", s / 60),
-        s if s < 172_800 => format!("{} h", s / 3600),
-        s => format!("{} days", s / 86_400),
-    }
-}
-
-fn size(bytes: u64) -> String {
-    match bytes as f64 {
-        b if b < 1e6 => format!("{:.1} kB", b / 1e3),
-        b if b < 1e9 => format!("{:.1} MB", b / 1e6),
-        b => format!("{:.1} GB", b / 1e9),
-    }
 }

@@ -14,6 +14,7 @@ use crate::balance::Spread;
 use crate::config::Config;
 use crate::examples::Examples;
 use crate::show::Shown;
+use crate::words::counted;
 
 /// What `train plan` was asked for.
 #[derive(Debug, Clone, clap::Args)]
@@ -94,10 +95,10 @@ fn lower_sequence_parallel(config: &mut Config, ranks: usize) -> String {
     match divisors.find(|&group| goes(group)) {
         Some(group) if group != wanted => {
             config.distributed.sequence_parallel = group;
-            let s = if ranks == 1 { "" } else { "s" };
             format!(
                 "planned with distributed.sequence_parallel = {group}: the config's {wanted} does \
-                 not go with {ranks} rank{s}\n\n"
+                 not go with {}\n\n",
+                counted(ranks, "rank")
             )
         }
         // As it is, or refused with the reason.

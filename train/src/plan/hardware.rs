@@ -3,8 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a GiB.
-pub const GIB: f64 = (1u64 << 30) as f64;
+use crate::words::GIB;
 
 /// Devices of one kind, one for each rank.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use super::hardware::{Device, GIB, Rates};
+use super::hardware::{Device, Rates};
 use super::memory::{PARTS, Peak};
 use super::{Cure, Job, Plan};
+use crate::words::{count, counted, duration, size};
 
 /// Peak bf16 rate of an H100, TFLOP/s: what MFU is a share of.
 const H100_PEAK_TFLOPS: f64 = 989.0;
@@ -33,8 +34,8 @@ pub fn table(plan: &Plan, name: &str, price: f64, explain: bool) -> String {
 pub fn planned(job: &Job, peak: &Peak) -> String {
     format!(
         "{} of {} planned for a rank, in {} of {} tokens with {} of {} layers kept",
-        gib(peak.bytes()),
-        gib(job.limit),
+        size(peak.bytes()),
+        size(job.limit),
         peak.place,
         count(peak.tokens as usize),
         peak.kept,
@@ -47,7 +48,7 @@ pub fn refused(job: &Job, peak: &Peak, cures: &[Cure]) -> String {
     let verdict = |cure: &Cure| if cure.fits { ", fits" } else { ", still too much" };
     let cures: Vec<String> = cures
         .iter()
-        .map(|cure| format!("{} ({}{})", cure.change, gib(cure.peak), verdict(cure)))
+        .map(|cure| format!("{} ({}{})", cure.change, size(cure.peak), verdict(cure)))
         .collect();
     let cures = match cures[..] {
         [] => "take a smaller model or larger devices".to_string(),
@@ -63,11 +64,11 @@ pub fn out_of_memory(job: &Job, rank: usize, place: &str, tokens: i64) -> String
     let mut cures = super::cures_of_pass(job, tokens);
     cures.retain(|cure| cure.peak < needed.bytes());
     let cures: Vec<String> =
-        cures.iter().map(|cure| format!("{} ({})", cure.change, gib(cure.peak))).collect();
+        cures.iter().map(|cure| format!("{} ({})", cure.change, size(cure.peak))).collect();
     format!(
         "rank {rank}: out of memory in {place}: the plan says {} with {} of {} layers kept; set \
          {}, or memory.limit_gib to what other programs leave",
-        gib(needed.bytes()),
+        size(needed.bytes()),
         needed.kept,
         job.model.num_hidden_layers,
         cures.join(", or on top of that ")
@@ -85,18 +86,18 @@ fn verdict(plan: &Plan, name: &str) -> String {
         let tight = if peak > TIGHT * limit { ", but it is tight" } else { "" };
         return format!(
             "fits{tight}: {name} on {on}: {} of {} at the peak, about {}{hours}",
-            gib(peak),
-            gib(limit),
+            size(peak),
+            size(limit),
             duration(plan.estimate.seconds()),
         );
     }
     let mut text =
-        format!("does not fit: {name} on {on}: {} of {} at the peak", gib(peak), gib(limit));
+        format!("does not fit: {name} on {on}: {} of {} at the peak", size(peak), size(limit));
     text.push_str("\n\nwhat to set, one on top of the other:\n");
     let width = plan.cures.iter().map(|cure| cure.change.len()).max().unwrap_or(0);
     for cure in &plan.cures {
         let verdict = if cure.fits { "fits" } else { "still too much" };
-        let _ = writeln!(text, "  {:width$}  {:>10}  {verdict}", cure.change, gib(cure.peak));
+        let _ = writeln!(text, "  {:width$}  {:>10}  {verdict}", cure.change, size(cure.peak));
     }
     if !plan.cures.iter().any(|cure| cure.fits) {
         text.push_str("  nothing of this is enough: take a smaller model or larger devices\n");
@@ -108,10 +109,9 @@ fn subject(plan: &Plan) -> String {
     let (job, lengths) = (&plan.job, &plan.lengths);
     let kind = if job.device == Device::Cuda { "bfloat16" } else { "float32" };
     let mut text = format!(
-        "model      {} parameters, in slices over {} rank{}, computed in {kind}\n",
+        "model      {} parameters, in slices over {}, computed in {kind}\n",
         count(job.model.num_parameters() as usize),
-        job.shards(),
-        if job.shards() == 1 { "" } else { "s" },
+        counted(job.shards(), "rank"),
     );
     let _ = writeln!(
         text,
@@ -147,13 +147,13 @@ fn memory(plan: &Plan) -> String {
     for (part, name) in PARTS {
         let bytes = peak.parts[part as usize];
         if bytes > 0.0 {
-            let _ = writeln!(text, "  {name:<38}{:>10}", gib(bytes));
+            let _ = writeln!(text, "  {name:<38}{:>10}", size(bytes));
         }
     }
     let (device, usable) = (&plan.hardware, plan.hardware.usable());
     let card = match job.device {
-        Device::Cuda => format!("{} usable of the card's {}", gib(usable), gib(device.memory)),
-        Device::Cpu => gib(usable),
+        Device::Cuda => format!("{} usable of the card's {}", size(usable), size(device.memory)),
+        Device::Cpu => size(usable),
     };
     let kept_back = match job.device {
         _ if job.limit < device.memory - device.reserve() => "what memory.limit_gib leaves",
@@ -164,9 +164,9 @@ fn memory(plan: &Plan) -> String {
         text,
         "  {:<38}{:>10}  of {}: {card}, less {} for {kept_back}",
         "together",
-        gib(peak.bytes()),
-        gib(job.limit),
-        gib(usable - job.limit),
+        size(peak.bytes()),
+        size(job.limit),
+        size(usable - job.limit),
     );
     text.push_str(&elsewhere(plan));
     let positions = job.model.max_position_embeddings as usize;
@@ -192,13 +192,13 @@ fn elsewhere(plan: &Plan) -> String {
     if offloaded + saved > 0.0 {
         let node = (offloaded + saved) * plan.job.ranks_per_node as f64;
         let parts = match offloaded > 0.0 {
-            true => format!("{} offloaded and {} being saved", gib(offloaded), gib(saved)),
+            true => format!("{} offloaded and {} being saved", size(offloaded), size(saved)),
             false => "being saved".into(),
         };
-        let all = gib(offloaded + saved);
-        let _ = writeln!(text, "  on the host{all:>37}  a rank: {parts}; {} a node", gib(node));
+        let all = size(offloaded + saved);
+        let _ = writeln!(text, "  on the host{all:>37}  a rank: {parts}; {} a node", size(node));
     }
-    let disk = gib(plan.on_disk);
+    let disk = size(plan.on_disk);
     let _ =
         writeln!(text, "  on the disk{disk:>37}  checkpoints, the one in the making, the export");
     text
@@ -293,42 +293,10 @@ fn hours(plan: &Plan) -> f64 {
     plan.estimate.seconds() * ranks as f64 / 3600.0
 }
 
-/// `1,234,567`.
-pub fn count(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `70.1 GiB`, `12.3 MiB`.
-pub fn gib(bytes: f64) -> String {
-    match bytes {
-        bytes if bytes >= 0.0995 * GIB => format!("{:.1} GiB", bytes / GIB),
-        bytes => format!("{:.1} MiB", bytes / GIB * 1024.0),
-    }
-}
-
 fn seconds(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 0.1 => format!("{:.1} ms", seconds * 1e3),
         seconds if seconds < 90.0 => format!("{seconds:.2} s"),
         seconds => duration(seconds),
-    }
-}
-
-/// `13.6 minutes`, `2.4 hours`, `3.1 days`.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        seconds if seconds < 9.95 => format!("{seconds:.1} seconds"),
-        seconds if seconds < 90.0 => format!("{seconds:.0} seconds"),
-        seconds if seconds < 5400.0 => format!("{:.1} minutes", seconds / 60.0),
-        seconds if seconds < 172_800.0 => format!("{:.1} hours", seconds / 3600.0),
-        seconds => format!("{:.1} days", seconds / 86_400.0),
     }
 }
