@@ -2,6 +2,7 @@
 //!
 //! `S1_FAULT="1 3 backward kill"`: rank 1, when it notes the stage `backward` of step 3. Instead of
 //! `kill` also `stop` (SIGSTOP), `term` (SIGTERM), or a number of milliseconds to sleep.
+//! `S1_HOST=other`: this rank counts as one of a machine of that name.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,11 @@ static FAULT: LazyLock<Option<(String, String)>> = LazyLock::new(|| {
 
 /// Whether it was struck already: a place may be passed more than once.
 static STRUCK: AtomicBool = AtomicBool::new(false);
+
+/// This machine's name.
+pub fn host() -> String {
+    std::env::var("S1_HOST").unwrap_or_else(|_| record::lock::host())
+}
 
 /// Strikes if `rank` is to be struck here.
 pub fn strike(rank: usize, step: usize, stage: &str) {

@@ -10,7 +10,7 @@
 //! before a run, and which layers a pass keeps), [`loss`] (head and loss in chunks), [`optimizer`]
 //! (AdamW, the schedule), [`guard`], [`digest`] and [`blame`] (numbers that cannot be right),
 //! [`init`] (random weights), [`trace`] (what every rank is doing), [`mishap`] (how it fails),
-//! [`fault`] (faults on demand, for tests).
+//! [`culprits`] (which rank the others waited for), [`fault`] (faults on demand, for tests).
 //!
 //! What outlives a process: [`slices`] (a rank's tensors on the disk), [`state`] (everything a step
 //! reads), [`together`] (ranks that wait for one another), [`save`] (saving while training goes
@@ -41,6 +41,8 @@ pub mod ulysses;
 pub mod trace;
 
 pub mod mishap;
+
+pub mod culprits;
 
 pub mod loss;
 

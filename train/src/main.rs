@@ -14,13 +14,13 @@ use train::commands::export::{self, export};
 use train::commands::runs::runs;
 use train::commands::verify::verify;
 use train::config::{Config, SaveDtype};
+use train::culprits::Culprits;
 use train::folder::RunFolder;
 use train::launch::{follow_launcher, is_launched, launch};
 use train::plan;
 use train::run::{Ending, Request, prepare, ranks_before, run};
 use train::show;
 use train::signals::{self, AGAIN};
-use train::trace::Culprits;
 
 /// Full-parameter fine-tuning of Qwen2.5 on reasoning traces.
 ///
@@ -125,7 +125,7 @@ fn main() -> ExitCode {
             1
         }
     };
-    if is_launched() {
+    if is_launched() || code == 1 {
         // Threads of libtorch, or of a save that was given up, may still be at work.
         let _ = std::io::stdout().flush();
         exit_at_once(code.into());

@@ -26,9 +26,9 @@ use crate::shards::Shards;
 use crate::state::{self, State};
 use crate::step::Trainer;
 use crate::together::Together;
-use crate::trace::{self, Stage};
+use crate::trace::Stage;
 use crate::words::counted;
-use crate::{balance, fault, mishap, setup, signals};
+use crate::{balance, culprits, fault, mishap, setup, signals};
 
 /// What `train run` or `train resume` was asked for.
 #[derive(Debug, Clone)]
@@ -173,7 +173,8 @@ pub fn run(request: &Request, rank: &Rank) -> Result<Ending> {
     let words = ready.together.meet("ready", if signals::asked() { LEFT } else { "" })?;
     let ending = match words.iter().any(|word| word == LEFT) {
         true => Ok(Ending::Left),
-        false => work(&mut ready).map_err(|error| trace::name_culprit(error, &ranks)),
+        false => work(&mut ready)
+            .map_err(|error| culprits::name(error, &ready.trainer.trace, &ranks, &ready.together)),
     };
     ready.trainer.trace.note(Stage::Left, 0, 0);
     let ending = ending?;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use c10d::{Group, Store};
-use record::lock::host;
 
+use crate::fault::host;
 use crate::signals;
 use crate::trace::{self, Health};
 
@@ -53,6 +53,17 @@ impl Together {
     /// Leaves a note for whoever waits for `key`.
     pub fn tell(&self, key: &str, text: &str) -> Result<()> {
         self.store.set(key, text)
+    }
+
+    /// The note that stands under `key` now.
+    pub fn read(&self, key: &str) -> Result<Option<String>> {
+        self.store.get(key)
+    }
+
+    /// The machine that a rank runs on.
+    pub fn host(&self, rank: usize) -> Result<Option<String>> {
+        let process = self.store.get(&process_key(rank))?;
+        Ok(process.and_then(|text| Some(text.split_once(' ')?.1.to_owned())))
     }
 
     /// Whether this rank, or one that waits, is asked to leave.

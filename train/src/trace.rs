@@ -2,22 +2,19 @@
 //!
 //! A rank notes its place before every piece of work that others wait for, in a small file of its
 //! own in the run's folder (`ranks/`, a JSON line). When a rank is lost or stuck, the others read
-//! all files and name it.
+//! all files and name it ([`crate::culprits`]).
 
 use std::cell::Cell;
-use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Result};
 use model::Layout;
-use record::lock::host;
 use serde::{Deserialize, Serialize};
 
-use crate::fault;
+use crate::fault::{self, host};
 
 /// A stage of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,12 +128,12 @@ impl Trace {
         self.place.get()
     }
 
-    /// One write into the page cache, a few microseconds; nothing waits for the disk.
-    fn write(&self) {
-        let Some(NoteFile { rank, host, units, file }) = &self.file else { return };
+    /// This rank's note as it stands; none before [`Trace::open`].
+    pub fn last(&self) -> Option<Note> {
+        let NoteFile { rank, host, units, .. } = self.file.as_ref()?;
         let Place { step, stage, unit, tokens } = self.place.get();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let note = Note {
+        Some(Note {
             rank: *rank,
             process: std::process::id(),
             host: host.clone(),
@@ -146,13 +143,18 @@ impl Trace {
             tokens,
             notes: self.notes.get(),
             unix_ms: since.as_millis() as u64,
-        };
+        })
+    }
+
+    /// One write into the page cache, a few microseconds; nothing waits for the disk.
+    fn write(&self) {
+        let (Some(NoteFile { file, .. }), Some(note)) = (&self.file, self.last()) else { return };
         let mut line = [b' '; NOTE_BYTES];
         // A note that cannot be written is missed only when something else has failed too.
         let _ = serde_json::to_writer(&mut line[..NOTE_BYTES - 1], &note);
         line[NOTE_BYTES - 1] = b'\n';
         let _ = file.write_all_at(&line, 0);
-        fault::strike(*rank, step, stage.name());
+        fault::strike(note.rank, note.step, note.stage.name());
     }
 }
 
@@ -219,7 +221,8 @@ pub fn health(process: u32, on: &str) -> Health {
 }
 
 impl Note {
-    fn health(&self) -> Health {
+    /// How its process is, as far as that can be told from here.
+    pub fn health(&self) -> Health {
         health(self.process, &self.host)
     }
 
@@ -243,69 +246,4 @@ pub fn read(ranks: &Path) -> Vec<Note> {
     paths.sort();
     let note = |path: PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();
     paths.into_iter().filter_map(note).collect()
-}
-
-/// On whom the others wait: ranks that are gone, else ranks that are stopped, each as a line.
-pub fn lost(notes: &[Note], health: impl Fn(&Note) -> Health) -> Vec<String> {
-    let here: Vec<&Note> = notes.iter().filter(|note| note.stage != Stage::Left).collect();
-    for (wanted, what) in [(Health::Gone, "it is gone"), (Health::Stopped, "it is stopped")] {
-        let found = here.iter().filter(|note| health(note) == wanted);
-        let lines: Vec<_> = found.map(|note| format!("{}: {what}", note.describe())).collect();
-        if !lines.is_empty() {
-            return lines;
-        }
-    }
-    Vec::new()
-}
-
-/// The ranks that made the fewest notes, if not all made as many.
-pub fn behind(notes: &[Note]) -> Vec<String> {
-    let here: Vec<&Note> = notes.iter().filter(|note| note.stage != Stage::Left).collect();
-    let least = here.iter().map(|note| note.notes).min();
-    if here.iter().all(|note| Some(note.notes) == least) {
-        return Vec::new();
-    }
-    let behind = here.iter().filter(|note| Some(note.notes) == least);
-    behind.map(|note| format!("{}: it is behind the others", note.describe())).collect()
-}
-
-/// How a failed collective's message begins (see `c10d::Group`).
-const COLLECTIVES: [&str; 7] = [
-    "all_gather",
-    "reduce_scatter",
-    "all_reduce",
-    "broadcast",
-    "all_to_all",
-    "exchange",
-    "barrier",
-];
-/// A killed process closes its connections a little before it is gone.
-const UNTIL_GONE: Duration = Duration::from_secs(1);
-
-/// Adds to the failure of a collective which rank is to blame.
-pub fn name_culprit(error: Error, ranks: &Path) -> Error {
-    let text = format!("{error:#}");
-    if !COLLECTIVES.iter().any(|name| text.contains(name)) {
-        return error;
-    }
-    let start = Instant::now();
-    let culprits = loop {
-        let notes = read(ranks);
-        let lost = lost(&notes, Note::health);
-        if !lost.is_empty() || start.elapsed() > UNTIL_GONE {
-            break if lost.is_empty() { behind(&notes) } else { lost };
-        }
-        thread::sleep(Duration::from_millis(20));
-    };
-    if culprits.is_empty() { error } else { error.context(Culprits(culprits.join("\n"))) }
-}
-
-/// In an error's chain: the ranks that are to blame for it.
-#[derive(Debug)]
-pub struct Culprits(String);
-
-impl fmt::Display for Culprits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }

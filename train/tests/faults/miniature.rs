@@ -98,7 +98,7 @@ impl Miniature {
     pub fn command(&self, arguments: &str, variables: &[(&str, String)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
         command.current_dir(self.folder.path()).args(arguments.split_whitespace());
-        for name in ["RANK", "S1_FAULT", "S1_DISK_FAULT"] {
+        for name in ["RANK", "S1_FAULT", "S1_DISK_FAULT", "S1_HOST"] {
             command.env_remove(name);
         }
         command.env("OMP_NUM_THREADS", "1").env("TORCH_CPP_LOG_LEVEL", "FATAL");
@@ -117,7 +117,7 @@ impl Miniature {
         self.command(arguments, variables).spawn().unwrap()
     }
 
-    /// Starts the ranks one by one, as torchrun does, with `variables`.
+    /// Starts the ranks one by one, as torchrun does, with `variables`, in which a `%` is the rank.
     pub fn start_ranks(
         &self,
         arguments: &str,
@@ -126,8 +126,10 @@ impl Miniature {
     ) -> Vec<Child> {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let rank = |rank| {
-            let place = c10d::Rank::local(rank, n, port).to_env();
-            self.start(arguments, &[&place[..], variables].concat())
+            let mut place = c10d::Rank::local(rank, n, port).to_env().to_vec();
+            let of_rank = |text: &String| text.replace('%', &rank.to_string());
+            place.extend(variables.iter().map(|(name, value)| (*name, of_rank(value))));
+            self.start(arguments, &place)
         };
         (0..n).map(rank).collect()
     }
