@@ -132,6 +132,16 @@ pub enum Device {
     Cuda,
 }
 
+impl Device {
+    /// As the config has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Device::Cpu => "cpu",
+            Device::Cuda => "cuda",
+        }
+    }
+}
+
 /// `model.dtype`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -140,6 +150,16 @@ pub enum Dtype {
     Float32,
     /// Half the memory; some greedy answers differ.
     BFloat16,
+}
+
+impl Dtype {
+    /// As the config has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::Float32 => "float32",
+            Dtype::BFloat16 => "bfloat16",
+        }
+    }
 }
 
 /// `[generation]`: limits, sampling and the strings of the format.

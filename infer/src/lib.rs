@@ -13,6 +13,7 @@
 //! - [`journal`]: what was finished is kept, whatever kills a run
 //! - [`metrics`]: confidence intervals; Control, Scaling and Performance of a budget curve
 //! - [`report`]: samples, results and the table for people
+//! - [`lm_eval`]: the same in lm-evaluation-harness's shape
 //! - [`run`]: `infer eval` from config to published folder
 //! - [`generate`]: `infer generate`, prompts in and tokens out
 //! - [`judge`]: a language model's second opinion, for those who want one
@@ -24,6 +25,7 @@ pub mod engine;
 pub mod generate;
 pub mod journal;
 pub mod judge;
+pub mod lm_eval;
 pub mod metrics;
 pub mod progress;
 pub mod remote;

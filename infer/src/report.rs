@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use record::jsonl;
+use record::question::question_hash;
+use record::row::Attempt;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{Ending, MaxTokens};
@@ -134,6 +136,18 @@ pub struct Curve {
     pub scaling: Option<f64>,
     /// Best accuracy in percent.
     pub performance: Option<f64>,
+}
+
+/// The answers as attempts, for `curate featurise`; each by the model under its budget.
+pub fn attempts(model: &str, samples: &[Sample]) -> Vec<Attempt> {
+    let attempt = |sample: &Sample| Attempt {
+        question_hash: question_hash(&sample.question),
+        model: format!("{model} ({})", sample.budget),
+        attempt: sample.completion.clone(),
+        grade: Some(sample.correct),
+        reason: Some(sample.rule.clone()),
+    };
+    samples.iter().map(attempt).collect()
 }
 
 /// Adds up one budget's samples of one task, of which there is at least one.

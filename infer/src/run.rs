@@ -13,8 +13,9 @@ use crate::budget::Spec;
 use crate::config::{self, Budget, Config, Generation};
 use crate::engine::{Completion, Generate, Request, local};
 use crate::journal::Journal;
+use crate::lm_eval::{self, Part};
 use crate::remote::Remote;
-use crate::report::{self, Results, SAMPLES, Sample, TaskResult};
+use crate::report::{self, BudgetResult, Results, SAMPLES, Sample, TaskResult};
 use crate::task::{self, Question, Task};
 
 /// Runs the config at `path` with the overrides `sets`, publishes its output folder and prints the
@@ -42,6 +43,9 @@ pub fn eval(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
     let results = evaluation.results(&samples)?;
     let summary = report::summary(&config, &evaluation.budgets, &results);
     record::jsonl::write(&output.path().join(SAMPLES), &samples)?;
+    evaluation.write_for_lm_eval(output.path(), &samples, &results)?;
+    let attempts = report::attempts(&results.model, &samples);
+    record::table::write_attempts(&output.path().join("attempts.parquet"), &attempts)?;
     output.write("results.json", &(serde_json::to_string_pretty(&results)? + "\n"))?;
     output.write("summary.txt", &summary)?;
     let tables = evaluation.tasks.iter().flat_map(|task| task.inputs.clone());
@@ -220,26 +224,53 @@ impl<'a> Evaluation<'a> {
         })
     }
 
+    /// Every task under every budget, with its samples, in the samples' order.
+    fn parts<'b>(
+        &self,
+        samples: &'b [Sample],
+    ) -> impl Iterator<Item = (&Asked, &Budget, &'b [Sample])> {
+        let mut left = samples;
+        self.tasks.iter().flat_map(move |asked| {
+            let (own, others) =
+                left.split_at(asked.questions.len() * self.config.repeats * self.budgets.len());
+            left = others;
+            let chunks = own.chunks(own.len() / self.budgets.len());
+            self.budgets.iter().zip(chunks).map(move |(budget, samples)| (asked, budget, samples))
+        })
+    }
+
     /// What all samples say.
     fn results(&self, samples: &[Sample]) -> Result<Results> {
-        let mut samples = samples;
-        let mut tasks = Vec::new();
-        for asked in &self.tasks {
-            let n = asked.questions.len() * self.config.repeats;
-            let (own, others) = samples.split_at(n * self.budgets.len());
-            samples = others;
-            let budgets = self.budgets.iter().zip(own.chunks(n));
-            let rows: Vec<_> =
-                budgets.map(|(budget, samples)| report::budget_result(budget, samples)).collect();
-            tasks.push(TaskResult {
+        let rows: Vec<BudgetResult> = self
+            .parts(samples)
+            .map(|(_, budget, samples)| report::budget_result(budget, samples))
+            .collect();
+        let tasks = self.tasks.iter().zip(rows.chunks(self.budgets.len())).map(|(asked, rows)| {
+            Ok(TaskResult {
                 task: asked.task.name.clone(),
                 questions: asked.questions.len(),
-                curve: report::curve(&self.budgets, &rows)?,
-                budgets: rows,
-            });
-        }
+                curve: report::curve(&self.budgets, rows)?,
+                budgets: rows.to_vec(),
+            })
+        });
+        let tasks = tasks.collect::<Result<Vec<TaskResult>>>()?;
         let (model, repeats) = (self.config.model.path.clone(), self.config.repeats);
         Ok(Results { model, repeats, tasks })
+    }
+
+    fn write_for_lm_eval(
+        &self,
+        folder: &Path,
+        samples: &[Sample],
+        results: &Results,
+    ) -> Result<()> {
+        let mut files = lm_eval::Files::new(self.config)?;
+        let rows = results.tasks.iter().flat_map(|task| &task.budgets);
+        for ((asked, budget, samples), row) in self.parts(samples).zip(rows) {
+            let Asked { task, generation, questions, .. } = asked;
+            files.add(folder, &Part { task, generation, budget, questions, samples, row })?;
+        }
+        files.finish(folder)
     }
 }
 
