@@ -11,7 +11,7 @@ mod prompt;
 mod questions;
 mod report;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -110,7 +110,8 @@ pub fn run(args: &Args) -> Result<String> {
     let mut report = Report::new(&questions);
     questions.iter_mut().for_each(Question::measure);
     teach(&models, &tokens, &mut questions, &mut report)?;
-    let mut tried = attempts(&models, &questions, &mut report)?;
+    let given = given(&config, &questions, &mut inputs)?;
+    let mut tried = attempts(&models, &questions, given, &mut report)?;
     judge(&config, &models, &mut questions, &mut tried, &mut report)?;
     label(&models, &mut questions, &mut report)?;
 
@@ -239,13 +240,49 @@ fn trace_of(reply: &Reply) -> Option<(&str, &str)> {
     (!trace.is_empty() && !reply.text.trim().is_empty()).then_some((trace, reply.text.trim()))
 }
 
-/// Every answer that is to be graded: the teacher's, and those of the two models.
+/// Those answers that the config has tables of, the first of each model at each question.
+fn given(config: &Config, questions: &[Question], inputs: &mut Vec<Input>) -> Result<Vec<Tried>> {
+    let hash = |(at, of): (usize, &Question)| (of.features.question_hash.clone(), at);
+    let mut given = Vec::new();
+    for (column, files) in [
+        (Column::Qwen7b, &config.attempts.isqwen7bcorrect),
+        (Column::Qwen32b, &config.attempts.isqwen32bcorrect),
+    ] {
+        let mut open: BTreeMap<String, usize> = questions.iter().enumerate().map(hash).collect();
+        for file in files {
+            let rows = table::read_attempts(file)?;
+            inputs.push(input(file, Some(rows.len() as u64))?);
+            let (all, before) = (rows.len(), given.len());
+            for row in rows {
+                let Some(question) = open.remove(&row.question_hash) else { continue };
+                let (model, text) = (row.model, row.attempt);
+                given.push(Tried { question, column, model, text, verdict: None });
+            }
+            let (shown, used) = (file.display(), given.len() - before);
+            ensure!(
+                used > 0,
+                "{shown}: none of its {all} attempts is at a question of the pool that has none \
+                 yet; their question_hash is that of the pool's question"
+            );
+            progress::line(&format!("{shown}: {used} of {all} attempts are taken"));
+        }
+    }
+    Ok(given)
+}
+
+/// Every answer that is to be graded: the teacher's, and those of the two models, given or asked
+/// for.
 ///
 /// Differs from s1: a question without a solution is not tried, since nobody could grade it; it
 /// leaves the funnel as incomplete in either case.
-fn attempts(models: &Models, questions: &[Question], report: &mut Report) -> Result<Vec<Tried>> {
-    let mut tried = Vec::new();
+fn attempts(
+    models: &Models,
+    questions: &[Question],
+    given: Vec<Tried>,
+    report: &mut Report,
+) -> Result<Vec<Tried>> {
     let gradable = |at: &usize| questions[*at].solution.is_some();
+    let mut tried = Vec::new();
     for at in (0..questions.len()).filter(gradable) {
         tried.extend(questions[at].attempt.as_ref().map(|text| Tried {
             question: at,
@@ -256,7 +293,10 @@ fn attempts(models: &Models, questions: &[Question], report: &mut Report) -> Res
         }));
     }
     for (column, asker) in &models.solvers {
-        let unknown = |at: &usize| column.grade(&questions[*at].features).is_none();
+        let there: BTreeSet<usize> =
+            given.iter().filter(|of| of.column == *column).map(|of| of.question).collect();
+        let unknown =
+            |at: &usize| column.grade(&questions[*at].features).is_none() && !there.contains(at);
         let open: Vec<usize> = (0..questions.len()).filter(gradable).filter(unknown).collect();
         let asking: Vec<_> = open.iter().map(|&at| questions[at].asking()).collect();
         let read = |reply: &Reply| (!reply.text.is_empty()).then(|| reply.text.clone());
@@ -272,6 +312,7 @@ fn attempts(models: &Models, questions: &[Question], report: &mut Report) -> Res
         }
         report.asked.push(asked);
     }
+    tried.extend(given.into_iter().filter(|of| gradable(&of.question)));
     Ok(tried)
 }
 

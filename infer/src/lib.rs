@@ -13,6 +13,7 @@
 //! - [`journal`]: what was finished is kept, whatever kills a run
 //! - [`metrics`]: confidence intervals; Control, Scaling and Performance of a budget curve
 //! - [`report`]: samples, results and the table for people
+//! - [`shares`]: an evaluation by several processes
 //! - [`lm_eval`]: the same in lm-evaluation-harness's shape
 //! - [`run`]: `infer eval` from config to published folder
 //! - [`generate`]: `infer generate`, prompts in and tokens out
@@ -31,4 +32,5 @@ pub mod progress;
 pub mod remote;
 pub mod report;
 pub mod run;
+pub mod shares;
 pub mod task;

@@ -25,6 +25,9 @@ enum Command {
         /// Replace the output folder if it exists.
         #[arg(long)]
         overwrite: bool,
+        /// Processes that answer a share of the questions each, with a model of their own.
+        #[arg(long, default_value_t = 1)]
+        ranks: usize,
     },
     /// Continue the prompts of a JSONL file.
     Generate {
@@ -57,7 +60,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         return infer::engine::parallel::work(config, sets);
     }
     match command {
-        Command::Eval { config, sets, overwrite } => infer::run::eval(&config, &sets, overwrite),
+        Command::Eval { config, sets, overwrite, ranks } => {
+            infer::run::eval(&config, &sets, overwrite, ranks)
+        }
         Command::Generate { config, sets, overwrite } => {
             infer::generate::run(&config, &sets, overwrite)
         }

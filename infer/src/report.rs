@@ -52,6 +52,8 @@ pub struct Sample {
     pub thinking_ending: Option<Ending>,
     /// As `thinking_ending`, of the whole sequence.
     pub ending: Ending,
+    /// How many times thinking was begun: 1 without rejection sampling.
+    pub tries: usize,
     /// [`grading::extract()`] of the completion, in the task's mode.
     pub extracted: Option<String>,
     /// Is `extracted` the target, under the task's grading?

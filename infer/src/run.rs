@@ -10,30 +10,39 @@ use record::publish::{self, Input, Manifest, OutputFolder};
 use record::question::question_hash;
 
 use crate::budget::Spec;
-use crate::config::{self, Budget, Config, Generation};
+use crate::config::{self, Budget, Config, Device, Generation};
 use crate::engine::{Completion, Generate, Request, local};
 use crate::journal::Journal;
 use crate::lm_eval::{self, Part};
 use crate::remote::Remote;
 use crate::report::{self, BudgetResult, Results, SAMPLES, Sample, TaskResult};
+use crate::shares::{self, Share};
 use crate::task::{self, Question, Task};
 
 /// Runs the config at `path` with the overrides `sets`, publishes its output folder and prints the
-/// table.
-pub fn eval(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
+/// table. Several `ranks` are processes of this program that answer a share of the questions each.
+pub fn eval(path: &Path, sets: &[String], overwrite: bool, ranks: usize) -> Result<()> {
     let (config, table) = record::config::load::<Config>(path, sets)?;
     config.check().with_context(|| path.display().to_string())?;
     let folder = model::hub::model_folder(&config.model.path)
         .context("no model to evaluate (train first, or name its folder in model.path)")?;
+    if let Some(share) = Share::of_this_process()? {
+        return answer_share(config, &folder, &share);
+    }
     let output = OutputFolder::create(&config.output, overwrite)?;
     let chat = chat(&config.model, &folder)?;
     let evaluation = Evaluation::new(&config, &chat).with_context(|| path.display().to_string())?;
+    evaluation.announce();
     let mut weights = publish::input(&folder, None)?;
     weights.path = config.model.path.clone(); // not the place of a hub model in this cache
-    let kept = config.cache.clone().map_or_else(|| beside(&config.output), Ok)?;
-    let mut journal = Journal::open(&kept, 0, who_answers(&config, &weights), true)?;
-    let requests: Vec<Request> = evaluation.jobs().map(|job| evaluation.request(job)).collect();
-    let completions = journal.answer(&requests, || {
+    let who = who_answers(&config, &weights);
+    let mut journal = Journal::open(&journal_of(&config)?, ranks, who.clone(), true)?;
+    if ranks > 1 {
+        let model = &config.model;
+        let gpus = if model.device == Device::Cuda { model.tensor_parallel } else { 0 };
+        shares::launch(ranks, &who, gpus)?;
+    }
+    let completions = journal.answer(&evaluation.requests(), || {
         answerer(&config.model, &config.engine, config.endpoint.as_ref(), &folder, &chat)
     })?;
     let jobs = evaluation.jobs().zip(completions);
@@ -66,10 +75,26 @@ pub fn eval(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
     Ok(())
 }
 
-/// Where an output's journal is until it is published.
-fn beside(output: &Path) -> Result<PathBuf> {
-    let name = output.file_name().context("output has no name")?;
-    Ok(output.with_file_name(format!(".{}.journal", name.display())))
+/// Answers a share of the questions into the journal of the process that asked for it.
+fn answer_share(mut config: Config, folder: &Path, share: &Share) -> Result<()> {
+    if config.model.device == Device::Cpu && config.model.threads.is_none() {
+        let all = std::thread::available_parallelism()?.get();
+        config.model.threads = Some((all / share.ranks).max(1));
+    }
+    let chat = chat(&config.model, folder)?;
+    let evaluation = Evaluation::new(&config, &chat)?;
+    let mut journal = Journal::open(&journal_of(&config)?, share.rank, share.who.clone(), false)?;
+    let answers = journal.answer(&share.of(evaluation.requests()), || {
+        answerer(&config.model, &config.engine, config.endpoint.as_ref(), folder, &chat)
+    });
+    answers.map(drop).with_context(|| format!("rank {}", share.rank))
+}
+
+/// Where finished completions are kept: beside the output until it is published, or for good.
+fn journal_of(config: &Config) -> Result<PathBuf> {
+    let name = config.output.file_name().context("output has no name")?;
+    let beside = || config.output.with_file_name(format!(".{}.journal", name.display()));
+    Ok(config.cache.clone().unwrap_or_else(beside))
 }
 
 /// All that a completion depends on besides its request.
@@ -150,16 +175,25 @@ impl<'a> Evaluation<'a> {
         let budgets = config.budgets();
         let ask = |task| Asked::new(config, task, &budgets, chat);
         let tasks = config.tasks()?.into_iter().map(ask).collect::<Result<Vec<Asked>>>()?;
-        for asked in &tasks {
+        Ok(Evaluation { config, chat, budgets, tasks })
+    }
+
+    /// Says what is asked.
+    fn announce(&self) {
+        for asked in &self.tasks {
             eprintln!(
                 "task {}: {} questions under {} budgets; the longest prompt has {} tokens",
                 asked.task.name,
                 asked.questions.len(),
-                budgets.len(),
+                self.budgets.len(),
                 asked.prompts.iter().flatten().map(|prompt| prompt.len()).max().unwrap_or(0)
             );
         }
-        Ok(Evaluation { config, chat, budgets, tasks })
+    }
+
+    /// All that is asked, in the samples' order.
+    fn requests(&self) -> Vec<Request> {
+        self.jobs().map(|job| self.request(job)).collect()
     }
 
     /// All samples' places, in the samples' order.
@@ -217,6 +251,7 @@ impl<'a> Evaluation<'a> {
             answer_tokens: outcome.answer.len(),
             thinking_ending: outcome.thinking_ending,
             ending: outcome.ending,
+            tries: outcome.tries,
             extracted,
             correct: verdict.equal,
             rule: verdict.rule.to_string(),

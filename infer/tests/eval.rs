@@ -47,6 +47,11 @@ thinking_n_ignore = 2
 thinking_n_ignore_str = "Wait"
 "#;
 
+/// By one process.
+fn eval(config: &Path, sets: &[String], overwrite: bool) -> anyhow::Result<()> {
+    infer::run::eval(config, sets, overwrite, 1)
+}
+
 /// The checkpoint, a task of five questions and the config with `change` made, in `folder`.
 fn set_up(folder: &Path, change: impl Fn(String) -> String) -> std::path::PathBuf {
     write_checkpoint(&folder.join("checkpoint"));
@@ -67,16 +72,16 @@ fn a_whole_run() {
     let read = |name: &str| fs::read_to_string(output.join(name)).unwrap();
     let names = ["results.json", "summary.txt", "samples.jsonl"];
 
-    infer::run::eval(&config, &[], false).unwrap();
+    eval(&config, &[], false).unwrap();
     let first: Vec<String> = names.iter().map(|name| read(name)).collect();
     let manifest: Value = serde_json::from_str(&read("manifest.json")).unwrap();
     assert_eq!(manifest["seeds"]["sampling"], 3);
     assert_eq!(manifest["inputs"][1]["rows"], 5);
 
-    let refused = infer::run::eval(&config, &[], false).unwrap_err();
+    let refused = eval(&config, &[], false).unwrap_err();
     assert!(format!("{refused:#}").contains("overwrite"), "{refused:#}");
     for set in ["model.threads=3", "engine.slots=1", "engine.prefill_chunk=7"] {
-        infer::run::eval(&config, &[set.into()], true).unwrap();
+        eval(&config, &[set.into()], true).unwrap();
         for (name, first) in names.iter().zip(&first) {
             assert_eq!(*first, read(name), "{name} depends on {set}");
         }
@@ -103,7 +108,7 @@ fn a_whole_run() {
 fn forced_continuations_equal_a_full_forward() {
     let folder = tempfile::tempdir().unwrap();
     let config = set_up(folder.path(), |text| text);
-    infer::run::eval(&config, &[], false).unwrap();
+    eval(&config, &[], false).unwrap();
     let checkpoint = folder.path().join("checkpoint");
     let qwen2 = Qwen2::load(&checkpoint, tch::Device::Cpu, Kind::Float).unwrap();
     let tokenizer = model::Tokenizer::read(&checkpoint).unwrap();
@@ -128,7 +133,7 @@ fn forced_continuations_equal_a_full_forward() {
 fn check_error(change: impl Fn(String) -> String, parts: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let config = set_up(folder.path(), change);
-    let error = format!("{:#}", infer::run::eval(&config, &[], false).unwrap_err());
+    let error = format!("{:#}", eval(&config, &[], false).unwrap_err());
     for part in parts {
         assert!(error.contains(part), "{part:?} is not in: {error}");
     }
@@ -168,8 +173,8 @@ fn mistakes_are_explained() {
     check_error(with("_ignore = 2", "_ignore = 2\nmin_tokens_thinking = 2"), &["wait", "drop one"]);
     check_error(with("thinking_n_ignore = 2", ""), &["wait", "without thinking_n_ignore"]);
     check_error(
-        with("temperature = 0.0", "temperature = 0.0\nuntil_thinking = [\"stop\"]"),
-        &["generation.until_thinking", "\"stop\" is 4 tokens"],
+        with("temperature = 0.0", "temperature = 0.0\nuntil = [\"stop\"]"),
+        &["generation.until", "\"stop\" is 4 tokens"],
     );
 }
 

@@ -64,7 +64,7 @@ fn write_results(folder: &Path) {
         json!({
             "task": "t", "budget": "plain", "repeat": 0, "id": null, "prompt": "", "completion": "",
             "prompt_tokens": 1, "thinking_tokens": 0, "answer_tokens": 1, "thinking_ending": null,
-            "ending": "stop", "token_ids": [], "doc_id": id, "question": "What is 1/2?", "target": "0.5", "extracted": extracted,
+            "ending": "stop", "tries": 1, "token_ids": [], "doc_id": id, "question": "What is 1/2?", "target": "0.5", "extracted": extracted,
             "correct": correct, "rule": "a rule",
         })
         .to_string()

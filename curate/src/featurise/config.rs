@@ -31,6 +31,9 @@ pub struct Config {
     pub isqwen7bcorrect: Option<Model>,
     /// Qwen2.5-32B-Instruct in s1: what it solves is too easy.
     pub isqwen32bcorrect: Option<Model>,
+    /// Answers of these two that are there already, and are not asked for.
+    #[serde(default)]
+    pub attempts: Attempts,
     /// Grades what the rules cannot, or everything.
     pub judge: Option<Model>,
     /// Tells a question's class; without it its words do.
@@ -43,6 +46,17 @@ pub struct Config {
 pub struct Pool {
     /// Parquet or JSONL files with s1's columns, taken one after the other.
     pub files: Vec<PathBuf>,
+}
+
+/// Tables of answers by the two graded models, such as `attempts.parquet` of an `infer eval` whose
+/// task is the pool. The first one at a question counts.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Attempts {
+    /// By Qwen2.5-7B-Instruct in s1.
+    pub isqwen7bcorrect: Vec<PathBuf>,
+    /// By Qwen2.5-32B-Instruct in s1.
+    pub isqwen32bcorrect: Vec<PathBuf>,
 }
 
 /// How traces are measured.

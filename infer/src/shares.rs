@@ -1,0 +1,103 @@
+//! An evaluation by several processes: each answers a share of the prompts with a model of its own,
+//! and leaves its completions in the run's journal.
+//!
+//! Whoever starts them waits, then finds every answer in the journal; so the results are those of
+//! one process, and after a kill any number of processes goes on.
+
+use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::engine::Request;
+
+/// Set in the processes that [`launch`] starts: which share, of how many, and [`Share::who`].
+const SHARE: &str = "S1_INFER_SHARE";
+
+/// What this process has to do, if [`launch`] started it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// Its number, from 0.
+    pub rank: usize,
+    /// How many there are.
+    pub ranks: usize,
+    /// Who answers, as the journal has it.
+    pub who: String,
+}
+
+impl Share {
+    /// That of this process, which ends when the one that started it does.
+    pub fn of_this_process() -> Result<Option<Share>> {
+        let Ok(text) = std::env::var(SHARE) else { return Ok(None) };
+        let mut parts = text.splitn(3, ' ');
+        let mut number = || parts.next()?.parse().ok();
+        let place = || format!("{SHARE}={text}: set by hand?");
+        let (rank, ranks) = (number().with_context(place)?, number().with_context(place)?);
+        let who = parts.next().with_context(place)?.to_string();
+        thread::spawn(|| {
+            // It ends when nobody holds its other end any more.
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            c10d::aten::exit_at_once(1);
+        });
+        Ok(Some(Share { rank, ranks, who }))
+    }
+
+    /// Its part of the requests. Those with one prompt stay together: they share its computation.
+    pub fn of(&self, requests: Vec<Request>) -> Vec<Request> {
+        let mut prompts: BTreeMap<Vec<i64>, usize> = BTreeMap::new();
+        let mut is_own = |request: &Request| {
+            let next = prompts.len();
+            *prompts.entry(request.prompt.to_vec()).or_insert(next) % self.ranks == self.rank
+        };
+        requests.into_iter().filter(|request| is_own(request)).collect()
+    }
+}
+
+/// Starts this program again for each share, with the same arguments, and waits for all. A process
+/// gets `gpus` GPUs of its own, if `gpus` is not 0.
+///
+/// # Errors
+/// When one fails, whose own message stands above; the others are stopped.
+pub fn launch(ranks: usize, who: &str, gpus: usize) -> Result<()> {
+    let program = std::env::current_exe().context("finding this program's file")?;
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+    let visible: Vec<&str> = visible.split(',').filter(|gpu| !gpu.is_empty()).collect();
+    let mut children = Children(Vec::new());
+    for rank in 0..ranks {
+        let mut command = Command::new(&program);
+        command.args(std::env::args_os().skip(1)).stdin(Stdio::piped()).stdout(Stdio::null());
+        command.env(SHARE, format!("{rank} {ranks} {who}"));
+        if gpus > 0 {
+            let gpu = |n: usize| visible.get(n).map_or(n.to_string(), |gpu| gpu.to_string());
+            let own: Vec<String> = (rank * gpus..(rank + 1) * gpus).map(gpu).collect();
+            command.env("CUDA_VISIBLE_DEVICES", own.join(","));
+        }
+        children.0.push(command.spawn().with_context(|| format!("starting rank {rank}"))?);
+    }
+    let mut running: Vec<usize> = (0..ranks).collect();
+    while !running.is_empty() {
+        for rank in running.clone() {
+            let Some(status) = children.0[rank].try_wait()? else { continue };
+            running.retain(|other| *other != rank);
+            if !status.success() {
+                bail!("rank {rank} ended with {status}; the others were stopped");
+            }
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// The shares' processes; none outlives it.
+struct Children(Vec<Child>);
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
