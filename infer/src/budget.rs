@@ -222,7 +222,7 @@ impl Forcing {
             (Stage::Thinking(thought), Some(thinking)) => {
                 let min_tokens = match thinking.procedure {
                     Procedure::Harness => thinking.min_tokens,
-                    Procedure::Readme => usize::from(thought.round_start > self.thinking.start),
+                    Procedure::Readme => usize::from(thought.ignores_left < thinking.n_ignore),
                 };
                 Round {
                     max_tokens: thought.left.min(room),
