@@ -2,14 +2,17 @@
 //!
 //! A server samples a whole round at once: up to the next limit of budget forcing, or an end of
 //! thinking or answer. The round's ids then go through the same [`Forcing`] one by one, and what
-//! it forces opens the next round. All requests' rounds are asked for together, many at a time;
-//! replies are kept, so that a run that was stopped goes on where it was.
+//! it forces opens the next round, which waits for nobody else's. Many requests are under way at a
+//! time; replies are kept, so that a run that was stopped goes on where it was.
 //!
 //! With `token_ids` the server takes ids and gives ids back (vLLM's `return_token_ids`), and what
 //! it is asked is what the engine does. Otherwise prompts are text, and replies are tokenised here:
 //! their ids may differ from those that the server sampled. Nothing is then sent that is not in
 //! OpenAI's own interface.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::iter;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -27,7 +30,6 @@ pub struct Remote {
     client: Client,
     tokenizer: Arc<Tokenizer>,
     token_ids: bool,
-    rounds: u64,
     replies: u64,
 }
 
@@ -47,7 +49,7 @@ impl Remote {
         // A completion comes in one piece: the server is silent until it is whole.
         settings.first_byte_timeout_s = settings.total_timeout_s;
         let client = Client::open(settings, &endpoint.cache).context("endpoint")?;
-        Ok(Remote { client, tokenizer, token_ids: endpoint.token_ids, rounds: 0, replies: 0 })
+        Ok(Remote { client, tokenizer, token_ids: endpoint.token_ids, replies: 0 })
     }
 
     /// What to ask a server for the next round of the job with this number.
@@ -145,21 +147,25 @@ impl Remote {
     /// Puts behind the ids of a round what ended it: servers leave it out, or say it apart, or have
     /// it at the end.
     fn complete(&self, ids: &mut Vec<i64>, round: Round, reply: &Reply) -> Result<()> {
-        let Round { until, until_texts, .. } = round;
+        let Round { min_tokens, until, until_texts, .. } = round;
         let text = self.tokenizer.decode(ids)?;
         if ids.last().is_some_and(|id| until.contains(id))
             || until_texts.iter().any(|stop| text.contains(stop))
         {
             return Ok(());
         }
-        let told = &reply.raw["choices"][0]["stop_reason"];
-        match (until_texts.iter().find(|stop| told == *stop), until) {
-            (Some(stop), _) => ids.extend(self.tokenizer.encode_fixed(stop)?),
-            (None, [first, ..]) => {
-                ids.push(told.as_i64().filter(|id| until.contains(id)).unwrap_or(*first));
-            }
-            (None, []) => bail!("the server stopped, and nothing was to stop it"),
+        let mut ends: Vec<Vec<i64>> = until.iter().map(|&id| vec![id]).collect();
+        for stop in until_texts {
+            ends.push(self.tokenizer.encode_fixed(stop)?);
         }
+        let told = &reply.raw["choices"][0]["stop_reason"];
+        let is_told = |end: &&Vec<i64>| {
+            *told == end[0] || self.tokenizer.decode(end).is_ok_and(|text| *told == text)
+        };
+        // Who is not told may guess: one end is as good as another, but a minimum bans single ids.
+        let banned = if ids.len() < min_tokens { until.len() } else { 0 };
+        let end = ends.iter().find(is_told).or(ends.get(banned));
+        ids.extend(end.context("the server stopped, and nothing was to stop it")?);
         Ok(())
     }
 
@@ -196,32 +202,31 @@ impl Generate for Remote {
                 }
             }
         }
-        loop {
-            let open = jobs.iter().enumerate().filter_map(|(n, job)| Some((n, job.as_ref()?)));
-            let asks = open.map(|(n, job)| self.ask(n, job)).collect::<Result<Vec<_>>>()?;
-            if asks.is_empty() {
-                return Ok(());
+        let open = jobs.iter().enumerate().filter_map(|(n, job)| Some((n, job.as_ref()?)));
+        let asks = open.map(|(n, job)| self.ask(n, job)).collect::<Result<VecDeque<_>>>()?;
+        let asks = RefCell::new(asks);
+        let mut replies = 0;
+        self.client.run(iter::from_fn(|| asks.borrow_mut().pop_front()), |ask, outcome| {
+            let number: usize = ask.id.parse().expect("we numbered it");
+            let slot = &mut jobs[number];
+            let job = slot.as_mut().expect("only open jobs were asked for");
+            let name = job.request.name.clone();
+            let reply = outcome.map_err(|failure| anyhow!("{failure}"));
+            let reply = reply.with_context(|| name.clone())?;
+            replies += 1;
+            if self.take(job, &reply).with_context(|| name)? {
+                let job = slot.take().expect("it was there");
+                return each(number, self.finish(job)?);
             }
-            self.rounds += 1;
-            self.replies += asks.len() as u64;
-            self.client.run(asks, |ask, outcome| {
-                let number: usize = ask.id.parse().expect("we numbered it");
-                let slot = &mut jobs[number];
-                let job = slot.as_mut().expect("only open jobs were asked for");
-                let name = || job.request.name.clone();
-                let reply = outcome.map_err(|failure| anyhow!("{failure}")).with_context(name)?;
-                let name = job.request.name.clone();
-                if self.take(job, &reply).with_context(|| name)? {
-                    let job = slot.take().expect("it was there");
-                    each(number, self.finish(job)?)?;
-                }
-                Ok(())
-            })?;
-        }
+            asks.borrow_mut().push_back(self.ask(number, job)?);
+            Ok(())
+        })?;
+        self.replies += replies;
+        Ok(())
     }
 
     fn summary(&self) -> String {
         let server = &self.client.settings().base_url;
-        format!("{server}: {} replies in {} rounds", self.replies, self.rounds)
+        format!("{server}: {} replies", self.replies)
     }
 }

@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use infer::budget::{MaxTokens, Procedure, Spec, Thinking};
 use infer::config::Endpoint;
@@ -27,30 +29,37 @@ fn hashed(ids: &[i64]) -> Vec<f32> {
 /// What vLLM does with a greedy completion request: in ids, or without `token_ids` in text.
 fn complete(body: &Value) -> Value {
     let tokenizer = tokenizer(VOCAB);
-    let list = |name: &str| -> Vec<i64> {
-        body[name].as_array().into_iter().flatten().map(|id| id.as_i64().unwrap()).collect()
-    };
-    let (mut ids, mut stops) = (list("prompt"), list("stop_token_ids"));
+    let list = |name: &str| body[name].as_array().cloned().unwrap_or_default();
+    let ids = |name: &str| list(name).iter().map(|id| id.as_i64().unwrap()).collect();
+    let (mut ids, stop_ids): (Vec<i64>, Vec<i64>) = (ids("prompt"), ids("stop_token_ids"));
+    let stops: Vec<String> = list("stop").iter().map(|s| s.as_str().unwrap().into()).collect();
     if let Some(text) = body["prompt"].as_str() {
         ids = tokenizer.encode_text(text).unwrap();
-        let names = body["stop"].as_array().unwrap().iter();
-        stops = names.flat_map(|n| tokenizer.encode_text(n.as_str().unwrap()).unwrap()).collect();
     }
-    let (start, mut reason) = (ids.len(), "length");
+    let (start, mut reason, mut told) = (ids.len(), "length", Value::Null);
+    let mut text = String::new();
     while ids.len() - start < body["max_tokens"].as_u64().unwrap() as usize {
         let banned = ids.len() - start < body["min_tokens"].as_u64().unwrap_or(0) as usize;
-        let logits = hashed(&ids);
-        let allowed = (0..VOCAB).filter(|&id| !(banned && stops.contains(&(id as i64))));
-        ids.push(allowed.max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as i64);
-        if stops.contains(ids.last().unwrap()) {
-            reason = "stop";
+        let mut logits = hashed(&ids);
+        for (id, bias) in body["logit_bias"].as_object().into_iter().flatten() {
+            logits[id.parse::<usize>().unwrap()] += bias.as_f64().unwrap() as f32;
+        }
+        let allowed = (0..VOCAB).filter(|&id| !(banned && stop_ids.contains(&(id as i64))));
+        let id = allowed.max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as i64;
+        ids.push(id);
+        if stop_ids.contains(&id) {
+            (reason, told) = ("stop", id.into());
+            break;
+        }
+        text = tokenizer.decode(&ids[start..]).unwrap();
+        if let Some(stop) = stops.iter().find(|stop| text.contains(*stop)) {
+            text.truncate(text.find(stop.as_str()).unwrap());
+            (reason, told) = ("stop", stop.as_str().into());
             break;
         }
     }
-    let text = &ids[start..ids.len() - usize::from(reason == "stop")];
-    let mut choice = json!({
-        "index": 0, "finish_reason": reason, "text": tokenizer.decode(text).unwrap(),
-    });
+    let mut choice =
+        json!({"index": 0, "finish_reason": reason, "text": text, "stop_reason": told});
     if body["return_token_ids"] == true {
         choice["token_ids"] = ids[start..].into();
     }
@@ -111,23 +120,25 @@ fn remote(url: &str, folder: &Path, token_ids: bool) -> Remote {
     Remote::open(&endpoint, tokenizer(VOCAB)).unwrap()
 }
 
-/// Requests of every kind; without the minimum that servers of text do not know, if need be.
-fn requests(minimum: bool) -> Vec<Request> {
+/// Requests of every kind.
+fn requests() -> Vec<Request> {
     let mut random = record::seed::rng(8, &["remote"]);
     let mut below = |n: u64| random.below(n) as usize;
-    (0..60)
+    (0..200)
         .map(|n| {
+            let readme = below(8) == 0;
+            let text = [vec![], vec!["h".to_string(), "kd".to_string()]][below(2)].clone();
             let thinking = Thinking {
                 max_tokens: MaxTokens::Count(below(20)),
-                min_tokens: if minimum { below(4) } else { 0 },
+                min_tokens: below(4),
                 until: vec![0, 1],
-                until_texts: vec![],
-                n_ignore: if minimum { below(3) } else { 0 },
+                until_texts: text,
+                n_ignore: below(3),
                 ignore: [vec![], vec![7, 8]][below(2)].clone(),
                 thinking_end_max: vec![0, 5, 2, 6],
                 newline: vec![2],
                 ends_line: BTreeSet::from([2, 3]),
-                procedure: Procedure::Harness,
+                procedure: if readme { Procedure::Readme } else { Procedure::Harness },
                 tries: None,
             };
             let spec = Spec {
@@ -135,8 +146,8 @@ fn requests(minimum: bool) -> Vec<Request> {
                 thinking_end: vec![0, 5],
                 thinking: (below(4) > 0).then_some(thinking),
                 until: vec![1],
-                min_gen_toks: 0,
-                max_gen_toks: 1 + below(12),
+                min_gen_toks: below(3),
+                max_gen_toks: 2 + below(12),
                 max_model_len: [60, 20][below(2)],
             };
             let stop = [vec![], vec!["hi".to_string(), "k".to_string()]][below(2)].clone();
@@ -149,7 +160,7 @@ fn requests(minimum: bool) -> Vec<Request> {
 fn check_equal(token_ids: bool) -> (Vec<Value>, Vec<Completion>) {
     let folder = tempfile::tempdir().unwrap();
     let (url, bodies) = serve(complete);
-    let requests = requests(token_ids);
+    let requests = requests();
     let expected = answers(&mut engine(hashed, VOCAB, ONE), &requests);
     let mut remote = remote(&url, folder.path(), token_ids);
     let ours = answers(&mut remote, &requests);
@@ -167,6 +178,8 @@ fn check_equal(token_ids: bool) -> (Vec<Value>, Vec<Completion>) {
 fn by_ids_a_server_gives_what_the_engine_gives() {
     let (bodies, _) = check_equal(true);
     assert!(bodies.iter().all(|body| body["prompt"].is_array() && body["ignore_eos"] == true));
+    let refused = bodies.iter().filter(|body| body.get("logit_bias").is_some());
+    assert!(refused.count() > 5, "texts that come too early, or again at the same place");
 }
 
 #[test]
@@ -174,7 +187,7 @@ fn by_text_too() {
     let (bodies, ours) = check_equal(false);
     assert!(bodies.iter().all(|body| body["prompt"].is_string()));
     // Servers that know the standard alone refuse what is not in it.
-    let known = ["model", "prompt", "max_tokens", "temperature", "stop"];
+    let known = ["model", "prompt", "max_tokens", "temperature", "stop", "logit_bias"];
     let unknown = |name: &&String| !known.contains(&name.as_str());
     assert_eq!(bodies.iter().flat_map(|b| b.as_object().unwrap().keys()).find(unknown), None);
     assert!(ours.iter().any(|one| one.outcome.thinking_ending.is_some()));
@@ -186,7 +199,7 @@ fn sampling_is_passed_on() {
     let (url, bodies) = serve(complete);
     let sampling =
         Sampling { temperature: 0.7, top_k: 5, top_p: 0.9, min_p: 0.01, repetition_penalty: 1.1 };
-    let spec = Spec { thinking: None, ..(*requests(false)[0].spec).clone() };
+    let spec = Spec { thinking: None, ..(*requests()[0].spec).clone() };
     let one = Request { sampling, seed: 9, ..request(&spec, &[3]) };
     let two = Request { seed: 10, ..one.clone() };
     let _ = answers(&mut remote(&url, folder.path(), true), &[one, two]);
@@ -198,12 +211,75 @@ fn sampling_is_passed_on() {
     assert_ne!(bodies[0]["seed"], bodies[1]["seed"]);
 }
 
+/// One round of so many ids of thinking.
+fn simple(max_tokens: usize) -> Spec {
+    let mut spec = (*requests()[0].spec).clone();
+    let thinking = spec.thinking.as_mut().unwrap();
+    (thinking.max_tokens, thinking.min_tokens) = (MaxTokens::Count(max_tokens), 0);
+    (thinking.n_ignore, thinking.until_texts) = (0, vec![]);
+    thinking.procedure = Procedure::Harness;
+    Spec { min_gen_toks: 0, max_model_len: 60, ..spec }
+}
+
+/// Of a round as short as the third one, thinking is accepted; every try is asked with its own seed.
+#[test]
+fn rejected_thinking_is_asked_for_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let calls = AtomicUsize::new(0);
+    let (url, bodies) = serve(move |_| {
+        let (ids, reason) = match calls.fetch_add(1, Ordering::SeqCst) {
+            0 | 1 => (json!([9, 9, 9]), "length"),
+            2 => (json!([9, 8, 0]), "stop"),
+            _ => (json!([7, 1]), "stop"),
+        };
+        json!({"choices": [{"text": "", "finish_reason": reason, "token_ids": ids}]})
+    });
+    let mut spec = simple(3);
+    spec.thinking.as_mut().unwrap().tries = Some(5);
+    let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
+    let asked = Request { sampling, seed: 9, stop: vec![], ..request(&spec, &[3]) };
+    let outcome = answers(&mut remote(&url, folder.path(), true), &[asked]).remove(0).outcome;
+    assert_eq!((&outcome.ids[..], outcome.tries), (&[0, 4, 9, 8, 0, 5, 7][..], 3));
+    let bodies = bodies.lock().unwrap();
+    assert_eq!(bodies.len(), 4);
+    assert!(bodies[..3].iter().all(|body| body["prompt"] == json!([3, 0, 4])));
+    let seeds: BTreeSet<u64> = bodies.iter().map(|body| body["seed"].as_u64().unwrap()).collect();
+    assert_eq!(seeds.len(), 4);
+}
+
+/// A server that holds one request back until another one is in its last round.
+#[test]
+fn no_request_waits_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rounds, changed) = (Mutex::new(0), Condvar::new());
+    let (url, _) = serve(move |body| {
+        let mut rounds = rounds.lock().unwrap();
+        if body["prompt"][0] == 10 {
+            *rounds += 1;
+            changed.notify_all();
+        } else {
+            let patience = Duration::from_secs(20);
+            let waited = changed.wait_timeout_while(rounds, patience, |rounds| *rounds < 3);
+            assert!(!waited.unwrap().1.timed_out(), "the first request waits for the second");
+        }
+        let ids = if body["prompt"].as_array().unwrap().len() < 9 { [9, 0] } else { [9, 1] };
+        json!({"choices": [{"text": "", "finish_reason": "stop", "token_ids": ids}]})
+    });
+    let mut spec = simple(9);
+    let thinking = spec.thinking.as_mut().unwrap();
+    (thinking.n_ignore, thinking.ignore) = (1, vec![7]);
+    let two = [10, 11].map(|id| Request { stop: vec![], ..request(&spec, &[id, 3]) });
+    let both = answers(&mut remote(&url, folder.path(), true), &two);
+    assert_eq!(both[0].outcome.ids, [0, 4, 9, 7, 9, 0, 5, 9]);
+    assert_eq!(both[1], both[0]);
+}
+
 #[track_caller]
 fn check_error(answer: fn(&Value) -> Value, token_ids: bool, part: &str) {
     let folder = tempfile::tempdir().unwrap();
     let (url, _) = serve(answer);
     let mut remote = remote(&url, folder.path(), token_ids);
-    let error = remote.generate(&requests(false)[..1], &mut |_, _| Ok(())).unwrap_err();
+    let error = remote.generate(&requests()[..1], &mut |_, _| Ok(())).unwrap_err();
     assert!(format!("{error:#}").contains(part), "{part:?} is not in: {error:#}");
 }
 

@@ -129,7 +129,8 @@ impl Client {
 
     /// Sends every request that the cache does not answer, and hands each request back with its
     /// reply or its failure, exactly once, on the caller's thread and in the order in which they
-    /// finish.
+    /// finish. An iterator that has ended is asked again after that: `each` may have follow-up
+    /// questions for it to give.
     ///
     /// It stops with an error when going on is hopeless (a wrong key, a wrong address, a server
     /// that fails row after row), when `max_cost` would be passed, or when `each` returns one.
@@ -141,7 +142,7 @@ impl Client {
         each: impl FnMut(Request, Result<Reply, Failure>) -> Result<()>,
     ) -> Result<Totals> {
         let _lock = self.cache.lock()?;
-        let requests = requests.into_iter().fuse();
+        let requests = requests.into_iter();
         thread::scope(|scope| Run::new(self, scope, each)?.finish(requests))
     }
 }

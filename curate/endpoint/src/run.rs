@@ -72,6 +72,8 @@ pub(crate) struct Run<'scope, 'env, F> {
     budget: Budget,
     first_call: Option<Instant>,
     accepted: bool,
+    /// The caller has no more requests, unless what is handed over brings some.
+    dry: bool,
     /// Rows in a row without any usable reply.
     hopeless: u32,
     stop: Option<Error>,
@@ -101,6 +103,7 @@ where
             budget: Budget::new(client.cache.spent(settings)?, settings.max_cost),
             first_call: None,
             accepted: false,
+            dry: false,
             hopeless: 0,
             stop: None,
             closed: false,
@@ -147,11 +150,12 @@ where
             self.next = self.waiting.pop_first().map(|(_, job)| job);
         }
         let in_hand = self.open + self.waiting.len() + usize::from(self.next.is_some());
-        let may_take = self.next.is_none() && in_hand < self.client.settings.concurrency;
+        let room = in_hand < self.client.settings.concurrency;
+        let may_take = self.next.is_none() && room && !self.dry;
         if let Some(source) = requests.as_mut().filter(|_| may_take) {
             match source.next() {
                 Some(request) => self.admit(request)?,
-                None => *requests = None,
+                None => self.dry = true,
             }
             return Ok(Step::Again);
         }
@@ -377,6 +381,7 @@ where
     }
 
     fn hand_over(&mut self, request: Request, outcome: Result<Reply, Failure>) {
+        self.dry = false;
         if !self.closed
             && let Err(error) = (self.each)(request, outcome)
         {

@@ -1,9 +1,13 @@
 //! Replies in the spellings of many servers, whole and in pieces.
 
-use endpoint::{Reply, Usage};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::iter;
+
+use endpoint::{Client, Reply, Usage};
 use serde_json::{Value, json};
 
-use crate::server::{Act, Server};
+use crate::server::{Act, Server, reply};
 use crate::{cache, questions, run, settings};
 
 /// The reply to one request, when the server acts so.
@@ -142,5 +146,23 @@ fn what_is_sent() {
         let sent: Value = serde_json::from_str(sent).expect("JSON");
         expected.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
         assert_eq!(sent, expected);
+    }
+}
+
+/// A reply may bring the next question, be it the server's or the cache's, until none is left.
+#[test]
+fn follow_up_questions() {
+    let server = Server::start(|call| Act::json(reply(&call.question)));
+    let (_folder, cache) = cache();
+    for calls in [40, 40] {
+        let asks = RefCell::new(questions(0..10).collect::<VecDeque<_>>());
+        let client = Client::open(settings(&server), &cache).expect("a client");
+        let totals = client.run(iter::from_fn(|| asks.borrow_mut().pop_front()), |request, _| {
+            let id: usize = request.id["row-".len()..].parse().expect("a number");
+            asks.borrow_mut().extend(questions([id + 10].into_iter().filter(|id| *id < 40)));
+            Ok(())
+        });
+        assert_eq!(totals.expect("a run").requests, 40);
+        assert_eq!(server.calls(), calls);
     }
 }
