@@ -11,6 +11,8 @@
 //! - [`config`]: the TOML of a run, and how its strings become token ids
 //! - [`task`]: questions and expected answers from a table
 //! - [`journal`]: what was finished is kept, whatever kills a run
+//! - [`votes`]: several answers to one question: majority, coverage, pass@k
+//! - [`rebase`]: a tree of steps, grown where a scorer sees promise
 //! - [`metrics`]: confidence intervals; Control, Scaling and Performance of a budget curve
 //! - [`report`]: samples, results and the table for people
 //! - [`shares`]: an evaluation by several processes
@@ -29,8 +31,10 @@ pub mod judge;
 pub mod lm_eval;
 pub mod metrics;
 pub mod progress;
+pub mod rebase;
 pub mod remote;
 pub mod report;
 pub mod run;
 pub mod shares;
 pub mod task;
+pub mod votes;

@@ -172,3 +172,16 @@ pub fn write_checkpoint_of(folder: &Path, heads: usize, kv_heads: usize) {
         layout.params().map(|param| (param.name.as_str(), draw(&param.shape))).collect();
     Tensor::write_safetensors(&tensors, folder.join("model.safetensors")).unwrap();
 }
+
+/// Plain generation of a few ids.
+pub fn simple_spec() -> Spec {
+    Spec {
+        thinking_start: vec![],
+        thinking_end: vec![],
+        thinking: None,
+        until: vec![0],
+        min_gen_toks: 0,
+        max_gen_toks: 8,
+        max_model_len: 100,
+    }
+}
