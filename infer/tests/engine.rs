@@ -72,7 +72,7 @@ fn spec(budget: usize, n_ignore: usize) -> Spec {
 }
 
 /// Mixed requests: prompts of 1 to 40 ids of which some are equal, budgets of 0 to 60, some plain,
-/// some drawn at a temperature.
+/// some drawn at a temperature, some that end thinking by texts of two ids, some that try again.
 fn mixed(count: usize) -> Vec<Request> {
     let mut random = seed::rng(3, &["mixed"]);
     let mut below = |n: u64| random.below(n);
@@ -81,6 +81,15 @@ fn mixed(count: usize) -> Vec<Request> {
             let mut ids = seed::rng(below(count as u64 / 2), &["prompt"]);
             let prompt: Vec<i64> = (0..1 + ids.below(40)).map(|_| ids.below(95) as i64).collect();
             let mut spec = spec(below(60) as usize, below(3) as usize);
+            let thinking = spec.thinking.as_mut().unwrap();
+            if below(2) == 0 {
+                let texts = (' '..='~').flat_map(|a| "abc".chars().map(move |b| [a, b]));
+                thinking.until = vec![END];
+                thinking.until_texts = texts.map(String::from_iter).collect();
+            }
+            if thinking.n_ignore == 0 && below(2) == 0 {
+                thinking.tries = Some(1 + below(4) as usize);
+            }
             if below(4) == 0 {
                 (spec.thinking, spec.max_gen_toks) = (None, 1 + below(60) as usize);
             }
@@ -108,6 +117,8 @@ fn a_request_has_the_same_tokens_whatever_else_is_asked() {
             assert_eq!(*answer, alone[n], "request {n} with {slots} slots");
         }
     }
+    let tried = alone.iter().filter(|answer| answer.outcome.tries > 1);
+    assert!(tried.count() > 5, "some thinking is rejected");
     let endings: BTreeSet<String> =
         alone.iter().map(|answer| format!("{:?}", answer.outcome.thinking_ending)).collect();
     assert_eq!(endings.len(), 3, "stopped, cut and plain: {endings:?}");
