@@ -87,7 +87,7 @@ fn check_cached(folder: &str, pieces: &[usize]) {
     let mut seen = 0;
     for piece in pieces {
         let new = &ids[seen..seen + piece];
-        let segment = Segment { ids: new, start: seen, blocks: &blocks, logits: true };
+        let segment = Segment { ids: new, start: seen, blocks: &blocks, logits: 1 };
         let ours = model.pass(&mut cache, &[segment]).unwrap();
         seen += piece;
         let theirs = logits.get(seen as i64 - 1).unsqueeze(0);
@@ -114,18 +114,18 @@ fn sequences_decode_together_as_alone() {
         let expected = expected(folder);
         let (ids, logits) = &examples(&expected)[2];
         let mut cache = model.new_cache(8, 16);
-        let prompt = Segment { ids: &ids[..9], start: 0, blocks: &[1, 4], logits: false };
-        let other = Segment { ids: &[7; 20], start: 0, blocks: &[0, 5], logits: true };
+        let prompt = Segment { ids: &ids[..9], start: 0, blocks: &[1, 4], logits: 0 };
+        let other = Segment { ids: &[7; 20], start: 0, blocks: &[0, 5], logits: 1 };
         let _ = model.pass(&mut cache, &[other, prompt]).unwrap();
         cache.copy(1, 2, 9);
-        let wrong = Segment { ids: &[7; 5], start: 9, blocks: &[1, 4], logits: false };
-        let right = Segment { ids: &ids[9..], start: 9, blocks: &[2, 3], logits: true };
-        let more = Segment { ids: &[7], start: 20, blocks: &[0, 5], logits: true };
+        let wrong = Segment { ids: &[7; 5], start: 9, blocks: &[1, 4], logits: 0 };
+        let right = Segment { ids: &ids[9..], start: 9, blocks: &[2, 3], logits: 1 };
+        let more = Segment { ids: &[7], start: 20, blocks: &[0, 5], logits: 1 };
         let ours = model.pass(&mut cache, &[wrong, right, more]).unwrap(); // [2, V]
         let mut comparison = Comparison::new("after another sequence's turn");
         comparison.add("logits", &ours.narrow(0, 0, 1), &logits.narrow(0, 23, 1), LOGITS_BOUND);
         comparison.finish();
-        let alone = Segment { ids, start: 0, blocks: &[6, 7], logits: true };
+        let alone = Segment { ids, start: 0, blocks: &[6, 7], logits: 1 };
         let alone = model.pass(&mut cache, &[alone]).unwrap();
         assert_eq!(ours.narrow(0, 0, 1), alone, "{folder}: a row depends on what it came with");
     }

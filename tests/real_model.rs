@@ -83,7 +83,7 @@ fn check_greedy(model: &Decoder, chat: &Chat, row: &GoldenChat) {
     let mut cache = model.new_cache(1, 1024);
     let mut seen = 0;
     let mut extend = |ids: &[i64]| {
-        let segment = Segment { ids, start: seen, blocks: &[0], logits: true };
+        let segment = Segment { ids, start: seen, blocks: &[0], logits: 1 };
         seen += ids.len();
         model.pass(&mut cache, &[segment]).unwrap().squeeze_dim(0)
     };

@@ -320,6 +320,11 @@ impl Forcing {
         self.go_on(before, from)
     }
 
+    /// Whether the answer has not begun.
+    pub fn is_thinking(&self) -> bool {
+        matches!(self.stage, Stage::Thinking(_))
+    }
+
     /// The ids of the answer so far; none while thinking.
     pub fn answer(&self) -> &[i64] {
         match self.stage {

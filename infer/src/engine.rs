@@ -27,21 +27,24 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use model::{Segment, Tokenizer};
 
-use crate::budget::Next;
+use crate::budget::{Forcing, Next};
 use blocks::{Blocks, Copy};
 use branch::{Branch, Parting};
-pub use request::{Completion, Generate, Request, Sampling};
+pub use request::{Completion, Generate, Request, Sampling, Scored};
 use statistics::{Clock, Statistics};
 
 /// What the engine asks of a model.
 pub trait Model {
-    /// Appends each segment's ids to its sequence, and leaves in `logits` a row for each segment
-    /// that wants one; the rows have equal lengths.
+    /// Appends each segment's ids to its sequence, and leaves in `logits` the rows that the segments
+    /// want, in their order; the rows have equal lengths.
     fn pass(&mut self, segments: &[Segment], logits: &mut Vec<f32>) -> Result<()>;
 
     /// Copies the beginning of one block of the cache to another.
     fn copy(&mut self, copy: Copy);
 }
+
+/// Ids of a prompt in one pass at most while they are scored, which takes a row of logits each.
+const SCORED: usize = 64;
 
 /// How much an engine does at once.
 #[derive(Debug, Clone, Copy)]
@@ -135,10 +138,10 @@ impl<M: Model> Engine<M> {
                 ids: &branch.unseen()[..rows],
                 start: branch.cached,
                 blocks: &branch.blocks,
-                logits: rows == branch.unseen().len(),
+                logits: branch.wanted(rows),
             })
             .collect();
-        let wanted = segments.iter().filter(|segment| segment.logits).count();
+        let wanted = segments.iter().map(|segment| segment.logits).sum();
         self.logits.clear();
         self.model.pass(&segments, &mut self.logits)?;
         self.statistics.pass(&segments, self.waiting.is_empty(), &self.blocks);
@@ -146,6 +149,32 @@ impl<M: Model> Engine<M> {
         self.statistics.finished(&done);
         clock.stop(&mut self.statistics, &rows);
         Ok(done)
+    }
+
+    /// Drops a request; nothing more comes of it.
+    pub fn cancel(&mut self, number: usize) {
+        for branch in self.running.iter_mut().chain(&mut self.waiting) {
+            branch.members.retain(|member| member.number() != number);
+            if branch.members.is_empty() {
+                self.blocks.release(&mut branch.blocks);
+            }
+        }
+        self.running.retain(|branch| !branch.members.is_empty());
+        self.waiting.retain(|branch| !branch.members.is_empty());
+    }
+
+    /// Shows what every request that is not finished has so far: by its number, its machine and
+    /// the scores of its sampled ids.
+    pub fn look(&self, each: &mut dyn FnMut(usize, &Forcing, &[Scored])) {
+        for member in self.running.iter().chain(&self.waiting).flat_map(|branch| &branch.members) {
+            let (forcing, scored) = member.so_far();
+            each(member.number(), forcing, scored);
+        }
+    }
+
+    /// Branches that run, and that wait.
+    pub fn load(&self) -> (usize, usize) {
+        (self.running.len(), self.waiting.len())
     }
 
     /// Fills free slots, as long as the cache has room for what is to be computed next.
@@ -170,7 +199,8 @@ impl<M: Model> Engine<M> {
         while rows.len() < self.running.len() {
             let n = rows.len();
             let unseen = self.running[n].unseen().len();
-            let now = if unseen == 1 { 1 } else { unseen.min(chunk) };
+            let most = if self.running[n].unscored.is_empty() { chunk } else { chunk.min(SCORED) };
+            let now = if unseen == 1 { 1 } else { unseen.min(most) };
             if self.reserve(n, now) {
                 chunk -= if unseen == 1 { 0 } else { now };
                 rows.push(now);
@@ -212,16 +242,19 @@ impl<M: Model> Engine<M> {
         let known = width.min(self.tokenizer.vocab_size() as usize);
         let (mut done, mut at) = (Vec::new(), 0);
         let mut goes_on = Vec::new();
-        for (mut branch, rows) in std::mem::take(&mut self.running).into_iter().zip(rows) {
+        for (mut branch, &rows) in std::mem::take(&mut self.running).into_iter().zip(rows) {
+            let of_branch = &self.logits[at * width..][..branch.wanted(rows) * width];
+            at += branch.wanted(rows);
+            let start = branch.cached;
             branch.cached += rows;
+            branch.score(start, of_branch, width, known);
             if !branch.unseen().is_empty() {
                 goes_on.push(branch);
                 continue;
             }
             // Ids from `known` on are rows of the model that its tokenizer has no text for; they
             // are never chosen (vLLM refuses a sequence in which they occur).
-            let logits = &self.logits[at * width..][..known];
-            at += 1;
+            let logits = &of_branch[of_branch.len() - width..][..known];
             let parting = branch.part(logits, &self.tokenizer)?;
             self.statistics.sampled += parting.sampled;
             let Parting { groups, done: finished, .. } = parting;
@@ -246,7 +279,8 @@ impl<M: Model> Engine<M> {
         };
         for (next, members) in groups.rev() {
             let ids = branch.ids.clone();
-            let mut other = Branch { ids, cached: branch.cached, blocks: Vec::new(), members };
+            let (cached, blocks, unscored) = (branch.cached, Vec::new(), branch.unscored.clone());
+            let mut other = Branch { ids, cached, blocks, members, unscored };
             other.go_on(&next);
             other.blocks = self.blocks.share(&branch.blocks, other.cached);
             self.waiting.push_front(other);

@@ -147,7 +147,8 @@ pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
         let outcome = completion.outcome;
         (line.text, line.token_ids) = (completion.text, outcome.ids);
         (line.thinking_ending, line.ending) = (outcome.thinking_ending, outcome.ending);
-        let logprobs = completion.logprobs.into_iter();
+        let written = line.token_ids.len();
+        let logprobs = completion.logprobs.into_iter().filter(|scored| scored.at < written);
         let logprobs = logprobs.map(|s| Logprob { at: s.at, logprob: s.logprob, top: s.top });
         line.logprobs = config.logprobs.map(|_| logprobs.collect());
         progress.finished(line.token_ids.len());
@@ -229,6 +230,7 @@ fn requests(
                     seed: record::seed::rng(config.seed, &purpose).next_u64(),
                     stop: config.generation.stop.clone(),
                     logprobs: config.logprobs,
+                    prompt_logprobs: None,
                 });
                 lines.push(Line {
                     row,

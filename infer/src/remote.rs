@@ -172,7 +172,7 @@ impl Remote {
     fn finish(&self, job: Job) -> Result<Completion> {
         let outcome = job.forcing.outcome();
         let text = job.stop.text(&outcome.ids, &self.tokenizer)?;
-        Ok(Completion { outcome, text, logprobs: Vec::new() })
+        Ok(Completion { outcome, text, logprobs: vec![], prompt_logprobs: vec![] })
     }
 }
 
@@ -186,7 +186,7 @@ impl Generate for Remote {
         for (number, request) in requests.iter().enumerate() {
             let name = &request.name;
             request.sampling.check().with_context(|| name.clone())?;
-            if request.logprobs.is_some() {
+            if request.logprobs.or(request.prompt_logprobs).is_some() {
                 bail!("{name}: log-probabilities come from the engine alone, not from a server");
             }
             let (forcing, action) = Forcing::start(Arc::clone(&request.spec), request.prompt.len());

@@ -226,6 +226,7 @@ impl<'a> Evaluation<'a> {
             seed: record::seed::rng(self.config.seed, &["infer", &hash, &repeat]).next_u64(),
             stop: asked.generation.stop.clone(),
             logprobs: None,
+            prompt_logprobs: None,
         }
     }
 

@@ -65,8 +65,8 @@ fn spec(budget: usize, n_ignore: usize) -> Spec {
             tries: None,
         }),
         until: vec![END],
-        min_gen_toks: 0,
         max_gen_toks: 6,
+        min_gen_toks: 0,
         max_model_len: 250,
     }
 }

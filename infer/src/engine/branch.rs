@@ -5,6 +5,7 @@
 //! Samples of one question part at their first different draw, and budgets of one question at the
 //! end of the smaller one: a whole curve costs its longest thinking and the answers.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -13,7 +14,7 @@ use model::Tokenizer;
 use super::request::{Completion, Request, Scored};
 use super::sampler::{self, Sampler};
 use super::stop::Stop;
-use crate::budget::{Action, Forcing, Next};
+use crate::budget::{Action, Ending, Forcing, Next};
 
 /// One request under way.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) struct Member {
     stop: Stop,
     logprobs: Option<usize>,
     scored: Vec<Scored>,
+    prompt_logprobs: Option<usize>,
+    prompt_scored: Vec<Scored>,
 }
 
 /// Ids with their places in the cache, and the requests that share them.
@@ -40,6 +43,8 @@ pub(super) struct Branch {
     /// Where.
     pub blocks: Vec<usize>,
     pub members: Vec<Member>,
+    /// Places of the prompt whose ids are still to be scored, for members who want that.
+    pub unscored: Range<usize>,
 }
 
 /// What became of a branch's members: groups with what is next for each, and the finished.
@@ -72,6 +77,8 @@ impl Branch {
                 stop: Stop::new(&request.stop),
                 logprobs: request.logprobs,
                 scored: Vec::new(),
+                prompt_logprobs: request.prompt_logprobs,
+                prompt_scored: Vec::new(),
             };
             match action {
                 Action::Extend(next) => {
@@ -90,8 +97,30 @@ impl Branch {
             common.truncate(same);
         }
         members.iter_mut().for_each(|member| drop(member.opening.drain(..common.len())));
-        let ids = [&requests[0].1.prompt, common.as_slice()].concat();
-        Ok((Some(Branch { ids, cached: 0, blocks: Vec::new(), members }), parting))
+        let prompt = &requests[0].1.prompt;
+        let ids = [prompt, common.as_slice()].concat();
+        let scores = members.iter().any(|member| member.prompt_logprobs.is_some());
+        let unscored = 1..if scores { prompt.len() } else { 1 };
+        Ok((Some(Branch { ids, cached: 0, blocks: Vec::new(), members, unscored }), parting))
+    }
+
+    /// How many of the next `rows` ids need logits after them, the last ones.
+    pub fn wanted(&self, rows: usize) -> usize {
+        if self.unscored.is_empty() { usize::from(rows == self.unseen().len()) } else { rows }
+    }
+
+    /// Scores the prompt's ids by the logits after its ids from the place `start` on.
+    pub fn score(&mut self, start: usize, logits: &[f32], width: usize, known: usize) {
+        for (n, logits) in logits.chunks(width.max(1)).enumerate() {
+            let at = start + n + 1;
+            if at == self.unscored.start && !self.unscored.is_empty() {
+                for member in &mut self.members {
+                    let Some(n) = member.prompt_logprobs else { continue };
+                    member.prompt_scored.push(sampler::score(&logits[..known], self.ids[at], at, n));
+                }
+                self.unscored.start += 1;
+            }
+        }
     }
 
     /// Ids that are not in the cache yet.
@@ -145,13 +174,13 @@ impl Member {
             *sampled += 1;
             let at = self.forcing.ids().len();
             let is_end = self.forcing.round().until.contains(&id);
+            let in_answer = !self.forcing.is_thinking();
             let action = self.stop.accept(id, &mut self.forcing, tokenizer)?;
             if let Action::Extend(Next { back: 1.., ids }) = &action {
                 let kept = self.forcing.ids().len() - ids.len();
                 self.scored.retain(|scored| scored.at < kept);
             } else if let Some(n) = self.logprobs
-                && !is_end
-                && self.forcing.ids().get(at) == Some(&id)
+                && (self.forcing.ids().get(at) == Some(&id) || (is_end && in_answer))
             {
                 self.scored.push(sampler::score(logits, id, at, n));
             }
@@ -163,10 +192,22 @@ impl Member {
         }
     }
 
-    fn finish(mut self, tokenizer: &Tokenizer) -> Result<(usize, Completion)> {
+    fn finish(self, tokenizer: &Tokenizer) -> Result<(usize, Completion)> {
         let outcome = self.forcing.outcome();
         let text = self.stop.text(&outcome.ids, tokenizer)?;
-        self.scored.retain(|scored| scored.at < outcome.ids.len());
-        Ok((self.number, Completion { outcome, text, logprobs: self.scored }))
+        let (mut logprobs, prompt_logprobs) = (self.scored, self.prompt_scored);
+        let stop = usize::from(outcome.ending == Ending::Stop);
+        logprobs.retain(|scored| scored.at < outcome.ids.len() + stop);
+        Ok((self.number, Completion { outcome, text, logprobs, prompt_logprobs }))
+    }
+
+    /// The caller's number for it.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// What it has so far: its machine, and the scores of its sampled ids.
+    pub fn so_far(&self) -> (&Forcing, &[Scored]) {
+        (&self.forcing, &self.scored)
     }
 }

@@ -41,6 +41,8 @@ pub struct Request {
     pub stop: Vec<String>,
     /// `Some(n)`: also the log-probabilities of the sampled ids and of the `n` likeliest.
     pub logprobs: Option<usize>,
+    /// The same of the prompt's ids, from the second on.
+    pub prompt_logprobs: Option<usize>,
 }
 
 /// A finished request.
@@ -50,16 +52,21 @@ pub struct Completion {
     pub outcome: Outcome,
     /// The text of the ids, up to a stop text.
     pub text: String,
-    /// Of the ids that were sampled; empty unless asked for.
+    /// Of the ids that were sampled; empty unless asked for. The id that ended the answer, if one
+    /// did, is the last, at the place behind all ids.
     pub logprobs: Vec<Scored>,
+    /// Of the prompt's ids, by their places in it; empty unless asked for.
+    pub prompt_logprobs: Vec<Scored>,
 }
 
-/// A sampled id under the model's own distribution, before penalty and temperature, over the
+/// An id under the model's own distribution, before penalty and temperature, over the
 /// tokenizer's ids.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scored {
-    /// Its place in the outcome's ids.
+    /// Its place in the outcome's ids, or in the prompt's.
     pub at: usize,
+    /// The id.
+    pub id: i64,
     /// Its natural log-probability.
     pub logprob: f64,
     /// The likeliest ids and their log-probabilities, likeliest first.

@@ -172,6 +172,7 @@ pub fn score(logits: &[f32], id: i64, at: usize, n: usize) -> Scored {
     order.sort_unstable_by(before);
     Scored {
         at,
+        id,
         logprob: logprob(id),
         top: order.into_iter().map(|id| (id, logprob(id))).collect(),
     }

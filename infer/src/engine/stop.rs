@@ -32,7 +32,8 @@ impl Stop {
             return Ok(forcing.accept_end(id, len, &kept));
         }
         let action = forcing.accept(id);
-        let Some(longest) = self.texts.iter().map(String::len).max() else {
+        let longest = self.texts.iter().map(String::len).max();
+        let Some(longest) = longest.filter(|_| forcing.round().min_tokens == 0) else {
             return Ok(action);
         };
         let ids = forcing.answer();

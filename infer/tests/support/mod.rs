@@ -36,12 +36,12 @@ impl Model for Function<'_> {
                 block.push(id);
             }
         }
-        for segment in segments.iter().filter(|segment| segment.logits) {
+        for segment in segments {
             let ids = segment.blocks.iter().flat_map(|block| &self.blocks[block]);
             let len = segment.start + segment.ids.len();
             let ids: Vec<i64> = ids.copied().take(len).collect();
             assert_eq!(ids.len(), len, "positions are missing");
-            logits.extend((self.logits)(&ids));
+            (len - segment.logits + 1..=len).for_each(|n| logits.extend((self.logits)(&ids[..n])));
         }
         Ok(())
     }
@@ -85,6 +85,7 @@ pub fn request(spec: &Spec, prompt: &[i64]) -> Request {
         seed: 0,
         stop: vec![],
         logprobs: None,
+        prompt_logprobs: None,
     }
 }
 

@@ -71,8 +71,8 @@ pub struct Segment<'a> {
     /// The sequence's blocks, with room for `start + ids.len()` positions. Those that this pass
     /// writes to are no other sequence's.
     pub blocks: &'a [usize],
-    /// Whether the logits after the last of `ids` are wanted.
-    pub logits: bool,
+    /// The logits after so many of `ids`, the last ones, are wanted.
+    pub logits: usize,
 }
 
 impl Matrix {
@@ -210,9 +210,9 @@ impl Decoder {
         Cache::block_bytes(&self.config, self.part.kv_heads, block_len, self.norm.kind())
     }
 
-    /// Appends each segment's tokens to its sequence in `cache` and returns the logits after the
-    /// last token of each segment that wants them, `[segments that want, V]` in fp32; of several
-    /// ranks only the first has them, the others get `[0, V]`.
+    /// Appends each segment's tokens to its sequence in `cache` and returns the logits that
+    /// the segments want, in their order, `[rows wanted, V]` in fp32; of several ranks only the
+    /// first has them, the others get `[0, V]`.
     ///
     /// # Errors
     /// A rank that is gone.
@@ -227,9 +227,7 @@ impl Decoder {
             ids.extend(segment.ids);
             places.extend(range.clone().map(|p| (segment.blocks[p / block_len], p % block_len)));
             positions.extend(range.map(|p| p as i64));
-            if segment.logits {
-                wanted.push(ids.len() as i64 - 1);
-            }
+            wanted.extend((ids.len() - segment.logits..ids.len()).map(|row| row as i64));
         }
         let upload = |values: &[i64]| Tensor::from_slice(values).to_device(device);
         let places = cache.places(&places);

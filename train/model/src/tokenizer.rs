@@ -3,7 +3,7 @@
 //! What users or models wrote is always encoded as plain text: `<|im_end|>` inside a question is
 //! ten characters, not the end of a turn. Control tokens come only from [`Piece::Control`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -26,6 +26,8 @@ pub struct Tokenizer {
     text: tokenizers::Tokenizer,
     control: BTreeMap<String, i64>,
     names: BTreeMap<i64, String>,
+    /// Control tokens that say so themselves: readers of a text leave them out.
+    special: BTreeSet<i64>,
     vocab_size: i64,
 }
 
@@ -51,17 +53,20 @@ impl Tokenizer {
         let bytes = serde_json::to_vec(&json)?;
         let text = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|e| anyhow!("not a Hugging Face tokenizer: {e}"))?;
-        let mut control = BTreeMap::new();
+        let (mut control, mut special) = (BTreeMap::new(), BTreeSet::new());
         for token in added.as_array().into_iter().flatten() {
             let entry = token["content"].as_str().zip(token["id"].as_i64());
             let (content, id) = entry.context("an added token lacks content or id")?;
             control.insert(content.to_string(), id);
+            if token["special"] == true {
+                special.insert(id);
+            }
         }
         let names: BTreeMap<i64, String> =
             control.iter().map(|(name, id)| (*id, name.clone())).collect();
         let beyond = names.last_key_value().map_or(0, |(id, _)| id + 1);
         let vocab_size = beyond.max(text.get_vocab_size(false) as i64);
-        Ok(Self { text, control, names, vocab_size })
+        Ok(Self { text, control, names, special, vocab_size })
     }
 
     /// The ids are `0..vocab_size`; a model's embedding may have more rows, which mean nothing.
@@ -73,6 +78,11 @@ impl Tokenizer {
     pub fn control(&self, name: &str) -> Result<i64> {
         let id = self.control.get(name).copied();
         id.with_context(|| format!("the tokenizer has no token `{name}`"))
+    }
+
+    /// Whether `skip_special_tokens` of other libraries leaves the id out of a text.
+    pub fn is_special(&self, id: i64) -> bool {
+        self.special.contains(&id)
     }
 
     /// The ids of `pieces`.
