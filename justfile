@@ -135,6 +135,23 @@ faults:
 faults-train: build
     S1_FULL=1 cargo test --workspace --test faults -- --nocapture --test-threads 1
 
+# the server under 10,000 requests of 64 clients that misbehave (minutes)
+faults-serve: build
+    S1_FULL=1 cargo test --workspace --test serve_faults -- --nocapture --test-threads 1
+
+# the server with the official openai client, and lm-eval's local-completions (minutes)
+oracle-serve model="runs/models/smollm2-135m-instruct-qwen2": build
+    @[ -f "{{ model }}/config.json" ] || { echo 'error: no {{ model }}: `just real-data` makes it' >&2; exit 1; }
+    [ -x .venv/bin/python ] || python3 -m venv .venv
+    .venv/bin/python -m pip install --quiet --requirement tests/oracle/requirements.txt \
+        --requirement tests/oracle/serve_agrees.txt
+    .venv/bin/python tests/oracle/serve_agrees.py target/debug/infer "{{ model }}" --lm-eval
+
+# what HTTP costs at 16 clients: the same requests by the engine alone (minutes)
+bench-serve model="runs/models/smollm2-135m-instruct-qwen2": build
+    cargo build --workspace --example serve_overhead
+    target/debug/examples/serve_overhead configs/infer/serve.toml "{{ model }}"
+
 # our grader beside Math-Verify: precision, recall and speed on real answers (about 3 minutes)
 oracle-grading:
     @[ -d "$S1_SHARED" ] || { echo "error: there is no folder of real data, $S1_SHARED" >&2; exit 1; }

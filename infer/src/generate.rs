@@ -231,6 +231,7 @@ fn requests(
                     stop: config.generation.stop.clone(),
                     logprobs: config.logprobs,
                     prompt_logprobs: None,
+                    logit_bias: vec![],
                 });
                 lines.push(Line {
                     row,

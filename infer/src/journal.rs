@@ -102,14 +102,16 @@ impl Journal {
         // Requests share their specs, whose text is long.
         let mut specs: BTreeMap<*const Spec, blake3::Hash> = BTreeMap::new();
         let mut key = |request: &Request| {
-            let Request { name: _, prompt, spec, sampling, seed, stop, logprobs } = request;
+            let Request { name: _, prompt, spec, sampling, seed, logit_bias, stop, .. } = request;
+            let Request { logprobs, prompt_logprobs, .. } = request;
             let spec = *specs
                 .entry(Arc::as_ptr(spec))
                 .or_insert_with(|| blake3::hash(format!("{spec:?}").as_bytes()));
             let seed = (sampling.temperature > 0.0).then_some(seed);
             let version = env!("CARGO_PKG_VERSION");
             let who = &self.who;
-            let asked = format!("{prompt:?} {spec} {sampling:?} {seed:?} {stop:?} {logprobs:?}");
+            let scores = (logprobs, prompt_logprobs, logit_bias);
+            let asked = format!("{prompt:?} {spec} {sampling:?} {seed:?} {stop:?} {scores:?}");
             blake3::hash(format!("{version} {who:?} {asked}").as_bytes()).to_hex().to_string()
         };
         requests.iter().map(&mut key).collect()

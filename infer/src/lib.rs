@@ -1,7 +1,7 @@
 //! The infer stage: prompts are continued, and a checkpoint's answers to a task's questions under
 //! several thinking budgets are scored as in s1.
 //!
-//! It deliberately does not train or serve requests; whoever continues prompts stands behind one
+//! It deliberately does not train; whoever continues prompts stands behind one
 //! boundary ([`engine::Generate`]): the engine over weights on this machine, or a server.
 //!
 //! Modules in reading order:
@@ -19,10 +19,13 @@
 //! - [`lm_eval`]: the same in lm-evaluation-harness's shape
 //! - [`run`]: `infer eval` from config to published folder
 //! - [`generate`]: `infer generate`, prompts in and tokens out
+//! - [`serve`]: `infer serve`, an OpenAI-compatible server with forced thinking
+//! - [`chat`]: `infer chat`, a conversation in the terminal
 //! - [`judge`]: a language model's second opinion, for those who want one
 //! - [`progress`]: how far a run is
 
 pub mod budget;
+pub mod chat;
 pub mod config;
 pub mod engine;
 pub mod generate;
@@ -35,6 +38,7 @@ pub mod rebase;
 pub mod remote;
 pub mod report;
 pub mod run;
+pub mod serve;
 pub mod shares;
 pub mod task;
 pub mod votes;

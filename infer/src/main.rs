@@ -40,6 +40,22 @@ enum Command {
         #[arg(long)]
         overwrite: bool,
     },
+    /// Take requests as OpenAI's API has them, with limits on thinking in their bodies.
+    Serve {
+        /// The server's TOML file, such as configs/infer/serve.toml.
+        config: PathBuf,
+        /// Change a key for this run, as in `--set server.address=127.0.0.1:8080`.
+        #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+        sets: Vec<String>,
+    },
+    /// Talk to a model in the terminal.
+    Chat {
+        /// The conversation's TOML file, such as configs/infer/chat.toml.
+        config: PathBuf,
+        /// Change a key for this run, as in `--set thinking.max_thinking_tokens=500`.
+        #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+        sets: Vec<String>,
+    },
     /// Show the answers that an evaluation's rules call wrong to a language model (never needed).
     Judge {
         /// The judge's TOML file, such as configs/infer/judge.toml.
@@ -66,6 +82,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Generate { config, sets, overwrite } => {
             infer::generate::run(&config, &sets, overwrite)
         }
+        Command::Chat { config, sets } => infer::chat::run(&config, &sets),
+        Command::Serve { config, sets } => infer::serve::run(&config, &sets),
         Command::Judge { config, sets, overwrite } => infer::judge::run(&config, &sets, overwrite),
     }
 }
@@ -76,6 +94,8 @@ impl Command {
         match self {
             Command::Eval { config, sets, .. }
             | Command::Generate { config, sets, .. }
+            | Command::Chat { config, sets }
+            | Command::Serve { config, sets }
             | Command::Judge { config, sets, .. } => (config, sets),
         }
     }

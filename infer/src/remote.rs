@@ -186,8 +186,11 @@ impl Generate for Remote {
         for (number, request) in requests.iter().enumerate() {
             let name = &request.name;
             request.sampling.check().with_context(|| name.clone())?;
-            if request.logprobs.or(request.prompt_logprobs).is_some() {
-                bail!("{name}: log-probabilities come from the engine alone, not from a server");
+            let scores = request.logprobs.or(request.prompt_logprobs);
+            if scores.is_some() || !request.logit_bias.is_empty() {
+                bail!(
+                    "{name}: log-probabilities and biases come from the engine alone, not from a server"
+                );
             }
             let (forcing, action) = Forcing::start(Arc::clone(&request.spec), request.prompt.len());
             let (stop, mut ids) = (Stop::new(&request.stop), request.prompt.to_vec());

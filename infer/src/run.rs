@@ -227,6 +227,7 @@ impl<'a> Evaluation<'a> {
             stop: asked.generation.stop.clone(),
             logprobs: None,
             prompt_logprobs: None,
+            logit_bias: vec![],
         }
     }
 

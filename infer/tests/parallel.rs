@@ -82,7 +82,7 @@ fn what_cannot_be_shared_is_said() {
 
 #[test]
 fn orders_arrive_as_they_were_sent() {
-    let segments = vec![(vec![5, 6, 7], 12, vec![3, 0], true), (vec![9], 0, vec![], false)];
+    let segments = vec![(vec![5, 6, 7], 12, vec![3, 0], 2), (vec![9], 0, vec![], 0)];
     let copy = Order::Copy(Copy { from: 3, to: 1, positions: 40 });
     for order in [Order::Pass(segments), Order::Pass(vec![]), copy, Order::Stop] {
         assert_eq!(Order::decode(&order.encode()), Some(order));

@@ -4,7 +4,7 @@ use infer::engine::Sampling;
 use infer::engine::sampler::{Sampler, score};
 
 fn sampler(temperature: f64, seed: u64) -> Sampler {
-    Sampler::new(Sampling { temperature, ..Sampling::GREEDY }, seed)
+    Sampler::new(Sampling { temperature, ..Sampling::GREEDY }, &[], seed)
 }
 
 #[track_caller]
@@ -65,7 +65,7 @@ fn check_left(change: impl Fn(&mut Sampling), expected: &[i64]) {
     let logits = shares.map(f32::ln);
     let mut sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
     change(&mut sampling);
-    let mut sampler = Sampler::new(sampling, 5);
+    let mut sampler = Sampler::new(sampling, &[], 5);
     let drawn = (0..2000).map(|_| sampler.pick(&logits, &[], &[]).unwrap());
     let drawn: std::collections::BTreeSet<i64> = drawn.collect();
     assert_eq!(drawn.into_iter().collect::<Vec<_>>(), expected, "{sampling:?}");
@@ -94,7 +94,7 @@ fn top_p_is_exact_over_many_ids() {
     let logits: Vec<f32> = (0..2000).map(|id| id as f32 * 0.99f32.ln()).collect();
     for top_p in [0.1f64, 0.9, 0.99] {
         let sampling = Sampling { temperature: 1.0, top_p, ..Sampling::GREEDY };
-        let mut sampler = Sampler::new(sampling, 1);
+        let mut sampler = Sampler::new(sampling, &[], 1);
         let drawn = (0..2_000).map(|_| sampler.pick(&logits, &[], &[]).unwrap());
         let last = ((1.0 - top_p).ln() / 0.99f64.ln()).ceil() as i64;
         let most = drawn.max().unwrap();
@@ -105,8 +105,9 @@ fn top_p_is_exact_over_many_ids() {
 #[test]
 fn repetition_makes_less_likely() {
     let sampling = Sampling { repetition_penalty: 2.0, ..Sampling::GREEDY };
-    let pick =
-        |logits: &[f32], ids: &[i64]| Sampler::new(sampling, 0).pick(logits, ids, &[]).unwrap();
+    let pick = |logits: &[f32], ids: &[i64]| {
+        Sampler::new(sampling, &[], 0).pick(logits, ids, &[]).unwrap()
+    };
     assert_eq!(pick(&[1.0, 3.0, 2.0], &[]), 1);
     assert_eq!(pick(&[1.0, 3.0, 2.0], &[1, 1, 1]), 2); // once for each id, not for each time
     assert_eq!(pick(&[-1.0, -0.6, -2.0], &[1]), 0);

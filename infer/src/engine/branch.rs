@@ -72,7 +72,7 @@ impl Branch {
                 number: *number,
                 name: request.name.clone(),
                 forcing,
-                sampler: Sampler::new(request.sampling, request.seed),
+                sampler: Sampler::new(request.sampling, &request.logit_bias, request.seed),
                 opening: Vec::new(),
                 stop: Stop::new(&request.stop),
                 logprobs: request.logprobs,
@@ -116,7 +116,12 @@ impl Branch {
             if at == self.unscored.start && !self.unscored.is_empty() {
                 for member in &mut self.members {
                     let Some(n) = member.prompt_logprobs else { continue };
-                    member.prompt_scored.push(sampler::score(&logits[..known], self.ids[at], at, n));
+                    member.prompt_scored.push(sampler::score(
+                        &logits[..known],
+                        self.ids[at],
+                        at,
+                        n,
+                    ));
                 }
                 self.unscored.start += 1;
             }

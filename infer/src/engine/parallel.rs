@@ -27,8 +27,8 @@ const TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// What all ranks do next. On the wire a list of integers, of which the first says which.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// A pass over these segments: ids, start, blocks, whether logits are wanted.
-    Pass(Vec<(Vec<i64>, usize, Vec<usize>, bool)>),
+    /// A pass over these segments: ids, start, blocks, rows of logits that are wanted.
+    Pass(Vec<(Vec<i64>, usize, Vec<usize>, usize)>),
     /// A copy in the cache.
     Copy(Copy),
     /// No more passes will come.
@@ -52,7 +52,7 @@ impl Order {
             Order::Pass(segments) => {
                 let mut words = vec![2];
                 for (ids, start, blocks, logits) in segments {
-                    words.extend([*start, usize::from(*logits)].map(|word| word as i64));
+                    words.extend([*start, *logits].map(|word| word as i64));
                     words.push(ids.len() as i64);
                     words.extend(ids);
                     words.push(blocks.len() as i64);
@@ -76,7 +76,7 @@ impl Order {
             2 => {
                 let mut segments = Vec::new();
                 while let Some(start) = words.next() {
-                    let logits = words.next()? != 0;
+                    let logits = words.next()? as usize;
                     let count = words.next()? as usize;
                     let ids: Vec<i64> = words.by_ref().take(count).collect();
                     let blocks = words.next()? as usize;

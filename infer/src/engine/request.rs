@@ -37,6 +37,8 @@ pub struct Request {
     pub sampling: Sampling,
     /// What decides the draws at a temperature above 0.
     pub seed: u64,
+    /// Added to the logits of these ids, -100 and less forbids an id; empty changes nothing.
+    pub logit_bias: Vec<(i64, f64)>,
     /// Texts that end the answer; they are cut off the completion's text, not off its ids.
     pub stop: Vec<String>,
     /// `Some(n)`: also the log-probabilities of the sampled ids and of the `n` likeliest.

@@ -10,13 +10,15 @@ use super::request::{Sampling, Scored};
 #[derive(Debug, Clone)]
 pub struct Sampler {
     sampling: Sampling,
+    bias: Vec<(i64, f64)>,
     rng: Rng,
 }
 
 impl Sampler {
-    /// `seed` is used only at a temperature above 0.
-    pub fn new(sampling: Sampling, seed: u64) -> Self {
-        Sampler { sampling, rng: seed::rng(seed, &["sampling"]) }
+    /// `bias` is added to the logits of its ids; `seed` is used only at a temperature above 0.
+    pub fn new(sampling: Sampling, bias: &[(i64, f64)], seed: u64) -> Self {
+        let bias = bias.to_vec();
+        Sampler { sampling, bias, rng: seed::rng(seed, &["sampling"]) }
     }
 
     /// Chooses an id that is not `banned`; `logits` has one for each id, and `ids` are those so
@@ -28,12 +30,16 @@ impl Sampler {
         let penalty = self.sampling.repetition_penalty as f32;
         let mut changed;
         let mut allowed = logits;
-        if penalty != 1.0 || !banned.is_empty() {
+        if penalty != 1.0 || !banned.is_empty() || !self.bias.is_empty() {
             changed = logits.to_vec();
             let known = |id: &&i64| (0..logits.len() as i64).contains(*id);
             for &id in ids.iter().filter(known).filter(|_| penalty != 1.0) {
                 let logit = logits[id as usize];
                 changed[id as usize] = if logit > 0.0 { logit / penalty } else { logit * penalty };
+            }
+            for (id, bias) in self.bias.iter().filter(|(id, _)| known(&id)) {
+                let bias = if *bias <= -100.0 { f64::NEG_INFINITY } else { *bias };
+                changed[*id as usize] += bias as f32;
             }
             banned.iter().filter(known).for_each(|&id| changed[id as usize] = f32::NEG_INFINITY);
             allowed = &changed;

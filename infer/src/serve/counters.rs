@@ -17,6 +17,11 @@ impl Count {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
+    /// So many fewer.
+    pub fn sub(&self, fewer: u64) {
+        self.0.fetch_sub(fewer, Ordering::Relaxed);
+    }
+
     /// So many now.
     pub fn set(&self, now: u64) {
         self.0.store(now, Ordering::Relaxed);

@@ -259,7 +259,9 @@ impl<M: Model> Worker<M> {
     fn tell(&mut self) {
         let entries = &mut self.entries;
         self.engine.look(&mut |number, forcing, scored| {
-            let Some(entry) = entries.get_mut(&number).filter(|entry| entry.streams) else { return };
+            let Some(entry) = entries.get_mut(&number).filter(|entry| entry.streams) else {
+                return;
+            };
             let ids = &forcing.ids()[..forcing.settled()];
             let (ids_told, scored_told) = entry.told;
             if ids.len() <= ids_told {

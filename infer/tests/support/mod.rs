@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod client;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -86,6 +88,7 @@ pub fn request(spec: &Spec, prompt: &[i64]) -> Request {
         stop: vec![],
         logprobs: None,
         prompt_logprobs: None,
+        logit_bias: vec![],
     }
 }
 

@@ -133,6 +133,13 @@ impl Chat {
         Ok(ids)
     }
 
+    /// The prompt for a conversation: its turns, and `<|im_start|>assistant\n`.
+    pub fn prompt_of(&self, turns: &[(&str, &str)]) -> Result<Vec<i64>> {
+        let mut ids = self.conversation(turns)?;
+        ids.extend(&self.response);
+        Ok(ids)
+    }
+
     /// The positions of `ids` that are trained: the labels that TRL's
     /// `DataCollatorForCompletionOnlyLM` keeps, with s1's instruction template `<|im_start|>user`,
     /// its response template `<|im_start|>assistant\n` and its padding token. None where either
