@@ -65,7 +65,10 @@ impl Checkpoints {
     /// Makes the folder, and removes what a dead run left half-written. The caller holds the run's
     /// lock.
     pub fn open(&self) -> Result<()> {
-        fs::create_dir_all(&self.folder).with_context(|| self.folder.display().to_string())?;
+        if !self.folder.is_dir() {
+            disk::make_folder(&self.folder)?;
+            disk::sync_folder(self.folder.parent().expect("it lies in the run's folder"))?;
+        }
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

@@ -68,9 +68,14 @@ impl RunFolder {
     /// # Errors
     /// Another process has it; the text names its id and host.
     pub fn lock(&self) -> Result<Lock> {
-        let parent = self.path.parent().filter(|parent| *parent != Path::new(""));
-        parent.map_or(Ok(()), fs::create_dir_all).with_context(|| format!("{parent:?}"))?;
+        let parent = self.parent();
+        fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
         Lock::take(&self.path)
+    }
+
+    fn parent(&self) -> &Path {
+        let parent = self.path.parent().filter(|parent| *parent != Path::new(""));
+        parent.unwrap_or(Path::new("."))
     }
 
     /// An empty folder for the ranks' notes.
@@ -128,7 +133,10 @@ impl RunFolder {
             let count = counted(examples.over_long.len(), "example");
             eprintln!("over-long {count}, listed in {}/over_long.txt", self.path.display());
         }
-        disk::rename(&new, &self.path)
+        // What is saved later is on the disk only if the way to it is.
+        disk::sync_folder(&new)?;
+        disk::rename(&new, &self.path)?;
+        disk::sync_folder(self.parent())
     }
 
     /// How many ranks the run began on.

@@ -4,6 +4,9 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use model::Layout;
+use train::trace::{Stage, Trace};
+
 use crate::miniature::{Miniature, alone, count};
 
 /// Resident bytes and open files of a process.
@@ -45,6 +48,31 @@ fn a_long_run_grows_neither_in_memory_nor_in_files() {
     assert!(slope < 1024.0, "{slope} bytes a step");
     // Between saves, which have a few files open for a moment.
     assert!(least(late) <= least(early), "{:?}, then {:?} open files", least(early), least(late));
+}
+
+/// CPU seconds of this thread.
+fn cpu_seconds() -> f64 {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
+}
+
+/// A rank notes its place some times a layer; that must cost nothing beside the layer's work.
+#[test]
+fn a_note_takes_microseconds() {
+    let _alone = alone();
+    let mini = Miniature::new("");
+    let layout = Layout::new(&model::Config::read(&mini.path("base")).unwrap());
+    fs::create_dir(mini.path("ranks")).unwrap();
+    let mut trace = Trace::default();
+    trace.open(&mini.path("ranks"), 0, &layout).unwrap();
+    let (notes, start) = (20_000, cpu_seconds());
+    for n in 0..notes {
+        trace.note(Stage::Forward, n % layout.units.len(), 128);
+    }
+    let micros = (cpu_seconds() - start) / notes as f64 * 1e6;
+    println!("a note takes {micros:.1} microseconds of CPU time");
+    assert_eq!(train::trace::read(&mini.path("ranks"))[0].notes, notes as u64);
+    assert!(micros < 100.0);
 }
 
 /// Seconds of the whole training of a larger miniature, without start-up.
