@@ -109,7 +109,7 @@ impl Generate for Scripted {
                 forced: vec![],
             };
             let text = format!("{text} {id}");
-            each(n, Completion { outcome, text, logprobs: vec![] })?;
+            each(n, Completion { outcome, text, logprobs: vec![], prompt_logprobs: vec![] })?;
         }
         Ok(())
     }
