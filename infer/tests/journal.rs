@@ -49,7 +49,12 @@ fn echo(request: &Request) -> Completion {
         forced: vec![],
         ids,
     };
-    Completion { text: format!("{:?} \u{2028}\n", request.prompt), outcome, logprobs: vec![] }
+    Completion {
+        text: format!("{:?} \u{2028}\n", request.prompt),
+        outcome,
+        logprobs: vec![],
+        prompt_logprobs: vec![],
+    }
 }
 
 fn spec() -> Spec {
