@@ -32,7 +32,7 @@ const GRAPH: [(&str, &[&str]); 10] = [
     ("c10d", &[]),
     ("model", &["c10d"]),
     ("train", &["c10d", "model", "record"]),
-    ("infer", &["c10d", "endpoint", "grading", "model", "record"]),
+    ("infer", &["c10d", "endpoint", "grading", "model", "page", "record"]),
     ("tests", &["c10d", "curate", "grading", "infer", "model", "record", "train"]),
 ];
 

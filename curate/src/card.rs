@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::fmt::Write;
 
 use anyhow::{Context, Result};
+use page::terminal::{count, line, percent};
 
 use crate::outcome::{Group, Outcome};
-use crate::terminal::{count, line, percent};
 
 /// Groups of a table; the rest is one line.
 const ROWS: usize = 60;

@@ -6,12 +6,12 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use page::terminal::{columns, count, line};
 use record::row::Lineage;
 use record::table;
 
 use crate::funnel::{SELECTED, Stage};
 use crate::outcome;
-use crate::terminal::{columns, count, line};
 
 /// The arguments of `curate diff`.
 #[derive(Debug, Clone, clap::Args)]

@@ -15,7 +15,7 @@
 //! [`select`] repeats by other criteria; then [`funnel`] (who left where, and that the counts
 //! close), [`report`] (what people read) and [`progress`]. A published folder is read back by
 //! [`outcome`]; from it come [`report_page`] and [`card`], and the answers in the terminal:
-//! [`why`], [`diff`] and [`show`], laid out by [`terminal`].
+//! [`why`], [`diff`] and [`show`].
 
 pub mod collect;
 
@@ -57,5 +57,3 @@ pub mod report_page;
 pub mod diff;
 pub mod show;
 pub mod why;
-
-pub mod terminal;

@@ -10,11 +10,11 @@ use page::document::{Page, details, figures, paragraph, verbatim};
 use page::histogram::Histogram;
 use page::html::Html;
 use page::table::{Kind, Table};
+use page::terminal::{count, line, percent, tokens};
 use record::row::Lineage;
 
 use crate::funnel::{SELECTED, Stage};
 use crate::outcome::{self, Group, Outcome};
-use crate::terminal::{count, line, percent, tokens};
 
 /// The arguments of `curate report`.
 #[derive(Debug, Clone, Default, clap::Args)]

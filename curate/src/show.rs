@@ -4,12 +4,12 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use page::terminal::{block, columns, count, line};
 use record::row::Row;
 use record::table;
 
 use crate::funnel::SELECTED;
 use crate::outcome::{self, Funnel};
-use crate::terminal::{block, columns, count, line};
 use crate::why;
 
 /// The arguments of `curate show`.

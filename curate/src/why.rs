@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use page::terminal::{block, columns, count, line, tokens};
 use record::row::Lineage;
 
 use crate::funnel::SELECTED;
 use crate::outcome::{self, Funnel, is_candidate};
-use crate::terminal::{block, columns, count, line, tokens};
 
 /// The arguments of `curate why`.
 #[derive(Debug, Clone, Default, clap::Args)]

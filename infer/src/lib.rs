@@ -13,7 +13,8 @@
 //! - [`journal`]: what was finished is kept, whatever kills a run
 //! - [`votes`]: several answers to one question: majority, coverage, pass@k
 //! - [`rebase`]: a tree of steps, grown where a scorer sees promise
-//! - [`metrics`]: confidence intervals; Control, Scaling and Performance of a budget curve
+//! - [`metrics`]: the interval of a share; Control, Scaling and Performance of a budget curve
+//! - [`bootstrap`]: intervals of means, metrics and differences, by drawing the questions again
 //! - [`report`]: samples, results and the table for people
 //! - [`shares`]: an evaluation by several processes
 //! - [`lm_eval`]: the same in lm-evaluation-harness's shape
@@ -24,6 +25,7 @@
 //! - [`judge`]: a language model's second opinion, for those who want one
 //! - [`progress`]: how far a run is
 
+pub mod bootstrap;
 pub mod budget;
 pub mod chat;
 pub mod config;

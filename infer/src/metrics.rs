@@ -1,5 +1,7 @@
-//! What a row of the results claims: confidence intervals, and the paper's three metrics of a
-//! budget curve.
+//! What a row of the results claims: the score interval of a share, and the paper's three metrics
+//! of a budget curve.
+
+use serde::{Deserialize, Serialize};
 
 /// The 95% Wilson score interval of a share of `correct` in `n`, both ends in 0..=1. `n` is not 0;
 /// `correct` may be a mean over repeats.
@@ -20,24 +22,52 @@ pub fn wilson(correct: f64, n: usize) -> [f64; 2] {
 }
 
 /// One budget on a curve.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
     /// Mean thinking tokens over the questions.
     pub thinking_tokens: f64,
     /// In percent.
     pub accuracy: f64,
-    /// The least and the most thinking tokens that were asked for, where they were.
-    pub asked: (Option<usize>, Option<usize>),
+    /// What was asked of the thinking tokens.
+    pub asked: Asked,
+}
+
+/// The least and the most mean thinking tokens that were asked for; nothing by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    /// At least so many.
+    pub least: Option<f64>,
+    /// At most so many.
+    pub most: Option<f64>,
+}
+
+impl Asked {
+    /// At most so many tokens, as a budget asks for, and a prompt that names a number of tokens.
+    /// A prompt for short thinking asks for at most what is thought without it.
+    pub fn at_most(tokens: f64) -> Self {
+        Asked { least: None, most: Some(tokens) }
+    }
+
+    /// At least so many, as a minimum asks for. A prompt for long thinking asks for at least what
+    /// is thought without it.
+    pub fn at_least(tokens: f64) -> Self {
+        Asked { least: Some(tokens), most: None }
+    }
+
+    /// At most so many steps, which the paper takes for 100 tokens each.
+    pub fn steps(steps: usize) -> Self {
+        Self::at_most(100.0 * steps as f64)
+    }
 }
 
 /// Control: the share of budgets whose mean thinking tokens lie within what was asked for, in
 /// percent. Budgets that asked for nothing do not count; `None` if none did.
 pub fn control(points: &[Point]) -> Option<f64> {
-    let asked = points.iter().filter(|p| p.asked != (None, None));
-    let within = asked.clone().filter(|p| {
-        let (min, max) = p.asked;
-        min.is_none_or(|min| p.thinking_tokens >= min as f64)
-            && max.is_none_or(|max| p.thinking_tokens <= max as f64)
+    let asked = points.iter().filter(|point| point.asked != Asked::default());
+    let within = asked.clone().filter(|point| {
+        let Asked { least, most } = point.asked;
+        least.is_none_or(|least| point.thinking_tokens >= least)
+            && most.is_none_or(|most| point.thinking_tokens <= most)
     });
     let (asked, within) = (asked.count(), within.count());
     (asked > 0).then(|| 100.0 * within as f64 / asked as f64)
@@ -55,13 +85,14 @@ pub fn scaling(points: &[Point]) -> Option<f64> {
         .filter(|point| point.thinking_tokens > 0.0)
         .map(|point| (point.thinking_tokens.log2(), point.accuracy))
         .collect();
-    let mut slopes = Vec::new();
+    let (mut slopes, mut pairs) = (0.0, 0);
     for (n, a) in on_axis.iter().enumerate() {
         for b in on_axis[..n].iter().filter(|b| b.0 != a.0) {
-            slopes.push((a.1 - b.1) / (a.0 - b.0));
+            slopes += (a.1 - b.1) / (a.0 - b.0);
+            pairs += 1;
         }
     }
-    (!slopes.is_empty()).then(|| slopes.iter().sum::<f64>() / slopes.len() as f64)
+    (pairs > 0).then(|| slopes / f64::from(pairs))
 }
 
 /// Performance: the best accuracy, in percent.

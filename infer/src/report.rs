@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::{Ending, MaxTokens};
 use crate::config::{Budget, Config};
-use crate::metrics::{self, Point};
+use crate::metrics::{self, Asked, Point};
 
 /// The file of all samples in an evaluation's folder.
 pub const SAMPLES: &str = "samples.jsonl";
@@ -196,7 +196,10 @@ pub fn curve(budgets: &[Budget], rows: &[BudgetResult]) -> Result<Curve> {
         points.push(Point {
             thinking_tokens: row.mean_thinking_tokens,
             accuracy: 100.0 * row.accuracy,
-            asked: (budget.min_tokens_thinking, budget.asked.or(max)),
+            asked: Asked {
+                least: budget.min_tokens_thinking.map(|least| least as f64),
+                most: budget.asked.or(max).map(|most| most as f64),
+            },
         });
     }
     if points.len() < 2 {

@@ -1,6 +1,6 @@
 //! Horizontal bars: one group a row, one bar a series.
 
-use crate::chart::{LINE, WIDTH, label, legend, places, rectangle, series, svg};
+use crate::chart::{LINE, WIDTH, figure, label, legend, places, rectangle, series};
 use crate::html::Html;
 
 /// Amounts by name.
@@ -54,7 +54,7 @@ impl Bars {
             }
             y += 6.0;
         }
-        svg(&self.title, y, marks)
+        figure(&self.title, y, marks)
     }
 }
 

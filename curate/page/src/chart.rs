@@ -40,7 +40,8 @@ impl Axis {
         // Without values any axis will do.
         let (low, high) = if low <= high { (low, high) } else { (1.0, 2.0) };
         let (low, high) = match scale {
-            Scale::Log2 => (low.log2().floor().exp2(), high.log2().ceil().exp2()),
+            // A quarter of a doubling is room for a mark.
+            Scale::Log2 => (low / 2f64.powf(0.25), high * 2f64.powf(0.25)),
             Scale::Linear => {
                 let step = step(high - low);
                 ((low / step).floor() * step, (high / step).ceil() * step)
@@ -67,18 +68,30 @@ impl Axis {
     /// Round values along the axis.
     pub(crate) fn ticks(&self) -> Vec<f64> {
         match self.scale {
-            Scale::Linear => {
-                let step = step(self.high - self.low);
-                let count = ((self.high - self.low) / step).round() as usize;
-                (0..=count).map(|nth| self.low + nth as f64 * step).collect()
-            }
+            Scale::Linear => self.multiples(step(self.high - self.low)),
             Scale::Log2 => {
-                let doublings = (self.high / self.low).log2().round() as usize;
-                let every = doublings.div_ceil(12).max(1);
-                let nth = (0..=doublings).step_by(every);
-                nth.map(|nth| self.low * (nth as f64).exp2()).collect()
+                let (first, last) =
+                    (self.low.log2().ceil() as i32, self.high.log2().floor() as i32);
+                // Fewer than two say nothing of the scale.
+                if last <= first {
+                    return self.multiples(step(self.high - self.low));
+                }
+                let labels = (self.to - self.from).abs() / 50.0;
+                let every = (f64::from(last - first) / labels).ceil().max(1.0);
+                (first..=last)
+                    .step_by(every as usize)
+                    .map(|power| f64::from(power).exp2())
+                    .collect()
             }
         }
+    }
+
+    /// The multiples of `step` on the axis.
+    fn multiples(&self, step: f64) -> Vec<f64> {
+        // The tolerance keeps an end that is a multiple but for a rounding error.
+        let first = (self.low / step - 1e-9).ceil();
+        let count = (self.high / step + 1e-9 - first).floor() as usize;
+        (0..=count).map(|nth| (first + nth as f64) * step).collect()
     }
 }
 
@@ -111,12 +124,16 @@ pub fn number(value: f64) -> String {
     format!("{sign}{grouped}{point}{fraction}")
 }
 
-/// The chart of this height around its marks; `title` is what it shows, for those who hear it.
-pub(crate) fn svg(title: &str, height: f64, marks: Vec<Html>) -> Html {
-    let size = format!("0 0 {WIDTH} {}", height.ceil());
+/// A chart of the usual width with its caption.
+pub(crate) fn figure(title: &str, height: f64, marks: Vec<Html>) -> Html {
+    Html::plain("figure", [Html::plain("figcaption", title), svg(title, (WIDTH, height), marks)])
+}
+
+/// The drawing of this size around its marks; `title` is what it shows, for those who hear it.
+pub(crate) fn svg(title: &str, (width, height): (f64, f64), marks: Vec<Html>) -> Html {
+    let size = format!("0 0 {width} {}", height.ceil());
     let attributes = [("viewBox", size.as_str()), ("role", "img"), ("aria-label", title)];
-    let caption = Html::plain("figcaption", title);
-    Html::plain("figure", [caption, Html::element("svg", &attributes, marks)])
+    Html::element("svg", &attributes, marks)
 }
 
 /// Text at a place, of a class that the style sheet knows (`end` and `middle` set its anchor).
@@ -167,21 +184,21 @@ pub(crate) fn width_of(text: &str) -> f64 {
     text.chars().count() as f64 * 6.6
 }
 
-/// Both axes with their ticks, grid and names, the y axis on the left.
-pub(crate) fn axes(x: &Axis, y: &Axis, names: (&str, &str)) -> Vec<Html> {
+/// Both axes with their ticks, grid and names; the y axis, and where the grid begins, is at `left`.
+pub(crate) fn axes(x: &Axis, y: &Axis, left: f64, names: (&str, &str)) -> Vec<Html> {
     let mut marks = Vec::new();
     for tick in y.ticks() {
         let at = y.place(tick);
-        marks.push(line("grid", (x.from, at), (x.to, at)));
-        marks.push(label(x.from - 6.0, at + 4.0, "label end", &number(tick)));
+        marks.push(line("grid", (left, at), (x.to, at)));
+        marks.push(label(left - 6.0, at + 4.0, "label end", &number(tick)));
     }
     for tick in x.ticks() {
         let at = x.place(tick);
         marks.push(line("tick", (at, y.from), (at, y.from + 4.0)));
         marks.push(label(at, y.from + LINE + 2.0, "label middle", &number(tick)));
     }
-    marks.push(line("axis", (x.from, y.from), (x.to, y.from)));
-    marks.push(label((x.from + x.to) / 2.0, y.from + 2.0 * LINE + 4.0, "label middle", names.0));
-    marks.push(label(x.from - 40.0, y.to - 10.0, "label", names.1));
+    marks.push(line("axis", (left, y.from), (x.to, y.from)));
+    marks.push(label((left + x.to) / 2.0, y.from + 2.0 * LINE + 6.0, "label middle", names.0));
+    marks.push(label(left - 40.0, y.to - 12.0, "label", names.1));
     marks
 }

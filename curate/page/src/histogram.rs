@@ -1,7 +1,7 @@
 //! Histograms: how often which values occur, several sets over each other.
 
 use crate::chart::{
-    Axis, LINE, Scale, WIDTH, axes, legend, number, places, rectangle, series, step, svg,
+    Axis, LINE, Scale, WIDTH, axes, figure, legend, number, places, rectangle, series, step,
 };
 use crate::html::Html;
 
@@ -36,7 +36,7 @@ impl Histogram {
 
         let names: Vec<&str> = self.sets.iter().map(|set| set.0.as_str()).collect();
         let mut marks = legend(&names, LEFT, 12.0);
-        marks.extend(axes(&x, &y, (&self.values, "% of the set")));
+        marks.extend(axes(&x, &y, LEFT, (&self.values, "% of the set")));
         for (nth, shares) in shares.iter().enumerate() {
             marks.push(steps(&x, &y, (x.low, width), shares, nth));
         }
@@ -50,7 +50,7 @@ impl Histogram {
             let size = (x.place((low + width).min(x.high)) - left, y.from - y.to);
             marks.push(rectangle("hover", (left, y.to), size, &title));
         }
-        svg(&self.title, HEIGHT + 2.0 * LINE + 12.0, marks)
+        figure(&self.title, HEIGHT + 2.0 * LINE + 12.0, marks)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Self-contained HTML pages with tables and SVG charts: one file, readable without a network.
+//! Self-contained HTML pages with tables and SVG charts: one file, readable without a network. And
+//! columns for terminals, under the same rule: what strangers wrote is shown and never acts.
 //!
 //! Everything that becomes text or an attribute is escaped on its way into [`Html`]; there is no
 //! other way in, so a page may show what models and strangers wrote. It deliberately has no
@@ -6,7 +7,8 @@
 //! the same calls give the same bytes.
 //!
 //! Modules in reading order: [`html`] (escaping), [`document`] (the page around the content),
-//! [`table`], then the charts: [`chart`] (what they share), [`bars`], [`histogram`], [`lines`].
+//! [`table`], then the charts: [`chart`] (what they share), [`bars`], [`histogram`], [`lines`]; and
+//! [`terminal`].
 
 pub mod html;
 
@@ -19,3 +21,5 @@ pub mod chart;
 pub mod bars;
 pub mod histogram;
 pub mod lines;
+
+pub mod terminal;

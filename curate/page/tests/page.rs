@@ -72,10 +72,11 @@ fn numbers_are_grouped() {
 }
 
 /// An interval, where one is known.
-type Band = Option<(f64, f64)>;
+type Interval = Option<(f64, f64)>;
 
-fn line(name: &str, points: &[(f64, f64, Band)]) -> Line {
-    let points = points.iter().map(|&(x, y, band)| Point { x, y, band }).collect();
+fn line(name: &str, points: &[(f64, f64, Interval)]) -> Line {
+    let points = points.iter().map(|&(x, y, interval)| Point { x, y, interval, name: name.into() });
+    let points = points.collect();
     Line { name: name.to_string(), points, dashed: false }
 }
 
@@ -173,16 +174,31 @@ fn charts_mark_what_has_a_place() {
     check_marks(&histogram(&[&[0.0, 10.0, 10.0, 20.0]]).html(), "set 50%", 1);
     check_marks(&histogram(&[&[0.0, 10.0, 10.0, 20.0]]).html(), "set 25%", 2);
 
+    // A chart of lines is drawn twice, for wide and for narrow screens.
     let infinite = (f64::INFINITY, 1.0, None);
     let (one, two) = ((1.0, 1.0, Some((0.5, 1.5))), (2.0, 3.0, Some((2.0, f64::NAN))));
-    let curve = |scale, points: &[_]| lines(scale, vec![line("ours", points)]).html();
-    check_marks(&curve(Scale::Linear, &[]), "no points", 1);
-    check_marks(&curve(Scale::Linear, &[one]), "<circle", 1);
-    check_marks(&curve(Scale::Linear, &[one, two, infinite]), "<circle", 2);
-    check_marks(&curve(Scale::Linear, &[one, two]), "class=\"band", 0);
-    check_marks(&curve(Scale::Linear, &[one, (2.0, 3.0, one.2)]), "class=\"band", 1);
-    check_marks(&curve(Scale::Log2, &[one, (0.0, 1.0, None), (-4.0, 1.0, None)]), "<circle", 1);
-    check_marks(&curve(Scale::Log2, &[(1.0, 0.0, None), (1024.0, 1.0, None)]), "label middle", 12);
+    let named = |scale, name: &str, points: &[_]| lines(scale, vec![line(name, points)]).html();
+    let curve = |scale, points: &[_]| named(scale, "ours", points);
+    check_marks(&curve(Scale::Linear, &[]), "no points", 2);
+    check_marks(&curve(Scale::Linear, &[one]), "<circle", 2);
+    check_marks(&curve(Scale::Linear, &[one, two, infinite]), "<circle", 4);
+    check_marks(&curve(Scale::Linear, &[one, two]), "class=\"whisker", 2);
+    check_marks(&curve(Scale::Linear, &[one, (2.0, 3.0, one.2)]), "class=\"whisker", 4);
+    let (zero, below) = ((0.0, 1.0, None), (-4.0, 1.0, None));
+    check_marks(&curve(Scale::Log2, &[zero, one, (4.0, 2.0, None), below]), "<circle", 6);
+    check_marks(&curve(Scale::Log2, &[zero, one, (4.0, 2.0, None)]), "class=\"break", 2);
+    check_marks(&curve(Scale::Log2, &[zero, one, (4.0, 2.0, None)]), "class=\"line over", 2);
+    check_marks(&curve(Scale::Log2, &[zero]), "class=\"line", 0);
+    check_marks(&curve(Scale::Log2, &[one, (1024.0, 1.0, None)]), "class=\"break", 0);
+    for ticks in [">16</text>", ">64</text>", ">1,024</text>"] {
+        check_marks(&curve(Scale::Log2, &[one, (1024.0, 1.0, None)]), ticks, 2);
+    }
+    check_marks(&curve(Scale::Log2, &[(700.0, 0.0, None), (800.0, 1.0, None)]), ">700</text>", 2);
+    // Of names that would cover each other, those for which there is no room are left out.
+    let apart: Vec<_> = (0..4).map(|nth| (f64::from(1 << (2 * nth)), 1.0, None)).collect();
+    check_marks(&named(Scale::Log2, "500", &apart), "class=\"name\"", 8);
+    check_marks(&named(Scale::Log2, "500", &[(7.0, 1.0, None); 9]), "class=\"name\"", 4);
+    check_marks(&named(Scale::Log2, "", &apart), "class=\"name\"", 0);
 }
 
 /// A headless browser, when one is installed; `None` with a message.

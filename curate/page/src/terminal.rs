@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use page::html::visible;
+use crate::html::visible;
 
 /// At most `width` characters of `text` on one line, an ellipsis for the rest.
 pub fn line(text: &str, width: usize) -> String {
@@ -53,7 +53,7 @@ fn is_number(cell: &str) -> bool {
 
 /// `12,345`.
 pub fn count(count: usize) -> String {
-    page::chart::number(count as f64)
+    crate::chart::number(count as f64)
 }
 
 /// `1 token`, `12,345 tokens`.
