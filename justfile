@@ -91,6 +91,11 @@ real-data: _real-features
     target/debug/train run configs/real/train.toml --ranks 2 --overwrite
     target/debug/infer eval configs/real/infer.toml --overwrite
 
+# accuracy against thinking: a real small model, forty questions, fifteen budgets (a quarter of an hour)
+real-curve: build
+    @[ -d runs/models/qwen2.5-coder-0.5b-instruct ] || { echo 'error: no model: `just real-model` fetches it' >&2; exit 1; }
+    target/debug/infer curve configs/real/curve.toml --overwrite
+
 # s1K from its sources: pool, traces and features, selection (days of models; edit the configs first)
 s1k: build
     target/debug/curate collect configs/curate/collect.toml

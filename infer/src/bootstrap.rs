@@ -13,6 +13,9 @@ use crate::metrics::{self, Asked, Point};
 /// width from seed to seed.
 pub const RESAMPLES: usize = 10_000;
 
+/// The seed of all intervals: the same answers have the same ones.
+pub const SEED: u64 = 0;
+
 /// A budget's answers, question by question.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answers {

@@ -18,7 +18,11 @@
 //! - [`report`]: samples, results and the table for people
 //! - [`shares`]: an evaluation by several processes
 //! - [`lm_eval`]: the same in lm-evaluation-harness's shape
+//! - [`points`]: published points and ours, as lines of a picture
+//! - [`forced`]: which parts of a completion's text the model did not write
+//! - [`report_page`]: `report.html`, the picture of a curve and all that belongs to it
 //! - [`run`]: `infer eval` from config to published folder
+//! - [`show`], [`compare`], [`draw`]: a published folder read back
 //! - [`generate`]: `infer generate`, prompts in and tokens out
 //! - [`serve`]: `infer serve`, an OpenAI-compatible server with forced thinking
 //! - [`chat`]: `infer chat`, a conversation in the terminal
@@ -28,19 +32,25 @@
 pub mod bootstrap;
 pub mod budget;
 pub mod chat;
+pub mod compare;
 pub mod config;
+pub mod draw;
 pub mod engine;
+pub mod forced;
 pub mod generate;
 pub mod journal;
 pub mod judge;
 pub mod lm_eval;
 pub mod metrics;
+pub mod points;
 pub mod progress;
 pub mod rebase;
 pub mod remote;
 pub mod report;
+pub mod report_page;
 pub mod run;
 pub mod serve;
 pub mod shares;
+pub mod show;
 pub mod task;
 pub mod votes;

@@ -1,5 +1,6 @@
 //! The `infer` program: see `infer --help`.
 
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -29,6 +30,26 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         ranks: usize,
     },
+    /// Draw how accuracy goes with thinking: `eval` over a config's grid of budgets, with a page.
+    Curve {
+        /// The run's TOML file, such as configs/real/curve.toml; it has a section [curve].
+        config: PathBuf,
+        /// Change a key for this run, as in `--set limit=20`; written into the manifest.
+        #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+        sets: Vec<String>,
+        /// Replace the output folder if it exists.
+        #[arg(long)]
+        overwrite: bool,
+        /// Processes that answer a share of the questions each, with a model of their own.
+        #[arg(long, default_value_t = 1)]
+        ranks: usize,
+    },
+    /// Draw curves of several evaluations, and of others' papers, on one page.
+    Draw(infer::draw::Args),
+    /// Show one answer: question, thinking with its forced parts, answer, verdict.
+    Show(infer::show::Args),
+    /// Compare two evaluations of the same questions.
+    Compare(infer::compare::Args),
     /// Continue the prompts of a JSONL file.
     Generate {
         /// The run's TOML file, such as configs/infer/generate.toml.
@@ -69,16 +90,36 @@ enum Command {
     },
 }
 
+/// Colours are for people who watch, and do not mind (no-color.org).
+fn shows_colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+}
+
+/// A reader that has seen enough, such as `head`, is no error.
+fn print(text: anyhow::Result<String>) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text?.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 /// What the command does, or a part of another rank's passes if this process has such a rank.
 fn run(command: Command) -> anyhow::Result<()> {
-    if infer::engine::parallel::is_worker()? {
-        let (config, sets) = command.config();
+    if let Some((config, sets)) = command.config()
+        && infer::engine::parallel::is_worker()?
+    {
         return infer::engine::parallel::work(config, sets);
     }
     match command {
         Command::Eval { config, sets, overwrite, ranks } => {
             infer::run::eval(&config, &sets, overwrite, ranks)
         }
+        Command::Curve { config, sets, overwrite, ranks } => {
+            infer::run::curve(&config, &sets, overwrite, ranks)
+        }
+        Command::Draw(args) => print(infer::draw::run(&args)),
+        Command::Show(args) => print(infer::show::run(&args, shows_colours())),
+        Command::Compare(args) => print(infer::compare::run(&args)),
         Command::Generate { config, sets, overwrite } => {
             infer::generate::run(&config, &sets, overwrite)
         }
@@ -89,14 +130,16 @@ fn run(command: Command) -> anyhow::Result<()> {
 }
 
 impl Command {
-    /// Its config and overrides.
-    fn config(&self) -> (&Path, &[String]) {
+    /// Its config and overrides; those that only read a folder have none.
+    fn config(&self) -> Option<(&Path, &[String])> {
         match self {
             Command::Eval { config, sets, .. }
+            | Command::Curve { config, sets, .. }
             | Command::Generate { config, sets, .. }
             | Command::Chat { config, sets }
             | Command::Serve { config, sets }
-            | Command::Judge { config, sets, .. } => (config, sets),
+            | Command::Judge { config, sets, .. } => Some((config, sets)),
+            Command::Draw(_) | Command::Show(_) | Command::Compare(_) => None,
         }
     }
 }

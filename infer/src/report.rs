@@ -10,9 +10,10 @@ use record::question::question_hash;
 use record::row::Attempt;
 use serde::{Deserialize, Serialize};
 
+use crate::bootstrap::{Answers, Estimate, Metrics, Resamples, SEED};
 use crate::budget::{Ending, MaxTokens};
 use crate::config::{Budget, Config};
-use crate::metrics::{self, Asked, Point};
+use crate::metrics::{self, Asked};
 
 /// The file of all samples in an evaluation's folder.
 pub const SAMPLES: &str = "samples.jsonl";
@@ -60,6 +61,10 @@ pub struct Sample {
     pub correct: bool,
     /// Which rule decided.
     pub rule: String,
+    /// The bytes of `completion` that were forced, not written by the model: delimiters, texts in
+    /// the place of ignored ends.
+    #[serde(default)]
+    pub forced: Vec<[usize; 2]>,
     /// The ids behind the prompt.
     pub token_ids: Vec<i64>,
 }
@@ -91,8 +96,8 @@ pub struct TaskResult {
     pub questions: usize,
     /// In the config's order.
     pub budgets: Vec<BudgetResult>,
-    /// What they say together.
-    pub curve: Curve,
+    /// The paper's metrics over all budgets that force thinking; null with fewer than two of them.
+    pub curve: Metrics,
 }
 
 /// One budget's row.
@@ -100,6 +105,12 @@ pub struct TaskResult {
 pub struct BudgetResult {
     /// The budget's.
     pub name: String,
+    /// What it has in common with those it is drawn in one line with.
+    pub line: String,
+    /// The budget's `max_tokens_thinking`.
+    pub limit: Option<String>,
+    /// What was asked of the mean thinking tokens, for Control.
+    pub asked: Asked,
     /// Answers.
     pub n: usize,
     /// Of these, right.
@@ -109,6 +120,8 @@ pub struct BudgetResult {
     /// 95% Wilson interval of the accuracy, over questions: the answers to one are no news of
     /// another.
     pub interval: [f64; 2],
+    /// 95% bootstrap interval of the accuracy, over questions.
+    pub bootstrap: [f64; 2],
     /// The accuracy in percent that others have published.
     pub published: Option<f64>,
     /// Of [`Sample::thinking_tokens`].
@@ -129,15 +142,22 @@ pub struct BudgetResult {
     pub rules: BTreeMap<String, usize>,
 }
 
-/// The paper's metrics over all budgets that force thinking; null with fewer than two of them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Curve {
-    /// Percent of the budgets with a limit that kept to it.
-    pub control: Option<f64>,
-    /// Points of accuracy for each doubling of the thinking tokens.
-    pub scaling: Option<f64>,
-    /// Best accuracy in percent.
-    pub performance: Option<f64>,
+/// Adds up a task's samples, equally many for each budget, in the budgets' order and by question.
+///
+/// # Errors
+/// When a budget's limit is neither a number nor `auto`.
+pub fn task_result(task: &str, budgets: &[Budget], samples: &[Sample]) -> Result<TaskResult> {
+    let of_budgets: Vec<&[Sample]> = samples.chunks(samples.len() / budgets.len()).collect();
+    let answers = budgets.iter().zip(&of_budgets).map(|(budget, own)| answers(budget, own));
+    let answers = answers.collect::<Result<Vec<Answers>>>()?;
+    let questions = answers[0].right.len();
+    let resamples = Resamples::new(SEED, questions);
+    let row = |n: usize| budget_result(&budgets[n], of_budgets[n], &answers[n], &resamples);
+    let rows = (0..budgets.len()).map(row).collect();
+    let forced = budgets.iter().zip(&answers).filter(|(budget, _)| budget.forces_thinking());
+    let forced: Vec<Answers> = forced.map(|(_, answers)| answers.clone()).collect();
+    let curve = if forced.len() < 2 { Metrics::default() } else { resamples.metrics(&forced) };
+    Ok(TaskResult { task: task.to_owned(), questions, budgets: rows, curve })
 }
 
 /// The answers as attempts, for `curate featurise`; each by the model under its budget.
@@ -152,9 +172,34 @@ pub fn attempts(model: &str, samples: &[Sample]) -> Vec<Attempt> {
     samples.iter().map(attempt).collect()
 }
 
-/// Adds up one budget's samples of one task, of which there is at least one.
-pub fn budget_result(budget: &Budget, samples: &[Sample]) -> BudgetResult {
-    let repeats = samples.iter().map(|sample| sample.repeat).max().unwrap_or(0) + 1;
+/// What a budget's samples say of each question.
+fn answers(budget: &Budget, samples: &[Sample]) -> Result<Answers> {
+    let max = match budget.max_tokens()? {
+        Some(MaxTokens::Count(count)) => Some(count),
+        Some(MaxTokens::Auto) | None => None,
+    };
+    let asked = Asked {
+        least: budget.min_tokens_thinking.map(|least| least as f64),
+        most: budget.asked.or(max).map(|most| most as f64),
+    };
+    let mut answers = Answers { asked, ..Answers::default() };
+    for question in samples.chunk_by(|a, b| a.doc_id == b.doc_id) {
+        let mean = |value: fn(&Sample) -> usize| {
+            question.iter().map(value).sum::<usize>() as f64 / question.len() as f64
+        };
+        answers.right.push(mean(|sample| sample.correct.into()));
+        answers.thinking_tokens.push(mean(|sample| sample.thinking_tokens));
+    }
+    Ok(answers)
+}
+
+fn budget_result(
+    budget: &Budget,
+    samples: &[Sample],
+    answers: &Answers,
+    resamples: &Resamples,
+) -> BudgetResult {
+    let questions = answers.right.len();
     let n = samples.len();
     let count = |holds: &dyn Fn(&Sample) -> bool| samples.iter().filter(|s| holds(s)).count();
     let mean = |tokens: &dyn Fn(&Sample) -> usize| {
@@ -165,12 +210,17 @@ pub fn budget_result(budget: &Budget, samples: &[Sample]) -> BudgetResult {
     for sample in samples {
         *rules.entry(sample.rule.clone()).or_default() += 1;
     }
+    let limit = budget.max_tokens_thinking.as_ref();
     BudgetResult {
         name: budget.name.clone(),
+        line: line(budget),
+        limit: limit.map(|limit| limit.as_str().map_or(limit.to_string(), String::from)),
+        asked: answers.asked,
         n,
         correct,
         accuracy: correct as f64 / n as f64,
-        interval: metrics::wilson(correct as f64 / repeats as f64, n / repeats),
+        interval: metrics::wilson(correct as f64 * questions as f64 / n as f64, questions),
+        bootstrap: resamples.mean(&answers.right).interval,
         published: budget.published.get(&samples[0].task).copied(),
         mean_thinking_tokens: mean(&|s| s.thinking_tokens),
         mean_answer_tokens: mean(&|s| s.answer_tokens),
@@ -185,31 +235,22 @@ pub fn budget_result(budget: &Budget, samples: &[Sample]) -> BudgetResult {
     }
 }
 
-/// The metrics of the budgets that force thinking.
-pub fn curve(budgets: &[Budget], rows: &[BudgetResult]) -> Result<Curve> {
-    let mut points = Vec::new();
-    for (budget, row) in budgets.iter().zip(rows).filter(|(b, _)| b.forces_thinking()) {
-        let max = match budget.max_tokens()? {
-            Some(MaxTokens::Count(count)) => Some(count),
-            Some(MaxTokens::Auto) | None => None,
-        };
-        points.push(Point {
-            thinking_tokens: row.mean_thinking_tokens,
-            accuracy: 100.0 * row.accuracy,
-            asked: Asked {
-                least: budget.min_tokens_thinking.map(|least| least as f64),
-                most: budget.asked.or(max).map(|most| most as f64),
-            },
-        });
+/// The name of the line through budgets that differ in their limit alone.
+fn line(budget: &Budget) -> String {
+    let mut kinds = Vec::new();
+    match (budget.thinking_n_ignore.unwrap_or(0), &budget.thinking_n_ignore_str) {
+        (0, _) if budget.forces_thinking() => kinds.push("no end ignored".to_owned()),
+        (0, _) => kinds.push("nothing forced".to_owned()),
+        (n, None) => kinds.push(format!("{n}x ignored")),
+        (n, Some(text)) => kinds.push(format!("{n}x {text}")),
     }
-    if points.len() < 2 {
-        return Ok(Curve::default());
+    if budget.rejection_tries.is_some() {
+        kinds.push("rejection sampling".to_owned());
     }
-    Ok(Curve {
-        control: metrics::control(&points),
-        scaling: metrics::scaling(&points),
-        performance: metrics::performance(&points),
-    })
+    if budget.prompt_suffix.is_some() {
+        kinds.push("asked in the prompt".to_owned());
+    }
+    kinds.join(", ")
 }
 
 const HEADER: [&str; 12] = [
@@ -304,18 +345,18 @@ fn table(config: &Config, budgets: &[Budget], task: &TaskResult) -> String {
 }
 
 /// A line for each metric that there is, and an empty one behind them.
-fn metrics_lines(curve: &Curve) -> String {
+fn metrics_lines(curve: &Metrics) -> String {
     let mut text = String::new();
-    let mut line = |value: Option<f64>, name: &str, meaning: &str| {
-        if let Some(value) = value {
-            let _ = writeln!(text, "{name} {value:.1}{meaning}");
+    let mut line = |estimate: Option<Estimate>, name: &str, meaning: &str| {
+        if let Some(Estimate { value, interval: [low, high] }) = estimate {
+            let _ = writeln!(text, "{name} {value:.1} ({low:.1} to {high:.1}) {meaning}");
         }
     };
     line(curve.control, "control     ", "% of the limits were kept");
-    line(curve.scaling, "scaling     ", " points of accuracy for each doubling of thinking");
+    line(curve.scaling, "scaling     ", "points of accuracy for each doubling of thinking");
     line(curve.performance, "performance ", "% is the best accuracy");
     if !text.is_empty() {
-        text.push('\n');
+        text += "in brackets: 95% of bootstrap draws of the questions\n\n";
     }
     text
 }

@@ -12,10 +12,13 @@ use record::question::question_hash;
 use crate::budget::Spec;
 use crate::config::{self, Budget, Config, Device, Generation};
 use crate::engine::{Completion, Generate, Request, local};
+use crate::forced;
 use crate::journal::Journal;
 use crate::lm_eval::{self, Part};
+use crate::points::{self, Published};
 use crate::remote::Remote;
-use crate::report::{self, BudgetResult, Results, SAMPLES, Sample, TaskResult};
+use crate::report::{self, Results, SAMPLES, Sample};
+use crate::report_page;
 use crate::shares::{self, Share};
 use crate::task::{self, Question, Task};
 
@@ -33,6 +36,8 @@ pub fn eval(path: &Path, sets: &[String], overwrite: bool, ranks: usize) -> Resu
     let chat = chat(&config.model, &folder)?;
     let evaluation = Evaluation::new(&config, &chat).with_context(|| path.display().to_string())?;
     evaluation.announce();
+    let published = config.published.iter().map(|file| points::read(file));
+    let published: Vec<Published> = published.collect::<Result<Vec<_>>>()?.concat();
     let mut weights = publish::input(&folder, None)?;
     weights.path = config.model.path.clone(); // not the place of a hub model in this cache
     let who = who_answers(&config, &weights);
@@ -57,13 +62,17 @@ pub fn eval(path: &Path, sets: &[String], overwrite: bool, ranks: usize) -> Resu
     record::table::write_attempts(&output.path().join("attempts.parquet"), &attempts)?;
     output.write("results.json", &(serde_json::to_string_pretty(&results)? + "\n"))?;
     output.write("summary.txt", &summary)?;
+    let page = report_page::html(&results, &samples, &published, &table)?;
+    output.write("report.html", &page)?;
     let tables = evaluation.tasks.iter().flat_map(|task| task.inputs.clone());
+    let points = config.published.iter().map(|file| publish::input(file, None));
+    let points = points.collect::<Result<Vec<Input>>>()?;
     output.finish(Manifest {
         tool: "infer".into(),
         version: env!("CARGO_PKG_VERSION").into(),
         command: publish::command(),
         config: table,
-        inputs: [weights].into_iter().chain(tables).collect(),
+        inputs: [weights].into_iter().chain(tables).chain(points).collect(),
         seeds: config::seeds(&config),
         files: Default::default(),
     })?;
@@ -71,7 +80,7 @@ pub fn eval(path: &Path, sets: &[String], overwrite: bool, ranks: usize) -> Resu
         journal.remove()?;
     }
     print!("{summary}");
-    println!("everything is in {}", config.output.display());
+    println!("everything is in {0}; open {0}/report.html", config.output.display());
     Ok(())
 }
 
@@ -109,6 +118,18 @@ fn who_answers(config: &Config, weights: &Input) -> String {
             format!("{} {} ids: {ids}, tokenizer {weights}", server.base_url, server.model)
         }
     }
+}
+
+/// [`eval`] of a config that has a grid of budgets.
+pub fn curve(path: &Path, sets: &[String], overwrite: bool, ranks: usize) -> Result<()> {
+    let (config, _) = record::config::load::<Config>(path, sets)?;
+    ensure!(
+        config.curve.is_some(),
+        "{}: there is no section [curve], a grid of budgets such as that of \
+         configs/real/curve.toml; without one use `infer eval`",
+        path.display()
+    );
+    eval(path, sets, overwrite, ranks)
 }
 
 /// The tokenizer and template of a model that has room for what the config asks.
@@ -236,6 +257,8 @@ impl<'a> Evaluation<'a> {
         let Asked { task, questions, prompts, .. } = &self.tasks[job.task];
         let (question, prompt) = (&questions[job.question], &prompts[job.budget][job.question]);
         let Completion { outcome, text: completion, .. } = completion;
+        let tokenizer = &self.chat.tokenizer;
+        let forced = forced::spans(tokenizer, &completion, &outcome.ids, &outcome.forced)?;
         let extracted = grading::extract(&completion, task.extract.mode()).map(|found| found.text);
         let verdict = task::grade(task.grading, extracted.as_deref(), &question.target);
         Ok(Sample {
@@ -246,7 +269,7 @@ impl<'a> Evaluation<'a> {
             id: question.id.clone(),
             question: question.question.clone(),
             target: question.target.clone(),
-            prompt: self.chat.tokenizer.decode(prompt)?,
+            prompt: tokenizer.decode(prompt)?,
             completion,
             prompt_tokens: prompt.len(),
             thinking_tokens: outcome.thinking.len(),
@@ -257,6 +280,7 @@ impl<'a> Evaluation<'a> {
             extracted,
             correct: verdict.equal,
             rule: verdict.rule.to_string(),
+            forced,
             token_ids: outcome.ids,
         })
     }
@@ -278,19 +302,9 @@ impl<'a> Evaluation<'a> {
 
     /// What all samples say.
     fn results(&self, samples: &[Sample]) -> Result<Results> {
-        let rows: Vec<BudgetResult> = self
-            .parts(samples)
-            .map(|(_, budget, samples)| report::budget_result(budget, samples))
-            .collect();
-        let tasks = self.tasks.iter().zip(rows.chunks(self.budgets.len())).map(|(asked, rows)| {
-            Ok(TaskResult {
-                task: asked.task.name.clone(),
-                questions: asked.questions.len(),
-                curve: report::curve(&self.budgets, rows)?,
-                budgets: rows.to_vec(),
-            })
-        });
-        let tasks = tasks.collect::<Result<Vec<TaskResult>>>()?;
+        let tasks = samples.chunk_by(|a, b| a.task == b.task);
+        let tasks = tasks.map(|own| report::task_result(&own[0].task, &self.budgets, own));
+        let tasks = tasks.collect::<Result<Vec<_>>>()?;
         let (model, repeats) = (self.config.model.path.clone(), self.config.repeats);
         Ok(Results { model, repeats, tasks })
     }

@@ -74,6 +74,7 @@ fn a_whole_run() {
 
     eval(&config, &[], false).unwrap();
     let first: Vec<String> = names.iter().map(|name| read(name)).collect();
+    assert!(read("report.html").contains("task.jsonl"), "the page has the config");
     let manifest: Value = serde_json::from_str(&read("manifest.json")).unwrap();
     assert_eq!(manifest["seeds"]["sampling"], 3);
     assert_eq!(manifest["inputs"][1]["rows"], 5);
@@ -99,6 +100,10 @@ fn a_whole_run() {
         assert!(sample.thinking_tokens <= 20);
         assert!(sample.completion.starts_with("<|im_start|>think"), "{:?}", sample.completion);
         assert!(sample.token_ids.iter().all(|id| *id < 98), "an id without a token");
+        let forced = sample.forced.iter().map(|[from, to]| &sample.completion[*from..*to]);
+        let forced: Vec<&str> = forced.collect();
+        assert_eq!(forced[0], "<|im_start|>think");
+        assert!(forced[1].ends_with("<|im_start|>answer\nFinal Answer:"), "{forced:?}");
     }
 }
 
@@ -191,11 +196,16 @@ fn shipped_configs_are_sound() {
     config.check().unwrap();
     let own = own.filter(|path| ![&judge, &generate].contains(&path));
     let mut published = 0;
-    for path in own.chain(["demo/infer.toml", "real/infer.toml"].map(|name| configs.join(name))) {
+    for path in own.chain(
+        ["demo/infer.toml", "real/infer.toml", "real/curve.toml"].map(|name| configs.join(name)),
+    ) {
         let place = path.display();
         let (mut config, _) = record::config::load::<Config>(&path, &[]).unwrap();
         config.tasks.iter_mut().for_each(|task| *task = configs.join("..").join(&*task));
         config.check().unwrap_or_else(|error| panic!("{place}: {error:#}"));
+        for points in &config.published {
+            infer::points::read(&configs.join("..").join(points)).unwrap();
+        }
         let tasks: Vec<String> = config.tasks().unwrap().into_iter().map(|t| t.name).collect();
         for task in config.budgets().iter().flat_map(|budget| budget.published.keys()) {
             assert!(tasks.contains(task), "{place}: published for {task}, which is not asked");
