@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 use record::{config, publish, table};
 use serde_json::Value;
 
+use crate::oracle::check_lm_eval;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand in the repository")
 }
@@ -36,6 +38,7 @@ fn run(command: &str, config: &str, output: &Path, sets: &[&str], more: &[&str])
     let mut stage = Command::new(programs().join(program));
     stage.arg(subcommand).arg(root().join(config)).args(more).current_dir(root());
     stage.arg("--set").arg(format!("output={}", output.display()));
+    stage.env("SOURCE_DATE_EPOCH", "1740787200"); // lm-eval's files bear the time in their names
     for set in sets {
         stage.args(["--set", set]);
     }
@@ -109,10 +112,65 @@ fn the_three_programs_make_a_chain() {
     let samples = infer::report::read_samples(&scored).unwrap();
     assert_eq!(samples.len(), 2 * 6);
 
+    check_attempts(folder.path(), &model);
     let before = [&curated, &scored].map(|folder| sha256(folder));
     curate(&["--overwrite"]);
     infer(&["--overwrite"]);
     assert_eq!([&curated, &scored].map(|folder| sha256(folder)), before, "the same bytes again");
+}
+
+/// What a model answers to a pool under `infer eval` becomes its grade in `curate featurise`, and
+/// `curate run` drops what it solved as too easy.
+fn check_attempts(folder: &Path, model: &str) {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let mut pool = table::read_rows(&root().join("data/demo/pool.parquet")).unwrap();
+    pool.truncate(60);
+    pool.iter_mut().for_each(|row| row.isqwen7bcorrect = None);
+    let file = folder.join("small.parquet");
+    table::write_rows(&file, &pool).unwrap();
+    let dataset = format!("task.dataset={}", file.display());
+    let budgets = "budget=[{name='4', max_tokens_thinking=4}]";
+    let sets = [model, dataset.as_str(), "task.answer=metadata", "task.id=question", budgets];
+    run("infer eval", INFER, &folder.join("tried"), &sets, &[]);
+
+    // What this hardly trained model says to every second question is taken for the truth.
+    let samples = infer::report::read_samples(&folder.join("tried")).unwrap();
+    for (row, sample) in pool.iter_mut().zip(&samples).step_by(2) {
+        let said = sample.extracted.as_deref().filter(|said| !said.trim().is_empty());
+        row.metadata = said.unwrap_or("nothing").trim().to_string();
+        row.solution = Some(format!("Answer: {}", row.metadata));
+    }
+    table::write_rows(&file, &pool).unwrap();
+    run("infer eval", INFER, &folder.join("tried"), &sets, &["--overwrite"]);
+    check_lm_eval(&folder.join("tried"));
+    let files = format!("pool.files=['{}']", file.display());
+    let attempts = format!("attempts.isqwen7bcorrect=['{}']", at("tried/attempts.parquet"));
+    let tokenizer = "length.tokenizer=data/demo/model/tokenizer.json";
+    let sets = [files.as_str(), &attempts, tokenizer];
+    run("curate featurise", "configs/real/featurise.toml", &folder.join("features"), &sets, &[]);
+    let features = table::stream_features(&folder.join("features/features.parquet")).unwrap();
+    let solved: Vec<String> = features
+        .map(Result::unwrap)
+        .filter(|row| row.isqwen7bcorrect == Some(true))
+        .map(|row| row.question_hash)
+        .collect();
+    assert!(solved.len() >= 20, "only {} of 60 questions are solved", solved.len());
+
+    let features = format!("pool.features=['{}']", at("features/features.parquet"));
+    let small = ["selection.target=9", "selection.uniform_until=6", "selection.seeded=[]"];
+    let sets = [&[files.as_str(), &features, "quality.grades_required=false"], &small[..]].concat();
+    run("curate run", CURATE, &folder.join("easy"), &sets, &[]);
+    let lineage = table::stream_lineage(&folder.join("easy/lineage.parquet")).unwrap();
+    let rows: Vec<_> = lineage.map(Result::unwrap).collect();
+    let easy: Vec<_> = rows.iter().filter(|row| row.stage == "difficulty").collect();
+    assert!(easy.len() >= 15, "only {} rows are too easy", easy.len());
+    for row in rows.iter().filter(|row| solved.contains(&row.question_hash)) {
+        assert_ne!(row.stage, "selected", "{row:?}");
+    }
+    assert!(
+        easy.iter()
+            .all(|row| solved.contains(&row.question_hash) || row.isqwen32bcorrect == Some(true))
+    );
 }
 
 const CURATE: &str = "configs/demo/curate.toml";

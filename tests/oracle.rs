@@ -1,4 +1,5 @@
-//! What others read of our files: checkpoints in transformers, event files in TensorBoard.
+//! What others read of our files: checkpoints in transformers, event files in TensorBoard, results
+//! in lm-evaluation-harness.
 //!
 //! `just oracle` runs these with the Python it prepares; elsewhere they say so and pass.
 
@@ -94,6 +95,39 @@ fn transformers_loads_our_checkpoints() {
     check_checkpoint("tiny-tied-gqa1", bfloat16, None);
     check_checkpoint("tiny-untied-gqa1", bfloat16, Some(20_000));
     check_checkpoint("tiny-untied-gqa4-bf16", bfloat16, None);
+}
+
+/// lm-eval's own loaders read what `infer eval` has published in this folder, with our numbers.
+#[track_caller]
+pub fn check_lm_eval(folder: &Path) {
+    let Some(report) = ask("lm_eval_reads.py", &[folder]) else { return };
+    println!("{}", report["table"].as_str().unwrap());
+    let text = std::fs::read_to_string(folder.join("results.json")).unwrap();
+    let ours: infer::report::Results = serde_json::from_str(&text).unwrap();
+    let samples = infer::report::read_samples(folder).unwrap();
+    let mut names = Vec::new();
+    for task in &ours.tasks {
+        for row in &task.budgets {
+            let name = format!("{}-{}", task.task, row.name);
+            let own = samples.iter().filter(|s| (&s.task, &s.budget) == (&task.task, &row.name));
+            let thinking: usize = own.map(|sample| sample.thinking_tokens).sum();
+            let theirs = &report["samples"][&name];
+            for hashes in ["rows", "doc_hashes", "prompt_hashes", "target_hashes"] {
+                assert_eq!(theirs[hashes], task.questions, "{name}: {hashes} in {report}");
+            }
+            assert_eq!(theirs["task_hash"], true, "{name}");
+            assert_eq!(theirs["thinking_tokens"], thinking, "{name}");
+            let from_samples = theirs["exact_match"].as_f64().unwrap();
+            assert!((from_samples - row.accuracy).abs() < 1e-12, "{name}: {from_samples}");
+            assert_eq!(report["results"][&name]["exact_match,none"], row.accuracy, "{name}");
+            let stem = report["results_datetime"].as_str().unwrap().trim_end_matches(".json");
+            assert_eq!(theirs["datetime"], stem, "{name}");
+            assert!(report["table"].as_str().unwrap().contains(&name), "{name}");
+            names.push(name);
+        }
+    }
+    assert_eq!(report["samples"].as_object().unwrap().len(), names.len());
+    assert_eq!(report["card"].as_array().unwrap().len(), 1 + names.len(), "{}", report["card"]);
 }
 
 #[test]

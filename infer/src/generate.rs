@@ -115,6 +115,17 @@ impl Config {
     /// Refuses values that TOML's types let through.
     pub fn check(&self) -> Result<()> {
         ensure!(self.samples > 0, "samples is 0: nothing would be written");
+        let greedy = |budget| self.generation.sampling(budget).temperature == 0.0;
+        let all_greedy = match self.budgets.is_empty() {
+            true => greedy(None),
+            false => self.budgets.iter().all(|budget| greedy(Some(budget))),
+        };
+        ensure!(
+            self.samples == 1 || !all_greedy,
+            "samples is {}, but at temperature 0 all completions of a prompt are the same; set \
+             generation.temperature",
+            self.samples
+        );
         let suffix = self.budgets.iter().any(|budget| budget.prompt_suffix.is_some());
         ensure!(!suffix, "prompt_suffix is for `infer eval`: put the text into the prompts");
         config::check(&self.model, &self.engine, &self.generation, &self.budgets)

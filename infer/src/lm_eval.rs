@@ -101,17 +101,19 @@ impl<'a> Files<'a> {
             lines.iter().filter_map(|line| line["exact_match"].as_f64()).collect();
         let BudgetResult { accuracy, mean_thinking_tokens, mean_answer_tokens, .. } = part.row;
         let n = part.questions.len();
+        let mut results = json!({
+            "alias": name,
+            "exact_match,none": accuracy,
+            "exact_match_stderr,none": standard_error(&per_question),
+            "thinking_tokens,none": mean_thinking_tokens,
+            "answer_tokens,none": mean_answer_tokens,
+        });
+        for at in &part.row.together {
+            results[format!("cov@{},none", at.k)] = json!(at.cov);
+            results[format!("maj@{},none", at.k)] = json!(at.maj);
+        }
         let mut set = |section: &str, value: Value| self.results[section][&name] = value;
-        set(
-            "results",
-            json!({
-                "alias": name,
-                "exact_match,none": accuracy,
-                "exact_match_stderr,none": standard_error(&per_question),
-                "thinking_tokens,none": mean_thinking_tokens,
-                "answer_tokens,none": mean_answer_tokens,
-            }),
-        );
+        set("results", results);
         set("group_subtasks", json!([]));
         set("configs", part.config(&name, &arguments, repeats));
         set("versions", json!(1.0));
@@ -154,6 +156,7 @@ impl Part<'_> {
         set("min_tokens_thinking", budget.min_tokens_thinking.map(Value::from));
         set("thinking_n_ignore", budget.thinking_n_ignore.map(Value::from));
         set("thinking_n_ignore_str", budget.thinking_n_ignore_str.clone().map(Value::from));
+        set("rejection_sample", budget.rejection_tries.map(|_| true.into()));
         if budget.forces_thinking() {
             set("thinking_start", Some(json!(self.generation.thinking_start)));
             set("thinking_end", Some(json!(self.generation.thinking_end)));

@@ -1,5 +1,7 @@
 //! What an evaluation leaves behind: samples, results, and the table for people.
 
+mod together;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,6 +16,7 @@ use crate::bootstrap::{Answers, Estimate, Metrics, Resamples, SEED};
 use crate::budget::{Ending, MaxTokens};
 use crate::config::{Budget, Config};
 use crate::metrics::{self, Asked};
+pub use together::Together;
 
 /// The file of all samples in an evaluation's folder.
 pub const SAMPLES: &str = "samples.jsonl";
@@ -138,6 +141,9 @@ pub struct BudgetResult {
     pub overlong: usize,
     /// Completions with neither `Answer:` nor `\boxed`, s1's rule; some are right all the same.
     pub no_answer: usize,
+    /// What several answers to each question are worth together; empty with one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub together: Vec<Together>,
     /// How many answers each rule of grading decided.
     pub rules: BTreeMap<String, usize>,
 }
@@ -231,6 +237,7 @@ fn budget_result(
         no_answer: count(&|s| {
             !s.completion.contains("Answer:") && !s.completion.contains("\\boxed")
         }),
+        together: together::together(samples, n / questions),
         rules,
     }
 }
@@ -295,6 +302,7 @@ pub fn summary(config: &Config, budgets: &[Budget], results: &Results) -> String
             table(config, budgets, task)
         );
         overlong += task.budgets.iter().map(|row| row.overlong).sum::<usize>();
+        text += &together_table(task);
         text += &metrics_lines(&task.curve);
     }
     text += LEGEND;
@@ -344,6 +352,19 @@ fn table(config: &Config, budgets: &[Budget], task: &TaskResult) -> String {
     aligned(&rows)
 }
 
+/// What several answers are worth together, where there are several.
+fn together_table(task: &TaskResult) -> String {
+    let mut rows = vec![["budget", "answers", "one right", "majority", "pass@k"].map(String::from)];
+    for row in &task.budgets {
+        let share = |value: f64| format!("{:.1}%", 100.0 * value);
+        rows.extend(row.together.iter().map(|at| {
+            let Together { k, cov, maj, pass } = *at;
+            [row.name.clone(), k.to_string(), share(cov), share(maj), share(pass)]
+        }));
+    }
+    if rows.len() > 1 { aligned(&rows) + "\n" } else { String::new() }
+}
+
 /// A line for each metric that there is, and an empty one behind them.
 fn metrics_lines(curve: &Metrics) -> String {
     let mut text = String::new();
@@ -363,7 +384,7 @@ fn metrics_lines(curve: &Metrics) -> String {
 
 /// Columns side by side: the first to the left, the others to the right; without those that hold
 /// nothing but `-`.
-fn aligned(rows: &[[String; HEADER.len()]]) -> String {
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let says_nothing = |column: usize| rows[1..].iter().all(|row| row[column] == "-");
     let mut text = String::new();

@@ -30,8 +30,9 @@ pub fn eval(path: &Path, sets: &[String], overwrite: bool, ranks: usize) -> Resu
     let folder = model::hub::model_folder(&config.model.path)
         .context("no model to evaluate (train first, or name its folder in model.path)")?;
     if let Some(share) = Share::of_this_process()? {
-        return answer_share(config, &folder, &share);
+        return answer_share(&config, &folder, &share);
     }
+    check_ranks(&config, ranks)?;
     let output = OutputFolder::create(&config.output, overwrite)?;
     let chat = chat(&config.model, &folder)?;
     let evaluation = Evaluation::new(&config, &chat).with_context(|| path.display().to_string())?;
@@ -43,9 +44,7 @@ pub fn eval(path: &Path, sets: &[String], overwrite: bool, ranks: usize) -> Resu
     let who = who_answers(&config, &weights);
     let mut journal = Journal::open(&journal_of(&config)?, ranks, who.clone(), true)?;
     if ranks > 1 {
-        let model = &config.model;
-        let gpus = if model.device == Device::Cuda { model.tensor_parallel } else { 0 };
-        shares::launch(ranks, &who, gpus)?;
+        shares::launch(ranks, &who, &config.model)?;
     }
     let completions = journal.answer(&evaluation.requests(), || {
         answerer(&config.model, &config.engine, config.endpoint.as_ref(), &folder, &chat)
@@ -84,15 +83,26 @@ pub fn eval(path: &Path, sets: &[String], overwrite: bool, ranks: usize) -> Resu
     Ok(())
 }
 
+/// Refuses ranks that would be in each other's way.
+fn check_ranks(config: &Config, ranks: usize) -> Result<()> {
+    ensure!(ranks > 0, "--ranks 0: nobody would answer");
+    ensure!(
+        ranks == 1 || config.endpoint.is_none(),
+        "--ranks {ranks} with [endpoint]: one process asks a server for all; raise \
+         endpoint.server.concurrency instead"
+    );
+    ensure!(
+        ranks == 1 || std::env::var_os("RANK").is_none(),
+        "--ranks {ranks} under a launcher that has set RANK: run it alone; it starts its processes"
+    );
+    Ok(())
+}
+
 /// Answers a share of the questions into the journal of the process that asked for it.
-fn answer_share(mut config: Config, folder: &Path, share: &Share) -> Result<()> {
-    if config.model.device == Device::Cpu && config.model.threads.is_none() {
-        let all = std::thread::available_parallelism()?.get();
-        config.model.threads = Some((all / share.ranks).max(1));
-    }
+fn answer_share(config: &Config, folder: &Path, share: &Share) -> Result<()> {
     let chat = chat(&config.model, folder)?;
-    let evaluation = Evaluation::new(&config, &chat)?;
-    let mut journal = Journal::open(&journal_of(&config)?, share.rank, share.who.clone(), false)?;
+    let evaluation = Evaluation::new(config, &chat)?;
+    let mut journal = Journal::open(&journal_of(config)?, share.rank, share.who.clone(), false)?;
     let answers = journal.answer(&share.of(evaluation.requests()), || {
         answerer(&config.model, &config.engine, config.endpoint.as_ref(), folder, &chat)
     });
@@ -111,8 +121,11 @@ fn who_answers(config: &Config, weights: &Input) -> String {
     let config::Model { path: _, device, dtype, max_model_len: _, threads: _, tensor_parallel } =
         &config.model;
     let weights = &weights.sha256;
+    // Where the kernels of this program compute, what else is asked changes nothing.
+    let own_kernels = *device == Device::Cpu && c10d::kernels::Isa::best().is_some();
+    let batch = (!own_kernels).then_some((config.engine.slots, config.engine.prefill_chunk));
     match &config.endpoint {
-        None => format!("{weights} {device:?} {dtype:?} on {tensor_parallel} ranks"),
+        None => format!("{weights} {device:?} {dtype:?} on {tensor_parallel} ranks, {batch:?}"),
         Some(endpoint) => {
             let (server, ids) = (&endpoint.server, endpoint.token_ids);
             format!("{} {} ids: {ids}, tokenizer {weights}", server.base_url, server.model)

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::config::{Device, Model};
 use crate::engine::Request;
 
 /// Set in the processes that [`launch`] starts: which share, of how many, and [`Share::who`].
@@ -55,19 +56,26 @@ impl Share {
     }
 }
 
-/// Starts this program again for each share, with the same arguments, and waits for all. A process
-/// gets `gpus` GPUs of its own, if `gpus` is not 0.
+/// Starts this program again for each share, with the same arguments, and waits for all. Each gets
+/// its part of the cores, or GPUs of its own.
 ///
 /// # Errors
 /// When one fails, whose own message stands above; the others are stopped.
-pub fn launch(ranks: usize, who: &str, gpus: usize) -> Result<()> {
+pub fn launch(ranks: usize, who: &str, model: &Model) -> Result<()> {
     let program = std::env::current_exe().context("finding this program's file")?;
+    let gpus = if model.device == Device::Cuda { model.tensor_parallel } else { 0 };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = (cores / ranks / model.tensor_parallel).max(1);
     let visible = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
     let visible: Vec<&str> = visible.split(',').filter(|gpu| !gpu.is_empty()).collect();
     let mut children = Children(Vec::new());
     for rank in 0..ranks {
         let mut command = Command::new(&program);
         command.args(std::env::args_os().skip(1)).stdin(Stdio::piped()).stdout(Stdio::null());
+        if model.threads.is_none() {
+            // As an argument, it also reaches the ranks of a model over several.
+            command.args(["--set", &format!("model.threads={threads}")]);
+        }
         command.env(SHARE, format!("{rank} {ranks} {who}"));
         if gpus > 0 {
             let gpu = |n: usize| visible.get(n).map_or(n.to_string(), |gpu| gpu.to_string());

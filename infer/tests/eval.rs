@@ -3,11 +3,12 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use infer::config::Config;
-use infer::report::read_samples;
+use infer::report::{Results, read_samples};
 use model::Qwen2;
 use serde_json::Value;
 use support::write_checkpoint;
@@ -181,6 +182,69 @@ fn mistakes_are_explained() {
         with("temperature = 0.0", "temperature = 0.0\nuntil = [\"stop\"]"),
         &["generation.until", "\"stop\" is 4 tokens"],
     );
+}
+
+/// Several tasks and several answers to each question, by hand from the samples.
+#[test]
+fn tasks_and_repeats() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = set_up(folder.path(), |text| {
+        let (before, rest) = text.split_once("[task]").unwrap();
+        let (task, generation) = rest.split_once("[generation]").unwrap();
+        let files = ["one", "two"].map(|name| {
+            let file = folder.path().join(format!("{name}.toml"));
+            fs::write(&file, task.replace("\"tiny\"", &format!("{name:?}"))).unwrap();
+            file.display().to_string()
+        });
+        let run = "limit = 3\nrepeats = 4\n";
+        format!("{run}tasks = {files:?}\n{before}[generation]{generation}")
+            .replace("temperature = 0.0", "temperature = 1.5")
+            .replace(
+                "name = \"0\"",
+                "name = \"0\"\nprompt_suffix = \"\\n\\nNow.\"\npublished.two = 12.5",
+            )
+    });
+    eval(&config, &[], false).unwrap();
+    let out = folder.path().join("out");
+    let samples = read_samples(&out).unwrap();
+    let text = fs::read_to_string(out.join("results.json")).unwrap();
+    let results: Results = serde_json::from_str(&text).unwrap();
+    assert_eq!((results.repeats, results.tasks.len(), samples.len()), (4, 2, 2 * 4 * 3 * 4));
+    let mut left = samples.as_slice();
+    for task in &results.tasks {
+        assert_eq!(task.questions, 3);
+        for row in &task.budgets {
+            let own;
+            (own, left) = left.split_at(3 * 4);
+            let right = own.iter().filter(|sample| sample.correct).count();
+            assert_eq!((row.n, row.correct, row.accuracy), (12, right, right as f64 / 12.0));
+            let cov = own.chunks(4).filter(|answers| answers.iter().any(|a| a.correct)).count();
+            assert_eq!(row.together.iter().map(|at| at.k).collect::<Vec<_>>(), [2, 4]);
+            assert!((row.together[1].cov - cov as f64 / 3.0).abs() < 1e-12);
+            assert!((row.together[1].pass - cov as f64 / 3.0).abs() < 1e-12, "all four are drawn");
+            let published = (task.task == "two" && row.name == "0").then_some(12.5);
+            assert_eq!(row.published, published);
+            for (n, sample) in own.iter().enumerate() {
+                assert_eq!((&sample.task, &sample.budget), (&task.task, &row.name));
+                assert_eq!((sample.doc_id, sample.repeat), (n / 4, n % 4));
+                assert_eq!(sample.prompt.contains("?\n\nNow."), row.name == "0", "{sample:?}");
+            }
+        }
+    }
+    let texts: BTreeSet<&str> = samples[..12].iter().map(|s| s.completion.as_str()).collect();
+    assert!(texts.len() > 6, "answers are drawn apart");
+}
+
+#[test]
+fn ranks_that_cannot_be_are_refused() {
+    let server = "[endpoint]\ncache = \"DIR/c.sqlite\"\ntoken_ids = true\n[endpoint.server]\n\
+                  base_url = \"http://127.0.0.1:9/v1\"\nmodel = \"m\"\n[task]";
+    for (change, ranks, part) in [("[task]", 0, "--ranks 0"), (server, 2, "[endpoint]")] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = set_up(folder.path(), |text| text.replace("[task]", change));
+        let error = infer::run::eval(&config, &[], false, ranks).unwrap_err();
+        assert!(format!("{error:#}").contains(part), "{error:#}");
+    }
 }
 
 /// Every config that the repository ships loads and passes its checks.

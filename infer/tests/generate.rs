@@ -121,6 +121,7 @@ fn mistakes_are_explained() {
     check_error(json!({"prompt": [1, 500]}), "seed=1", &["line 1", "does not have"]);
     check_error(json!({"prompt": ""}), "seed=1", &["line 1", "is empty"]);
     check_error(good(), "samples=0", &["samples is 0"]);
+    check_error(good(), "samples=2", &["samples is 2", "generation.temperature"]);
     check_error(good(), "model.max_model_len=1", &["row 0", "leave no room"]);
     check_error(good(), "generation.top_p=2", &["top_p 2"]);
     check_error(good(), "generation.stop=[\"\"]", &["empty text"]);

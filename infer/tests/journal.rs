@@ -146,6 +146,22 @@ fn damaged_entries_are_asked_again() {
     }
 }
 
+/// An entry of another version's shape is asked again.
+#[test]
+fn entries_of_another_shape_are_asked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = [request(&spec(), &[5])];
+    assert_eq!(asked(folder.path(), "A", &requests), 1);
+    let file = folder.path().join("0.log");
+    let text = fs::read_to_string(&file).unwrap();
+    let (key, rest) = text.trim_end().split_once(' ').unwrap();
+    let json = rest.split_once(' ').unwrap().1.replace("\"tries\"", "\"attempts\"");
+    let digest = blake3::hash(format!("{key} {json}").as_bytes()).to_hex();
+    fs::write(&file, format!("{key} {digest} {json}\n")).unwrap();
+    assert_eq!(asked(folder.path(), "A", &requests), 1);
+    assert_eq!(asked(folder.path(), "A", &requests), 0);
+}
+
 #[test]
 fn one_run_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
