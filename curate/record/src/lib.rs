@@ -7,8 +7,9 @@
 //! Modules in reading order: [`question`] (what a question's id is), [`row`] (the rows of every
 //! table), [`table`] (their files), [`raw`] (others' tables), [`jsonl`] (one JSON value a line),
 //! [`example`] (the text a model is trained on), [`config`] (a run is a TOML file), [`publish`]
-//! (output folders appear whole or not at all), [`lock`] (one process at a time), [`disk`] (every
-//! change on the disk that these make), [`seed`] (randomness by name).
+//! (output folders appear whole or not at all), [`lock`] (one process at a time), [`process`] (which
+//! one, and whether it is there), [`disk`] (every change on the disk that these make), [`seed`]
+//! (randomness by name).
 
 pub mod question;
 pub mod row;
@@ -23,5 +24,6 @@ pub mod example;
 pub mod config;
 pub mod disk;
 pub mod lock;
+pub mod process;
 pub mod publish;
 pub mod seed;

@@ -3,6 +3,7 @@
 //!
 //! In a process of their own, one at a time, since a watched disk is watched for all threads.
 
+mod locks;
 mod replay;
 
 use std::fs;
@@ -170,36 +171,4 @@ fn whatever_order_the_disk_writes_in_one_whole_output_is_left() {
         found[1]
     );
     assert!(found[0] > 100 && found[1] > 100);
-}
-
-/// T20: of two processes with the same output one is refused, and told who the other is.
-#[test]
-fn the_second_process_is_refused_and_a_dead_one_is_not_in_the_way() {
-    let _alone = alone();
-    for _ in 0..50 {
-        let root = folder();
-        let mut holder = Command::new(std::env::current_exe().unwrap());
-        holder.args(["--exact", "holder", "--nocapture"]).env("S1_TEST_HOLD", root.path());
-        let mut holder = holder.stdout(Stdio::null()).spawn().unwrap();
-        while !root.path().join("held").exists() {
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
-        let error = format!("{:#}", publish(root.path(), "mine").unwrap_err());
-        let expected = format!("process {} on {} is writing", holder.id(), record::lock::host());
-        assert!(error.contains(&expected), "{error}");
-        holder.kill().unwrap();
-        holder.wait().unwrap();
-        publish(root.path(), "mine").expect("the other one is dead now");
-        assert_eq!(survivor(root.path(), "after the holder"), "mine");
-    }
-}
-
-/// The process that is in the way.
-#[test]
-fn holder() {
-    if let Some(root) = std::env::var_os("S1_TEST_HOLD") {
-        let _output = OutputFolder::create(&Path::new(&root).join(OUT), false).unwrap();
-        fs::write(Path::new(&root).join("held"), "").unwrap();
-        std::thread::sleep(std::time::Duration::from_secs(60));
-    }
 }
