@@ -74,7 +74,7 @@ fn listen(together: &Together, mine: &Note) -> Result<Heard> {
     together.tell(&key(together.rank), &serde_json::to_string(mine)?)?;
     let mut heard: Heard = Vec::new();
     for rank in 0..together.world_size {
-        if together.host(rank)?.is_some_and(|host| host != mine.host) {
+        if together.process(rank)?.is_some_and(|process| !process.is_beside(&mine.process)) {
             heard.push((rank, None));
         }
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use record::process::Process;
 use signal_hook::consts::{SIGKILL, SIGSTOP, SIGTERM};
 use signal_hook::low_level::raise;
 
@@ -21,9 +22,10 @@ static FAULT: LazyLock<Option<(String, String)>> = LazyLock::new(|| {
 /// Whether it was struck already: a place may be passed more than once.
 static STRUCK: AtomicBool = AtomicBool::new(false);
 
-/// This machine's name.
-pub fn host() -> String {
-    std::env::var("S1_HOST").unwrap_or_else(|_| record::lock::host())
+/// This process, on the machine that it counts as one of.
+pub fn process() -> Process {
+    let this = Process::this();
+    Process { host: std::env::var("S1_HOST").unwrap_or_else(|_| this.host.clone()), ..this }
 }
 
 /// Strikes if `rank` is to be struck here.

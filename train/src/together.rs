@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use c10d::{Group, Store};
+use record::process::Process;
 
-use crate::fault::host;
+use crate::fault;
 use crate::signals;
 use crate::trace::{self, Health};
 
@@ -41,7 +42,7 @@ impl Together {
     pub fn new(world: &Group) -> Result<Self> {
         let (rank, world_size) = (world.rank(), world.world_size());
         let store = world.store("together")?;
-        store.set(&process_key(rank), &format!("{} {}", std::process::id(), host()))?;
+        store.set(&process_key(rank), &serde_json::to_string(&fault::process())?)?;
         Ok(Self { rank, world_size, store, ranks: Arc::default() })
     }
 
@@ -60,10 +61,10 @@ impl Together {
         self.store.get(key)
     }
 
-    /// The machine that a rank runs on.
-    pub fn host(&self, rank: usize) -> Result<Option<String>> {
+    /// A rank's process, once it is there.
+    pub fn process(&self, rank: usize) -> Result<Option<Process>> {
         let process = self.store.get(&process_key(rank))?;
-        Ok(process.and_then(|text| Some(text.split_once(' ')?.1.to_owned())))
+        Ok(process.map(|text| serde_json::from_str(&text)).transpose()?)
     }
 
     /// Whether this rank, or one that waits, is asked to leave.
@@ -106,14 +107,13 @@ impl Together {
 
     /// Refuses to wait for a rank whose process is gone although others may need it.
     fn is_there(&self, rank: usize) -> Result<()> {
-        let process = self.store.get(&process_key(rank))?.unwrap_or_default();
-        let Some((process, host)) = process.split_once(' ') else { return Ok(()) };
-        let is_gone = trace::health(process.parse()?, host) == Health::Gone;
+        let Some(process) = self.process(rank)? else { return Ok(()) };
+        let is_gone = process.health(&fault::process()) == Health::Gone;
         if is_gone && self.store.get(&parted_key(rank))?.is_none() {
             let notes = self.ranks.get().map(|ranks| trace::read(ranks)).unwrap_or_default();
             match notes.iter().find(|note| note.rank == rank) {
                 Some(note) => bail!("{}: it is gone", note.describe()),
-                None => bail!("rank {rank} (process {process} on {host}) is gone"),
+                None => bail!("rank {rank} ({process}) is gone"),
             }
         }
         Ok(())

@@ -12,9 +12,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use model::Layout;
+pub use record::process::Health;
+use record::process::Process;
 use serde::{Deserialize, Serialize};
 
-use crate::fault::{self, host};
+use crate::fault;
 
 /// A stage of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +64,7 @@ pub struct Trace {
 #[derive(Debug)]
 struct NoteFile {
     rank: usize,
-    host: String,
+    process: Process,
     units: Vec<String>,
     file: File,
 }
@@ -72,10 +74,8 @@ struct NoteFile {
 pub struct Note {
     /// Whose it is.
     pub rank: usize,
-    /// Its process id.
-    pub process: u32,
-    /// The machine that it runs on.
-    pub host: String,
+    /// Its process.
+    pub process: Process,
     /// As in [`Place`].
     pub step: usize,
     /// As in [`Place`].
@@ -91,7 +91,7 @@ pub struct Note {
 }
 
 /// The length of every note, so that one overwrites the one before.
-const NOTE_BYTES: usize = 400;
+const NOTE_BYTES: usize = 512;
 
 impl Default for Trace {
     fn default() -> Self {
@@ -106,7 +106,7 @@ impl Trace {
         let path = ranks.join(format!("{rank:05}.json"));
         let file = File::create(&path).with_context(|| path.display().to_string())?;
         let units = layout.units.iter().map(|unit| unit.name.clone()).collect();
-        self.file = Some(NoteFile { rank, host: host(), units, file });
+        self.file = Some(NoteFile { rank, process: fault::process(), units, file });
         self.write();
         Ok(())
     }
@@ -130,13 +130,12 @@ impl Trace {
 
     /// This rank's note as it stands; none before [`Trace::open`].
     pub fn last(&self) -> Option<Note> {
-        let NoteFile { rank, host, units, .. } = self.file.as_ref()?;
+        let NoteFile { rank, process, units, .. } = self.file.as_ref()?;
         let Place { step, stage, unit, tokens } = self.place.get();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Some(Note {
             rank: *rank,
-            process: std::process::id(),
-            host: host.clone(),
+            process: process.clone(),
             step,
             stage,
             unit: units.get(unit).cloned().unwrap_or_default(),
@@ -195,44 +194,18 @@ impl Place {
     }
 }
 
-/// What a rank's process looks like from here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// It runs, or is on another machine.
-    Running,
-    /// It is stopped (SIGSTOP, a debugger).
-    Stopped,
-    /// There is no such process.
-    Gone,
-}
-
-/// How a process on `host` is, from /proc; one on another machine counts as running.
-pub fn health(process: u32, on: &str) -> Health {
-    if on != host() || !Path::new("/proc/self/stat").exists() {
-        return Health::Running;
-    }
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // The state is the word behind the program's name, which is in brackets.
-    match stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()) {
-        Some('Z' | 'X') | None => Health::Gone,
-        Some('T' | 't') => Health::Stopped,
-        Some(_) => Health::Running,
-    }
-}
-
 impl Note {
     /// How its process is, as far as that can be told from here.
     pub fn health(&self) -> Health {
-        health(self.process, &self.host)
+        self.process.health(&fault::process())
     }
 
     /// `rank 1 (process 7 on host), last seen in step 3, layers.1 (backward) at 128 tokens`.
     pub fn describe(&self) -> String {
         format!(
-            "rank {} (process {} on {}), last seen in step {}, {}",
+            "rank {} ({}), last seen in step {}, {}",
             self.rank,
             self.process,
-            self.host,
             self.step,
             self.stage.describe(&self.unit, self.tokens)
         )

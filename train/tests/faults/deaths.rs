@@ -131,7 +131,7 @@ fn the_launcher_names_a_rank_and_leaves_no_process() {
         ended.check(1);
         assert!(ended.text.contains(expected), "{fault}: {}", ended.text);
         for note in mini.notes("out") {
-            assert!(!lives(note.process), "{fault}: {note:?} still runs");
+            assert!(!lives(note.process.id), "{fault}: {note:?} still runs");
         }
     }
 }

@@ -19,7 +19,7 @@ fn the_second_run_is_refused() {
             assert!(first.try_wait().unwrap().is_none(), "it ended");
             thread::sleep(Duration::from_millis(20));
         }
-        let owner = mini.notes(&out)[0].process;
+        let owner = mini.notes(&out)[0].process.id;
         let expected = format!("process {owner} on {} is writing {out}", record::lock::host());
         for command in ["run train.toml --overwrite", "run train.toml", "resume"] {
             let command = match command {
@@ -34,7 +34,7 @@ fn the_second_run_is_refused() {
         assert!(table.contains("running: "), "{table}");
         signal(first.id(), "KILL");
         first.wait().unwrap();
-        while mini.notes(&out).iter().any(|note| crate::miniature::lives(note.process)) {
+        while mini.notes(&out).iter().any(|note| crate::miniature::lives(note.process.id)) {
             thread::sleep(Duration::from_millis(20));
         }
         let table = mini.train("runs .", &[]).text;

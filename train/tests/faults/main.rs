@@ -11,4 +11,5 @@ mod kills;
 mod leaving;
 mod locks;
 mod miniature;
+mod scripts;
 mod soak;
