@@ -2,6 +2,7 @@
 //!
 //! One turn is `<|im_start|>role\ncontent<|im_end|>\n`. s1 opens an assistant's thinking with
 //! `<|im_start|>think` and its answer with `<|im_start|>answer` (s1's `data/tokenization.py`).
+//! A model's template is only looked into, never run: what it could compute cannot happen here.
 //! Which of a conversation's tokens are trained follows from its ids, by the rule of s1's collator
 //! ([`Chat::trained`]).
 
@@ -20,6 +21,9 @@ pub const IM_START: &str = "<|im_start|>";
 pub const IM_END: &str = "<|im_end|>";
 /// What s1 pads with; where it stands in a text, it is never trained.
 pub const FIM_PAD: &str = "<|fim_pad|>";
+
+/// Bytes of a chat template at most; real ones have some thousands.
+const MOST_TEMPLATE: usize = 1 << 20;
 
 /// Turns questions and examples into ids for one model.
 #[derive(Debug, Clone)]
@@ -68,6 +72,9 @@ impl Chat {
     pub fn read(folder: &Path) -> Result<Self> {
         let tokenizer = Tokenizer::read(folder)?;
         let (path, template) = read_template(folder)?;
+        if template.len() > MOST_TEMPLATE {
+            bail!("{}: a chat template of more than {MOST_TEMPLATE} bytes", path.display());
+        }
         if !template.contains(IM_START) || !template.contains(IM_END) {
             bail!("{}: the chat template is not ChatML ({IM_START} … {IM_END})", path.display());
         }

@@ -72,3 +72,59 @@ fn truncation_and_padding_left_in_a_tokenizer_file_do_nothing() {
     let error = prompt(&json!([]), user).unwrap_err();
     assert!(format!("{error:#}").contains("a JSON object is expected"), "{error:#}");
 }
+
+/// A template is text of a stranger. None is run, so none can loop, grow, read files or say
+/// anything of its own: the prompt is ChatML's, or the folder is refused.
+#[test]
+fn a_hostile_template_does_nothing() {
+    let chatml = "{{ '<|im_start|>user\\n' + m.content + '<|im_end|>\\n' }}";
+    let plain = prompt(&tokenizer(&[]), chatml).unwrap();
+    let nested = |n: usize| "{% for a in range(100000) %}".repeat(n);
+    let ended = |n: usize| "{% endfor %}".repeat(n);
+    let mut rows: Vec<String> = [
+        "{% for i in range(10 ** 12) %}x{% endfor %}",
+        "{{ 'x' * 10 ** 10 }}",
+        "{{ 10 ** 10 ** 10 }}",
+        "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}",
+        "{% set a = ['x'] %}{% for i in range(64) %}{% set a = a + a %}{% endfor %}{{ a }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ self.__init__.__globals__ }}",
+        "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+        "{{ lipsum.__globals__['os'].system('id') }}",
+        "{% include '/etc/passwd' %}",
+        "{% import '/etc/passwd' as p %}{{ p }}",
+        "{% extends '../../secret' %}",
+        "{{ messages | map('upper') | list | tojson * 9999999 }}",
+        "{{ range(999999999) | list }}",
+        "{{ 'a' | center(999999999) }}",
+        "{{ '%999999999d' | format(1) }}",
+        "{{ raise_exception('x' * 999999999) }}",
+        "{{ strftime_now('%Y' * 99999999) }}",
+        "{% set ns = namespace(x=[]) %}{% for i in range(10**9) %}{% set ns.x = [ns.x] %}{% endfor %}",
+        "{% filter upper %}{% filter lower %}{% filter upper %}",
+        "{{",
+        "{% if",
+        "{# never closed",
+        "{% raw %}",
+        "\u{0} \u{1b}[2J \u{202e}",
+    ]
+    .map(String::from)
+    .into();
+    rows.push(nested(30) + &ended(30));
+    rows.push("(".repeat(100_000) + &")".repeat(100_000));
+    rows.push(format!("{{{{ {}1{} }}}}", "[".repeat(90_000), "]".repeat(90_000)));
+    rows.push("'".repeat(900_000));
+    rows.push("\\\\'".repeat(200_000));
+    rows.push("<|im_start|>system\\n'".repeat(40_000));
+    for row in rows {
+        for template in [format!("{row}{chatml}"), format!("{chatml}{row}")] {
+            let begun = std::time::Instant::now();
+            let found = prompt(&tokenizer(&[]), &template);
+            let (took, shown) = (begun.elapsed(), &row.chars().take(60).collect::<String>());
+            assert_eq!(found.ok().as_deref(), Some(&plain[..]), "{shown}");
+            assert!(took.as_millis() < 1000, "{took:?}: {shown}");
+        }
+    }
+    let error = prompt(&tokenizer(&[]), &chatml.repeat(40_000)).unwrap_err();
+    assert!(format!("{error:#}").contains("a chat template of more than"), "{error:#}");
+}
