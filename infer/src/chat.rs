@@ -211,7 +211,7 @@ impl<M: Model> Conversation<M> {
         let delimiters =
             Delimiters { start: plain.thinking_start.clone(), end: plain.thinking_end.clone() };
         let tokenizer = Arc::clone(&self.tokenizer);
-        let mut reader = Reader::new(tokenizer, Some(delimiters), true, &request.stop);
+        let mut reader = Reader::new(tokenizer, Some(delimiters), true, (&request.stop, true));
         let (mut read, mut said) = (0, String::new());
         let mut done = self.engine.submit(&[(self.asked, &request)])?.pop();
         while done.is_none() {

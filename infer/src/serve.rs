@@ -89,8 +89,7 @@ pub struct Server {
     pub queue: usize,
     /// Connections at most; more wait.
     pub connections: usize,
-    /// Seconds that a client may be silent while a request's head or the next piece of its body is
-    /// to come.
+    /// Seconds for the head of a request to come, and for its body.
     pub read_timeout_s: f64,
     /// Seconds that a client may read nothing while there is something to read.
     pub write_timeout_s: f64,

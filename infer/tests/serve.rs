@@ -177,6 +177,29 @@ fn thinking_is_told_apart_and_its_limits_hold() {
 }
 
 #[test]
+fn a_stop_text_is_cut_off_or_kept_and_named() {
+    let tiny = Tiny::new("");
+    let text = |more: Value| {
+        let body = json!({"prompt": "Once", "max_tokens": 20, "temperature": 0, "ignore_eos": true,
+            "skip_special_tokens": false});
+        tiny.post("/v1/completions", &with(&body, more))["choices"][0].clone()
+    };
+    let whole = text(json!({}))["text"].as_str().unwrap().to_owned();
+    let (before, stop) = (&whole[..7], &whole[7..10]);
+    assert!(!whole[..9].contains(stop), "the test's stop text comes once: {whole}");
+    let cut = text(json!({"stop": ["never", stop]}));
+    assert_eq!([&cut["text"], &cut["stop_reason"]], [before, stop]);
+    assert_eq!(cut["finish_reason"], "stop");
+    let kept = text(json!({"stop": stop, "include_stop_str_in_output": true}));
+    assert_eq!([&kept["text"], &kept["stop_reason"]], [&whole[..10], stop]);
+    assert_eq!(text(json!({}))["stop_reason"], Value::Null);
+    // -100 forbids what it would have written.
+    let first = tiny.tokenizer.encode_text(&whole[..1]).unwrap()[0];
+    let biased = text(json!({"logit_bias": {(first.to_string()): -100}}));
+    assert!(!biased["text"].as_str().unwrap().contains(&whole[..1]), "{biased}");
+}
+
+#[test]
 fn a_prompts_scores_are_those_of_writing_it() {
     let tiny = Tiny::new("");
     let body = json!({"prompt": [1, 2], "max_tokens": 60, "logprobs": 1, "temperature": 0,

@@ -82,6 +82,8 @@ pub struct Asked {
     pub return_token_ids: bool,
     /// Control tokens are left out of the texts.
     pub skip_special: bool,
+    /// A stop text stays at the end of the text that it ended.
+    pub include_stop: bool,
 }
 
 impl House {
@@ -154,6 +156,7 @@ impl House {
         let skip_special = skip
             .as_bool()
             .ok_or_else(|| Refusal::field("skip_special_tokens", "has to be true or false"))?;
+        let include_stop = body.flag("include_stop_str_in_output")?;
         if stream && echo {
             return Err(Refusal::field("echo", "goes without `stream` only"));
         }
@@ -184,6 +187,7 @@ impl House {
             logprobs,
             return_token_ids,
             skip_special,
+            include_stop,
         })
     }
 

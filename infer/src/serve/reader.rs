@@ -8,6 +8,9 @@ use model::Tokenizer;
 
 use crate::engine::Completion;
 
+/// A character has four bytes, and a token one: what is still in halves then is no character.
+const MOST_HALVES: usize = 8;
+
 /// Which of a completion's two texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -33,6 +36,9 @@ pub struct Reader {
     /// None: all is content.
     delimiters: Option<Delimiters>,
     skip_special: bool,
+    /// Texts that may end the content, and whether they are then cut off.
+    stop: Vec<String>,
+    cuts: bool,
     /// Bytes that are held back, lest they belong to a stop text.
     hold: usize,
     part: Part,
@@ -56,12 +62,12 @@ pub struct News {
 }
 
 impl Reader {
-    /// Of a completion that these texts may end.
+    /// Of a completion that these texts may end; `cuts` takes them off then.
     pub fn new(
         tokenizer: Arc<Tokenizer>,
         delimiters: Option<Delimiters>,
         skip_special: bool,
-        stop: &[String],
+        (stop, cuts): (&[String], bool),
     ) -> Self {
         let part = match &delimiters {
             None => Part::Content,
@@ -72,7 +78,9 @@ impl Reader {
             tokenizer,
             delimiters,
             skip_special,
-            hold: stop.iter().map(|text| text.len() - 1).max().unwrap_or(0),
+            hold: stop.iter().filter(|_| cuts).map(|text| text.len() - 1).max().unwrap_or(0),
+            stop: stop.to_vec(),
+            cuts,
             part,
             pending: Vec::new(),
             halves: Vec::new(),
@@ -128,7 +136,7 @@ impl Reader {
         }
         self.halves.push(id);
         let text = self.tokenizer.decode(&self.halves)?;
-        if !text.ends_with('\u{FFFD}') {
+        if !text.ends_with('\u{FFFD}') || self.halves.len() >= MOST_HALVES {
             self.halves.clear();
             self.append(&text);
         }
@@ -149,8 +157,9 @@ impl Reader {
         into.push_str(if bare { text.trim_start_matches('\n') } else { text });
     }
 
-    /// No more ids will come: nothing is held back any more, and the stop text is cut off.
-    pub fn finish(&mut self, completion: &Completion) -> Result<()> {
+    /// No more ids will come: nothing is held back any more, and a stop text is cut off. Returns
+    /// the one that ended the content, if one did.
+    pub fn finish(&mut self, completion: &Completion) -> Result<Option<String>> {
         for id in std::mem::take(&mut self.pending) {
             if self.part == Part::Opening {
                 self.part = Part::Content;
@@ -161,10 +170,10 @@ impl Reader {
         self.hold = 0;
         let whole = self.tokenizer.decode(&completion.outcome.ids)?;
         let cut = &whole[completion.text.len()..];
-        if self.content.ends_with(cut) {
+        if self.cuts && self.content.ends_with(cut) {
             self.content.truncate(self.content.len() - cut.len());
         }
-        Ok(())
+        Ok(self.stop.iter().find(|stop| cut.starts_with(stop.as_str())).cloned())
     }
 
     /// What is certain and was not fetched yet.

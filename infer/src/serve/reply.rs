@@ -29,6 +29,8 @@ struct Choice {
     /// Ids that were sent.
     sent: usize,
     begun: bool,
+    /// The stop text that ended it.
+    stopped_by: Option<String>,
     done: Option<Completion>,
 }
 
@@ -83,10 +85,11 @@ impl Reply {
                 Arc::clone(&tokenizer),
                 asked.is_chat.then(|| delimiters.clone()),
                 asked.skip_special,
-                &request.stop,
+                (&request.stop, !asked.include_stop),
             ),
             sent: 0,
             begun: false,
+            stopped_by: None,
             done: None,
         };
         let choices = asked.requests.iter().map(choice).collect();
@@ -106,7 +109,7 @@ impl Reply {
         let choice = &mut self.choices[place];
         if !self.asked.nothing {
             choice.reader.read(&completion.outcome.ids)?;
-            choice.reader.finish(&completion)?;
+            choice.stopped_by = choice.reader.finish(&completion)?;
         }
         choice.done = Some(completion);
         Ok(())
@@ -119,7 +122,9 @@ impl Reply {
             let news = choice.reader.fetch();
             let Some(completion) = &choice.done else { continue };
             let written = Written { asked: &self.asked, tokenizer: &self.tokenizer };
-            choices.push(written.whole(index, news, completion)?);
+            let mut whole = written.whole(index, news, completion)?;
+            whole["stop_reason"] = choice.stopped_by.clone().into();
+            choices.push(whole);
         }
         let mut body = self.head.clone();
         body.insert("choices".into(), choices.into());
@@ -154,7 +159,7 @@ impl Reply {
         choice.begun = true;
         choice.reader.read(&mail.ids)?;
         if let Some(completion) = &done {
-            choice.reader.finish(completion)?;
+            choice.stopped_by = choice.reader.finish(completion)?;
             self.usage.add(&completion.outcome);
         }
         let news = choice.reader.fetch();
@@ -165,6 +170,9 @@ impl Reply {
         if news != News::default() || (has_more && !ids.is_empty()) || done.is_some() {
             let scored = Scores { ids: &mail.ids, from: ids.start, scored: &mail.logprobs };
             pieces.extend(written.pieces(place, news, &scored, done.as_ref())?);
+            if let (Some(last), Some(stop)) = (pieces.last_mut(), &choice.stopped_by) {
+                last["stop_reason"] = stop.as_str().into();
+            }
         }
         choice.done = done;
         Ok(pieces.into_iter().map(|choice| self.piece(choice)).collect())

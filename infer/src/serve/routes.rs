@@ -27,8 +27,7 @@ const MOST_BODY: usize = 4 << 20;
 /// A client that is told to come again later should wait so many seconds.
 const RETRY_AFTER: u64 = 1;
 
-/// What answers requests.
-#[derive(Debug)]
+/// What answers requests. Not to be printed: it has the key.
 pub struct Routes {
     /// What bodies are understood with.
     pub house: House,
@@ -42,7 +41,7 @@ pub struct Routes {
     pub counters: Arc<Counters>,
     /// What clients have to know, if anything.
     pub key: Option<String>,
-    /// How long a body may make the server wait for its next piece.
+    /// How long a body may take to come.
     pub read_timeout: Duration,
     /// When the server began, in seconds since 1970.
     pub created: u64,
@@ -164,7 +163,8 @@ impl Routes {
         if kind.split(';').next().is_none_or(|kind| kind.trim() != "application/json") {
             return Err(Refusal::new(415, "the body has to be of content-type application/json"));
         }
-        let bytes = read(request.into_body(), self.read_timeout).await?;
+        let bytes = tokio::time::timeout(self.read_timeout, read(request.into_body())).await;
+        let bytes = bytes.map_err(|_| Refusal::new(408, "the body did not come in time"))??;
         // Tokenizing a long prompt takes a while: not on the threads that all clients share.
         let house = Arc::clone(&self);
         let asked = tokio::task::spawn_blocking(move || house.house.ask(&bytes, is_chat)).await;
@@ -239,31 +239,25 @@ fn event(value: &Value) -> String {
     format!("data: {value}\n\n")
 }
 
-/// A body's bytes, unless there are too many or they do not come.
-async fn read(mut body: Incoming, timeout: Duration) -> Result<Vec<u8>, Refusal> {
+/// A body's bytes, unless there are too many.
+async fn read(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
     let too_large = || {
-        Refusal::new(413, format!("a body may have {MOST_BODY} bytes at most")).coded("too_large")
+        let message = format!("a body may have {MOST_BODY} bytes at most");
+        Refusal::new(413, message).coded("too_large")
     };
     if body.size_hint().lower() > MOST_BODY as u64 {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
-    loop {
-        let next = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
-        let frame = match tokio::time::timeout(timeout, next).await {
-            Err(_) => return Err(Refusal::new(408, "the body did not come")),
-            Ok(None) => return Ok(bytes),
-            Ok(Some(Err(error))) => {
-                return Err(Refusal::new(400, format!("the body broke off: {error}")));
-            }
-            Ok(Some(Ok(frame))) => frame,
-        };
-        let Ok(data) = frame.into_data() else { continue };
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let broken = |error| Refusal::new(400, format!("the body broke off: {error}"));
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         if bytes.len() + data.len() > MOST_BODY {
             return Err(too_large());
         }
         bytes.extend_from_slice(&data);
     }
+    Ok(bytes)
 }
 
 fn whole(status: StatusCode, kind: &'static str, bytes: Bytes) -> Response<Content> {
