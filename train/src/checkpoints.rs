@@ -3,16 +3,28 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use record::{disk, publish};
+use anyhow::{Context, Result, bail, ensure};
+use record::disk;
+use record::publish::{self, Damaged, Published};
 
-use crate::config;
+use crate::together::Together;
+use crate::{config, fault};
+
+/// How a rank's word begins that could not look at a checkpoint.
+const UNREAD: &str = "cannot: ";
 
 /// The folder `checkpoints` of a run.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
     folder: PathBuf,
 }
+
+/// Whether a checkpoint's folder was put aside as damaged.
+pub fn is_aside(checkpoint: &Path) -> bool {
+    checkpoint.extension().is_some_and(|extension| extension == ASIDE)
+}
+
+const ASIDE: &str = "damaged";
 
 /// One that was published.
 #[derive(Debug, Clone)]
@@ -79,9 +91,54 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// The newest checkpoint that is whole; every rank verifies a share of its files. Damaged ones are
+    /// put aside. Rank 0 says which there are: the others may see another list.
+    ///
+    /// # Errors
+    /// A rank cannot read one, which says nothing against it; or there were some and none is whole.
+    pub fn newest(&self, together: &Together) -> Result<Option<(Checkpoint, Published)>> {
+        let rank = together.rank;
+        let mine = if rank == 0 { self.list()? } else { Vec::new() };
+        let steps: Vec<String> = mine.iter().map(|found| found.step.to_string()).collect();
+        let steps = together.meet("checkpoints", &steps.join(" "))?.swap_remove(0);
+        for step in steps.split_whitespace().rev() {
+            let step = step.parse()?;
+            let checkpoint = Checkpoint { step, path: self.path(step) };
+            let found = publish::verify_share(&checkpoint.path, rank, together.world_size);
+            let word = match &found {
+                Ok(_) => String::new(),
+                Err(error) if error.is::<Damaged>() => format!("{error:#}"),
+                Err(error) => format!("{UNREAD}rank {rank} on {}: {error:#}", fault::host()),
+            };
+            let words = together.meet(&format!("verified/{step}"), &word)?;
+            if let Some(unread) = words.iter().find_map(|word| word.strip_prefix(UNREAD)) {
+                bail!(
+                    "{unread}\nEvery rank must be able to read the run's folder; nothing is changed"
+                );
+            }
+            match words.into_iter().find(|word| !word.is_empty()) {
+                None => return Ok(Some((checkpoint, found?))),
+                Some(damage) if rank == 0 => {
+                    let aside = self.put_aside(&checkpoint)?;
+                    eprintln!("damaged   {damage}; it is now {}", aside.display());
+                }
+                Some(_) => {}
+            }
+        }
+        let aside = if rank == 0 { self.list_all()?.len() } else { 0 };
+        let aside = together.meet("aside", &aside.to_string())?.swap_remove(0);
+        ensure!(
+            aside == "0",
+            "none of the run's checkpoints is whole ({aside} put aside as {}): bring one back as it \
+             was, or remove them, and the run begins anew",
+            self.path(0).with_file_name("step-*.damaged").display()
+        );
+        Ok(None)
+    }
+
     /// Puts a damaged checkpoint aside, so that none of its name is in the way.
     pub fn put_aside(&self, damaged: &Checkpoint) -> Result<PathBuf> {
-        let aside = damaged.path.with_extension("damaged");
+        let aside = damaged.path.with_extension(ASIDE);
         disk::remove(&aside)?;
         disk::rename(&damaged.path, &aside)?;
         Ok(aside)

@@ -14,7 +14,7 @@
 //!
 //! What outlives a process: [`slices`] (a rank's tensors on the disk), [`state`] (everything a step
 //! reads), [`together`] (ranks that wait for one another), [`save`] (saving while training goes
-//! on), [`checkpoints`] (which there are), [`signals`] (requests to leave), [`export`] (the Hugging
+//! on), [`checkpoints`] (which there are), [`recipe`] (what must not change on the way), [`signals`] (requests to leave), [`export`] (the Hugging
 //! Face folder).
 //!
 //! The whole: [`progress`] (bar, metrics, TensorBoard), [`folder`] and [`setup`] (what a run
@@ -80,6 +80,7 @@ pub mod fault;
 
 pub mod fits;
 
+pub mod recipe;
 pub mod run;
 
 pub mod show;

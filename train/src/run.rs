@@ -28,7 +28,7 @@ use crate::step::Trainer;
 use crate::together::Together;
 use crate::trace::Stage;
 use crate::words::counted;
-use crate::{balance, culprits, fault, mishap, setup, signals};
+use crate::{balance, culprits, fault, mishap, recipe, setup, signals};
 
 /// What `train run` or `train resume` was asked for.
 #[derive(Debug, Clone)]
@@ -203,7 +203,7 @@ fn get_ready(
     let folder = RunFolder::new(&config.output);
     let checkpoints = Checkpoints::of(&folder.path);
     let found = match request.resume {
-        true => newest(&checkpoints, &together)?,
+        true => checkpoints.newest(&together)?,
         false => None,
     };
     let from = found.as_ref().map(|(checkpoint, _)| State::read(&checkpoint.path)).transpose()?;
@@ -215,6 +215,15 @@ fn get_ready(
             config.data.examples,
             state.examples
         );
+        ensure!(
+            state.model == state::shape(&model),
+            "{}: the model's config.json is not the one that this run was trained with: put the \
+             old one back, or start a new run",
+            config.model.path
+        );
+    }
+    if let Some((_, published)) = &found {
+        recipe::check(&published.manifest.config, &table)?;
     }
     let job = Job::before(&config, model.clone(), (device, &mesh.world), order.steps())?;
     let planned = fits::check(&config, &job, &examples, &order, &together)?;
@@ -249,28 +258,6 @@ fn get_ready(
     Ok(Ready { config, base, examples, digest, order, together, checkpoints, trainer, from, lead })
 }
 
-/// The newest checkpoint that is whole; every rank verifies a share of its files. Damaged ones are
-/// put aside.
-fn newest(
-    checkpoints: &Checkpoints,
-    together: &Together,
-) -> Result<Option<(Checkpoint, Published)>> {
-    for checkpoint in checkpoints.list()?.into_iter().rev() {
-        let found = publish::verify_share(&checkpoint.path, together.rank, together.world_size);
-        let word = found.as_ref().err().map_or_else(String::new, |error| format!("{error:#}"));
-        let words = together.meet(&format!("verified/{}", checkpoint.step), &word)?;
-        match words.into_iter().find(|word| !word.is_empty()) {
-            None => return Ok(Some((checkpoint, found?))),
-            Some(damage) if together.rank == 0 => {
-                let aside = checkpoints.put_aside(&checkpoint)?;
-                eprintln!("damaged   {damage}; it is now {}", aside.display());
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(None)
-}
-
 fn tell_start(request: &Request, from: Option<(&State, &(Checkpoint, Published))>) {
     match from {
         Some((state, (_, published))) => eprintln!(
@@ -282,8 +269,8 @@ fn tell_start(request: &Request, from: Option<(&State, &(Checkpoint, Published))
     }
 }
 
-/// What all checkpoints and the model will say they were made from: what the first one said, else
-/// the digests of what was read, reckoned while training goes on.
+/// What all checkpoints and the model will say they were made from: the inputs that the first one
+/// named, else the digests of what was read, reckoned while training goes on.
 fn provenance(
     config: &Config,
     table: toml::Table,
@@ -293,7 +280,7 @@ fn provenance(
 ) -> Provenance {
     if let Some((_, published)) = found {
         let files = Default::default();
-        return Provenance::known(Manifest { files, ..published.manifest });
+        return Provenance::known(Manifest { config: table, files, ..published.manifest });
     }
     let (base, examples, name) = (base.to_owned(), examples.clone(), config.model.path.clone());
     let manifest = Manifest {

@@ -9,9 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::{Offload, ReduceDtype};
 use crate::mesh::Mesh;
-
-/// Slices are a multiple of so many elements: aligned for every kernel and collective.
-const ALIGNMENT: i64 = 8;
+use crate::slices::slice_length;
 
 /// A unit's slice on this rank.
 #[derive(Debug)]
@@ -102,9 +100,8 @@ impl Shards {
         for unit in Layout::new(&config).units {
             let whole = flat(&unit)?;
             ensure!(whole.numel() as i64 == unit.numel(), "unit {} has another size", unit.name);
-            let aligned = ranks * ALIGNMENT;
-            let padded = (unit.numel() + aligned - 1) / aligned * aligned;
-            let part = padded / ranks;
+            let part = slice_length(unit.numel() as usize, ranks as usize) as i64;
+            let padded = part * ranks;
             // The last ranks' slices may reach into the padding, or lie in it.
             let start = (part * mesh.shard.rank() as i64).min(unit.numel());
             let filled = part.min(unit.numel() - start);

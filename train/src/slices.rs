@@ -20,6 +20,14 @@ use tch::{Device, Kind, Tensor};
 /// What is kept of every element, by the names of torch's optimizer state.
 pub const PARTS: [&str; 3] = ["master", "exp_avg", "exp_avg_sq"];
 
+/// Slices are a multiple of so many elements: aligned for every kernel and collective.
+const ALIGNMENT: usize = 8;
+
+/// Elements of each of `ranks` equal slices of a buffer of `numel`, its padding included.
+pub fn slice_length(numel: usize, ranks: usize) -> usize {
+    numel.next_multiple_of(ranks * ALIGNMENT) / ranks
+}
+
 const ELEMENT: usize = size_of::<f32>();
 
 /// Copies of a rank's slices in the host's memory, in the order of the file.
@@ -112,9 +120,14 @@ impl Slices {
         let name = format!("{unit}.{part}");
         let mut bytes = vec![0; range.len() * ELEMENT];
         let end = range.end.min(numel);
-        let mut at = range.start;
+        let (mut at, slice) = (range.start, self.files[0].length(&name)?);
+        ensure!(
+            slice == slice_length(numel, self.files.len()),
+            "{}: {name} has {} slices of {slice} elements, which is no buffer of {numel}",
+            self.files[0].path.display(),
+            self.files.len()
+        );
         while at < end {
-            let slice = self.files[0].length(&name)?;
             let file = self.files.get(at / slice).with_context(|| {
                 format!("{}: {name} ends before element {at}", self.files[0].path.display())
             })?;

@@ -43,6 +43,8 @@ pub struct State {
     pub replicate: usize,
     /// BLAKE3 of the tokenised examples, in their table's order.
     pub examples: String,
+    /// BLAKE3 of the model's shape ([`shape`]).
+    pub model: String,
     /// What the loss-spike guard remembers.
     pub guard: SpikeGuard,
 }
@@ -66,6 +68,7 @@ impl State {
             world_size: mesh.world.world_size(),
             replicate: mesh.replicas.world_size(),
             examples: examples.to_owned(),
+            model: shape(&trainer.shards.config),
             guard: trainer.guard.clone(),
         }
     }
@@ -141,6 +144,11 @@ pub fn check(checkpoint: &Path) -> Result<State> {
         );
     }
     Ok(state)
+}
+
+/// What identifies a model's shape: everything that its `config.json` tells a step.
+pub fn shape(model: &model::Config) -> String {
+    blake3::hash(format!("{model:?}").as_bytes()).to_hex().to_string()
 }
 
 /// What identifies the tokenised examples.

@@ -7,11 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -73,6 +74,19 @@ pub struct Digest {
     pub blake3: String,
 }
 
+/// In an error's chain: a published folder is not what was published. An error without it, such as
+/// a disk that does not answer, says nothing about the folder.
+#[derive(Debug)]
+pub struct Damaged(String);
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Damaged {}
+
 /// A folder being written; dropped without [`OutputFolder::finish`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct OutputFolder {
@@ -93,9 +107,13 @@ impl OutputFolder {
     pub fn create(dest: &Path, overwrite: bool) -> Result<Self> {
         let (parent, _) = parent_and_name(dest)?;
         let made = parent.ancestors().take_while(|folder| !folder.exists());
-        let made = made.map(Path::to_path_buf).collect();
+        let made: Vec<_> = made.map(Path::to_path_buf).collect();
         fs::create_dir_all(&parent)
             .with_context(|| format!("cannot create {}", parent.display()))?;
+        // What is published is on the disk only if the way to it is.
+        for folder in &made {
+            disk::sync_folder(&parent_and_name(folder)?.0)?;
+        }
         let lock = Lock::take(dest)?;
         clear_leftovers(dest)?;
         check_free(dest, overwrite)?;
@@ -125,18 +143,24 @@ impl OutputFolder {
     /// in `manifest.files` already were made by [`disk::NewFile`], and are taken as they are.
     ///
     /// When the last step fails (somebody made a folder of that name meanwhile), the finished work
-    /// is kept under another name, and the error says which.
+    /// is kept under another name, and the error says which; unless it has its name already, and
+    /// only the flush failed that makes it lasting.
     pub fn finish(self, manifest: Manifest) -> Result<()> {
         let (parent, name) = parent_and_name(&self.dest)?;
         self.seal(manifest)?;
-        self.publish(&parent).or_else(|error| {
+        self.publish(&parent).map_err(|error| {
             let kept = parent.join(format!("{name}.unpublished-{}", std::process::id()));
-            disk::rename(&self.temp, &kept)?;
-            Err(error.context(format!(
-                "cannot publish {}; the finished output is kept as {}",
-                self.dest.display(),
-                kept.display()
-            )))
+            let rescued = match self.temp.exists() {
+                true => disk::rename(&self.temp, &kept).map(|()| "the finished output is kept as"),
+                false => return error,
+            };
+            let dest = self.dest.display();
+            match rescued {
+                Ok(how) => {
+                    error.context(format!("cannot publish {dest}; {how} {}", kept.display()))
+                }
+                Err(lost) => error.context(format!("cannot publish {dest}, and {lost:#}")),
+            }
         })
     }
 
@@ -225,7 +249,8 @@ pub fn clear_leftovers(dest: &Path) -> Result<()> {
 /// with its size and digest, and the manifest itself unchanged.
 ///
 /// # Errors
-/// Names the first file that is not as it was, in the order of their names.
+/// [`Damaged`] names the first file that is not as it was, in the order of their names; any other
+/// error is of reading it.
 pub fn verify(folder: &Path) -> Result<Published> {
     verify_share(folder, 0, 1)
 }
@@ -238,26 +263,30 @@ pub fn verify_share(folder: &Path, share: usize, shares: usize) -> Result<Publis
     let published = manifest(folder)?;
     let manifest = &published.manifest;
     let contents = contents_of(folder)?;
-    let damaged = |file: &str, what: String| format!("{}: {what}", folder.join(file).display());
+    let damaged = |file: &str, what: String| {
+        anyhow!(Damaged(format!("{}: {what}", folder.join(file).display())))
+    };
     let there: Vec<&String> = contents.files.iter().filter(|file| *file != MANIFEST).collect();
     for (file, written) in manifest.files.iter().skip(share).step_by(shares) {
-        ensure!(there.contains(&file), damaged(file, "the file is missing".into()));
+        if !there.contains(&file) {
+            return Err(damaged(file, "the file is missing".into()));
+        }
         let path = folder.join(file);
         let bytes = fs::metadata(&path).with_context(|| path.display().to_string())?.len();
-        let now = |bytes| format!("{bytes} bytes, and it was written with {}", written.bytes);
-        ensure!(bytes == written.bytes, damaged(file, now(bytes)));
+        if bytes != written.bytes {
+            let written = written.bytes;
+            return Err(damaged(file, format!("{bytes} bytes, and it was written with {written}")));
+        }
         let found = digest(&path)?;
-        ensure!(
-            found == *written,
-            damaged(
-                file,
-                format!("damaged: its BLAKE3 is {}, not {}", found.blake3, written.blake3)
-            )
-        );
+        if found != *written {
+            let (found, written) = (found.blake3, &written.blake3);
+            return Err(damaged(file, format!("damaged: its BLAKE3 is {found}, not {written}")));
+        }
     }
-    let extra = there.iter().find(|file| !manifest.files.contains_key(**file));
-    extra.map_or(Ok(()), |file| bail!(damaged(file, format!("{MANIFEST} does not list it"))))?;
-    Ok(published)
+    match there.iter().find(|file| !manifest.files.contains_key(**file)) {
+        Some(extra) => Err(damaged(extra, format!("{MANIFEST} does not list it"))),
+        None => Ok(published),
+    }
 }
 
 /// Whether all files of a published folder are there with their sizes: what [`verify`] can tell
@@ -270,16 +299,26 @@ pub fn looks_whole(folder: &Path) -> bool {
 }
 
 /// The manifest of a published folder, if it is unchanged itself.
+///
+/// # Errors
+/// [`Damaged`] if it is not; any other error is of reading it, or the folder is not there.
 pub fn manifest(folder: &Path) -> Result<Published> {
     let path = folder.join(MANIFEST);
     let place = || path.display().to_string();
-    let text = fs::read_to_string(&path).with_context(|| {
-        format!("cannot read {}: is {} a published folder?", place(), folder.display())
-    })?;
+    let damaged = |what: String| Damaged(format!("{}: {what}", place()));
+    let text = match fs::read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound && folder.is_dir() => {
+            bail!(damaged(format!("missing: is {} a published folder?", folder.display())))
+        }
+        text => text.with_context(|| format!("cannot read {}", place()))?,
+    };
+    let text = String::from_utf8(text).map_err(|_| damaged("damaged: it is no text".into()))?;
     let (before, hex) = split_digest(&text)
-        .with_context(|| format!("{}: damaged: it does not end with its digest", place()))?;
+        .ok_or_else(|| damaged("damaged: it does not end with its digest".into()))?;
     let found = blake3::hash(before.as_bytes()).to_hex();
-    ensure!(found.as_str() == hex, "{}: damaged: its BLAKE3 is {found}, not {hex}", place());
+    if found.as_str() != hex {
+        bail!(damaged(format!("damaged: its BLAKE3 is {found}, not {hex}")));
+    }
     serde_json::from_str(&text).with_context(place)
 }
 

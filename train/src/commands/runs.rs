@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use record::publish;
 
-use crate::checkpoints::Checkpoints;
+use crate::checkpoints::{self, Checkpoints};
 use crate::folder::RunFolder;
 use crate::words::{duration, size};
 
@@ -35,10 +35,18 @@ fn run(folder: &Path) -> Result<String> {
     let mut text = format!("{}  {state}\n", folder.display());
     for checkpoint in Checkpoints::of(folder).list_all()? {
         let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
-        let whole = if publish::looks_whole(&checkpoint) { "whole" } else { "damaged" };
-        let (bytes, age) = size_and_age(&checkpoint)?;
+        let state = match publish::looks_whole(&checkpoint) {
+            _ if checkpoints::is_aside(&checkpoint) => "put aside: it was damaged",
+            true => "whole",
+            false => "damaged",
+        };
+        let (bytes, age) = match size_and_age(&checkpoint) {
+            // Pruned meanwhile.
+            Err(_) if !checkpoint.exists() => continue,
+            found => found?,
+        };
         let (size, age) = (size(bytes as f64), duration(age.as_secs_f64()));
-        writeln!(text, "  {name:<20} {age:>12} old {size:>10}  {whole}")?;
+        writeln!(text, "  {name:<20} {age:>12} old {size:>10}  {state}")?;
     }
     Ok(text)
 }

@@ -8,7 +8,7 @@ use model::{Checkpoint, Layout};
 use record::publish;
 use tch::Kind;
 
-use crate::checkpoints::Checkpoints;
+use crate::checkpoints::{self, Checkpoints};
 use crate::folder::RunFolder;
 use crate::state;
 
@@ -18,14 +18,21 @@ use crate::state;
 /// Something is damaged; the text says what is, and what is whole.
 pub fn verify(folder: &Path) -> Result<String> {
     let mut folders: Vec<PathBuf> = vec![folder.to_owned()];
-    if RunFolder::new(folder).config().is_ok() {
+    let is_run = RunFolder::new(folder).config().is_ok();
+    if is_run {
         folders = Checkpoints::of(folder).list_all()?;
         let model = folder.join("checkpoint");
         folders.extend(model.exists().then_some(model));
     }
     let (mut text, mut damaged) = (String::new(), 0);
     for folder in &folders {
+        if is_run && checkpoints::is_aside(folder) {
+            writeln!(text, "{}  put aside, and not looked at", folder.display())?;
+            continue;
+        }
         match one(folder) {
+            // Pruned meanwhile.
+            Err(_) if is_run && !folder.exists() => {}
             Ok(what) => writeln!(text, "{}  {what}", folder.display())?,
             Err(error) => {
                 damaged += 1;

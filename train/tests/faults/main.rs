@@ -11,5 +11,6 @@ mod kills;
 mod leaving;
 mod locks;
 mod miniature;
+mod resumes;
 mod scripts;
 mod soak;

@@ -134,6 +134,14 @@ impl Miniature {
         (0..n).map(rank).collect()
     }
 
+    /// Starts one rank in each of `folders`, as on machines whose folders differ.
+    pub fn start_ranks_in(folders: &[&Self], arguments: &str) -> Vec<Child> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let place = |rank| c10d::Rank::local(rank, folders.len(), port).to_env();
+        let start = |(rank, folder): (usize, &&Self)| folder.start(arguments, &place(rank));
+        folders.iter().enumerate().map(start).collect()
+    }
+
     /// The last notes of a run's ranks.
     pub fn notes(&self, run: &str) -> Vec<Note> {
         trace::read(&self.path(run).join("ranks"))
