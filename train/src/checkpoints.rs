@@ -108,7 +108,9 @@ impl Checkpoints {
             let word = match &found {
                 Ok(_) => String::new(),
                 Err(error) if error.is::<Damaged>() => format!("{error:#}"),
-                Err(error) => format!("{UNREAD}rank {rank} on {}: {error:#}", fault::host()),
+                Err(error) => {
+                    format!("{UNREAD}rank {rank} on {}: {error:#}", fault::process().host)
+                }
             };
             let words = together.meet(&format!("verified/{step}"), &word)?;
             if let Some(unread) = words.iter().find_map(|word| word.strip_prefix(UNREAD)) {

@@ -126,8 +126,7 @@ fn under_slurm_a_run_that_is_asked_to_leave_is_queued_again() {
     job(&mine, "3", never).check(0);
     let anew = job(&mine, "0", never);
     assert!(anew.check(1).text.contains("mine exists; pass --overwrite"), "{}", anew.text);
-    job(&["--set=output=mine", "--overwrite"], "0", "0 4 sum term/9 9 idle term")
-        .check(75);
+    job(&["--set=output=mine", "--overwrite"], "0", "0 4 sum term/9 9 idle term").check(75);
     assert_eq!((mini.newest("mine"), queued()), (5, 3));
     // What fails is not queued again, and nobody is left waiting.
     let failed = job(&mine, "1", "9 9 idle term/1 7 forward kill");
@@ -157,9 +156,13 @@ fn by_torchrun_the_same_lines_go_on_with_a_run() {
         [node("0"), node("1")].map(|child| Ended::wait(child, Duration::from_secs(120)))
     };
     let never = "9 9 idle term";
-    both("1 5 forward term").iter().for_each(|node| drop(node.check(1)));
+    for node in &both("1 5 forward term") {
+        node.check(1);
+    }
     assert_eq!(mini.newest("mine"), 6);
-    both(never).iter().for_each(|node| drop(node.check(0)));
+    for node in &both(never) {
+        node.check(0);
+    }
     mini.check_same("mine", &reference, "after leaving");
     let [first, _] = both(never);
     assert!(first.check(1).text.contains("mine exists; pass --overwrite"), "{}", first.text);
