@@ -2,7 +2,7 @@
 
 mod together;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -99,7 +99,8 @@ pub struct TaskResult {
     pub questions: usize,
     /// In the config's order.
     pub budgets: Vec<BudgetResult>,
-    /// The paper's metrics over all budgets that force thinking; null with fewer than two of them.
+    /// The paper's metrics over all budgets that force thinking, null with fewer than two of them;
+    /// Scaling of a grid of limits and ignored ends over the first number of ignored ends.
     pub curve: Metrics,
 }
 
@@ -159,10 +160,23 @@ pub fn task_result(task: &str, budgets: &[Budget], samples: &[Sample]) -> Result
     let questions = answers[0].right.len();
     let resamples = Resamples::new(SEED, questions);
     let row = |n: usize| budget_result(&budgets[n], of_budgets[n], &answers[n], &resamples);
-    let rows = (0..budgets.len()).map(row).collect();
-    let forced = budgets.iter().zip(&answers).filter(|(budget, _)| budget.forces_thinking());
-    let forced: Vec<Answers> = forced.map(|(_, answers)| answers.clone()).collect();
-    let curve = if forced.len() < 2 { Metrics::default() } else { resamples.metrics(&forced) };
+    let rows: Vec<BudgetResult> = (0..budgets.len()).map(row).collect();
+    let forced = (0..budgets.len()).filter(|&n| budgets[n].forces_thinking());
+    let forced: Vec<(&str, Answers)> =
+        forced.map(|n| (rows[n].line.as_str(), answers[n].clone())).collect();
+    let of = |line: &str| -> Vec<Answers> {
+        forced.iter().filter(|(of, _)| *of == line).map(|(_, answers)| answers.clone()).collect()
+    };
+    let all: Vec<Answers> = forced.iter().map(|(_, answers)| answers.clone()).collect();
+    let mut curve = if all.len() < 2 { Metrics::default() } else { resamples.metrics(&all) };
+    let lines: BTreeSet<&str> =
+        forced.iter().map(|(line, _)| *line).filter(|line| of(line).len() > 1).collect();
+    if lines.len() > 1 {
+        // A grid: its lines lie beside each other, and between two answers of nearly equal length
+        // a slope means nothing.
+        let first = forced.iter().find(|(line, _)| lines.contains(line));
+        curve.scaling = first.and_then(|(line, _)| resamples.metrics(&of(line)).scaling);
+    }
     Ok(TaskResult { task: task.to_owned(), questions, budgets: rows, curve })
 }
 
