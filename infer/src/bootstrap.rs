@@ -108,7 +108,8 @@ impl Resamples {
 
     /// The metrics of a curve, with the budgets' answers to the same questions in the same order.
     ///
-    /// Draws without a metric, such as a slope between equal lengths, do not count for its interval.
+    /// Draws without a metric, such as a slope between equal lengths, do not count for its
+    /// interval.
     pub fn metrics(&self, budgets: &[Answers]) -> Metrics {
         let point = |asked, right: f64, thinking_tokens| Point {
             thinking_tokens,

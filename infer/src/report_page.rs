@@ -70,13 +70,15 @@ pub fn drawing(title: &str, tasks: &[(String, Vec<Line>)]) -> String {
 /// Stands where there is nothing to say.
 const NONE: &str = "–";
 
-const READING: &str = "The bars at the points are 95% Wilson intervals over the questions; dashed lines are others' \
-     measurements. Thinking that is 0 has no place on a logarithmic axis and stands left of it.";
+const READING: &str = "\
+The bars at the points are 95% Wilson intervals over the questions; dashed lines are others' \
+measurements. Thinking that is 0 has no place on a logarithmic axis and stands left of it.";
 
-const METRICS: &str = "Control is the share of the limits that mean thinking kept to; Scaling the mean slope between \
-     all pairs of budgets, in points of accuracy for each doubling of the thinking; Performance \
-     the best accuracy. Their 95% intervals come from drawing the questions anew 10,000 times, all \
-     budgets on the same draws; the best of several budgets flatters, and so does its interval.";
+const METRICS: &str = "\
+Control is the share of the limits that mean thinking kept to; Scaling the mean slope between all \
+pairs of budgets, in points of accuracy for each doubling of the thinking; Performance the best \
+accuracy. Their 95% intervals come from drawing the questions anew 10,000 times, all budgets on \
+the same draws; the best of several budgets flatters, and so does its interval.";
 
 /// What was asked, in a sentence.
 fn lead(results: &Results) -> Html {
