@@ -258,7 +258,10 @@ fn shipped_configs_are_sound() {
     let generate = configs.join("infer/generate.toml");
     let (config, _) = record::config::load::<infer::generate::Config>(&generate, &[]).unwrap();
     config.check().unwrap();
-    let own = own.filter(|path| ![&judge, &generate].contains(&path));
+    let (serve, chat) = (configs.join("infer/serve.toml"), configs.join("infer/chat.toml"));
+    record::config::load::<infer::serve::Config>(&serve, &[]).unwrap();
+    record::config::load::<infer::chat::Config>(&chat, &[]).unwrap();
+    let own = own.filter(|path| ![&judge, &generate, &serve, &chat].contains(&path));
     let mut published = 0;
     for path in own.chain(
         ["demo/infer.toml", "real/infer.toml", "real/curve.toml"].map(|name| configs.join(name)),
