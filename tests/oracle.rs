@@ -141,9 +141,9 @@ fn tensorboard_reads_our_events() {
         let (recomputed, skipped) = (false, false);
         let metrics =
             Metrics { step, epoch, loss, grad_norm, learning_rate, tokens, recomputed, skipped };
-        progress.step(metrics, 1e9).unwrap();
+        progress.step(metrics, 1e9);
     }
-    progress.finish().unwrap();
+    progress.finish();
     let folder = out.path().join("tensorboard");
     let Some(scalars) = ask("tensorboard_reads.py", &[&folder]) else { return };
     for (tag, values) in [

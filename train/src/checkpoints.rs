@@ -81,6 +81,11 @@ impl Checkpoints {
             disk::make_folder(&self.folder)?;
             disk::sync_folder(self.folder.parent().expect("it lies in the run's folder"))?;
         }
+        self.clear()
+    }
+
+    /// Removes what is hidden: half-written, or half removed.
+    fn clear(&self) -> Result<()> {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -127,7 +132,8 @@ impl Checkpoints {
                 Some(_) => {}
             }
         }
-        let aside = if rank == 0 { self.list_all()?.len() } else { 0 };
+        let all = if rank == 0 { self.list_all()? } else { Vec::new() };
+        let aside = all.iter().filter(|path| is_aside(path)).count();
         let aside = together.meet("aside", &aside.to_string())?.swap_remove(0);
         ensure!(
             aside == "0",
@@ -146,19 +152,29 @@ impl Checkpoints {
         Ok(aside)
     }
 
-    /// Removes what need not be kept: all but the last `keep_last` whole ones, and those whose
-    /// step is a multiple of `keep_every`.
+    /// Removes what need not be kept: all but the last `keep_last` whole ones and those whose step
+    /// is a multiple of `keep_every`; what was put aside before the last whole ones; and what an
+    /// earlier removal left. No save runs meanwhile.
     pub fn prune(&self, keep: &config::Checkpoint) -> Result<()> {
+        self.clear()?;
         let mut whole = 0;
+        let mut oldest = 0;
         for checkpoint in self.list()?.iter().rev() {
             let kept_for_good =
                 keep.keep_every > 0 && checkpoint.step.is_multiple_of(keep.keep_every);
             if whole >= keep.keep_last && !kept_for_good {
                 publish::remove(&checkpoint.path)?;
-            } else if publish::looks_whole(&checkpoint.path) {
-                whole += 1;
+            } else if whole < keep.keep_last && publish::looks_whole(&checkpoint.path) {
+                (whole, oldest) = (whole + 1, checkpoint.step);
             }
         }
-        Ok(())
+        let is_old = |path: &PathBuf| {
+            let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            let step = name.strip_prefix("step-").and_then(|step| step.parse::<usize>().ok());
+            path.extension().is_some() && step.is_some_and(|step| step < oldest)
+        };
+        let mut aside = self.list_all()?;
+        aside.retain(|path| whole >= keep.keep_last && is_old(path));
+        aside.iter().try_for_each(|path| disk::remove(path))
     }
 }

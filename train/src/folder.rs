@@ -9,6 +9,7 @@ use record::disk;
 use record::lock::Lock;
 use record::publish::{self, OutputFolder};
 
+use crate::checkpoints::Checkpoints;
 use crate::data::{Examples, Order};
 use crate::progress::Metrics;
 use crate::step::Trainer;
@@ -34,10 +35,17 @@ impl RunFolder {
         Self { path: output.into() }
     }
 
-    /// Where an earlier run waits until the new one has reached its end.
-    fn aside(&self) -> PathBuf {
+    /// Where earlier runs wait until the new one has reached its end: those that do, and the next
+    /// free name.
+    fn aside(&self) -> (Vec<PathBuf>, PathBuf) {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        self.path.with_file_name(format!("{name}.replaced"))
+        let name = |n: usize| match n {
+            1 => self.path.with_file_name(format!("{name}.replaced")),
+            n => self.path.with_file_name(format!("{name}.replaced-{n}")),
+        };
+        let waiting: Vec<PathBuf> = (1..).map(name).take_while(|path| path.exists()).collect();
+        let next = name(waiting.len() + 1);
+        (waiting, next)
     }
 
     /// The run's config file.
@@ -105,8 +113,8 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Starts the folder anew; it appears with all that is known now. An earlier run that reached
-    /// its end is only moved aside, until this one has reached its own; one that did not is
+    /// Starts the folder anew; it appears with all that is known now. An earlier run that saved
+    /// anything is only moved aside, until this one has reached its end; one that did not is
     /// removed.
     pub fn create(
         &self,
@@ -115,10 +123,13 @@ impl RunFolder {
         world_size: usize,
     ) -> Result<()> {
         publish::clear_leftovers(&self.path)?;
-        if self.is_finished() {
-            disk::remove(&self.aside())?;
-            disk::rename(&self.path, &self.aside())?;
-            eprintln!("replaces  the run that waits in {} until the end", self.aside().display());
+        let checkpoints = Checkpoints::of(&self.path);
+        if self.is_finished() || !checkpoints.list_all()?.is_empty() {
+            let (_, aside) = self.aside();
+            let step = checkpoints.list()?.last().map_or(0, |newest| newest.step);
+            disk::rename(&self.path, &aside)?;
+            let aside = aside.display();
+            eprintln!("replaces  the run at step {step}, which waits in {aside} until the end");
         } else if self.path.exists() {
             publish::remove(&self.path)?;
         }
@@ -192,10 +203,8 @@ impl RunFolder {
             history.iter().filter(|metrics| metrics.skipped).count(),
             history.iter().filter(|metrics| metrics.recomputed).count()
         );
-        fs::write(self.path.join(SUMMARY), &text).context("writing summary.txt")?;
-        if self.aside().exists() {
-            fs::remove_dir_all(self.aside()).context("removing the replaced run")?;
-        }
+        disk::replace(&self.path.join(SUMMARY), text.as_bytes())?;
+        self.aside().0.iter().rev().try_for_each(|replaced| disk::remove(replaced))?;
         let seconds = time.as_secs_f64();
         let tokens = history.last().map_or(0, |metrics| metrics.tokens);
         println!("{text}time             {seconds:.1} s, {:.0} tokens/s", tokens as f64 / seconds);

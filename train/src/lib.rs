@@ -17,7 +17,7 @@
 //! on), [`checkpoints`] (which there are), [`recipe`] (what must not change on the way), [`signals`] (requests to leave), [`export`] (the Hugging
 //! Face folder).
 //!
-//! The whole: [`progress`] (bar, metrics, TensorBoard), [`folder`] and [`setup`] (what a run
+//! The whole: [`progress`] (bar, metrics), [`events`] (TensorBoard's files), [`folder`] and [`setup`] (what a run
 //! writes and needs), [`fits`] (memory and disk, asked before the first step), [`run`], [`launch`]
 //! (local ranks as processes), [`show`] (an example and its mask), [`commands`] (the other
 //! subcommands), [`words`] (numbers as people read them).
@@ -58,6 +58,8 @@ pub mod init;
 
 pub mod export;
 
+pub mod events;
+
 pub mod progress;
 
 pub mod folder;
@@ -81,6 +83,7 @@ pub mod fault;
 pub mod fits;
 
 pub mod recipe;
+
 pub mod run;
 
 pub mod show;

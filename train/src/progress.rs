@@ -1,17 +1,18 @@
 //! What a run shows while it goes: a bar or plain lines, `metrics.jsonl`, TensorBoard events.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, IsTerminal, Write};
-use std::path::Path;
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
+use record::disk::{self, NewFile};
 use serde::{Deserialize, Serialize};
 use tch::Device;
-use tensorboard_rs::summary_writer::SummaryWriter;
 
+use crate::events::Events;
 use crate::words::{GIB, size};
 
 /// Without a terminal, a line this often.
@@ -52,12 +53,15 @@ struct Speed {
     step: f64,
 }
 
-/// The outputs of rank 0.
+/// The outputs of rank 0. A disk that fails them is told and costs no training.
 pub struct Progress {
     bar: ProgressBar,
     terminal: bool,
-    metrics: BufWriter<File>,
-    tensorboard: SummaryWriter,
+    path: PathBuf,
+    /// `metrics.jsonl`; none after a failure, until all of it can be written anew.
+    metrics: Option<NewFile>,
+    /// None after a failure.
+    events: Option<Events>,
     steps: usize,
     /// Where the window begins, and each step in it.
     marks: VecDeque<Mark>,
@@ -80,11 +84,9 @@ impl Progress {
     /// first `done` steps stay.
     pub fn new(folder: &Path, steps: usize, done: usize, device: Device) -> Result<Self> {
         let path = folder.join("metrics.jsonl");
-        let place = || path.display().to_string();
-        let history = keep_first(&path, done).with_context(place)?;
-        let file = OpenOptions::new().append(true).open(&path).with_context(place)?;
-        let events = folder.join("tensorboard");
-        fs::create_dir_all(&events).with_context(|| events.display().to_string())?;
+        let history = first(&path, done).with_context(|| path.display().to_string())?;
+        let events = Events::create(&folder.join("tensorboard"));
+        let metrics = disk::replace(&path, lines(&history)?.as_bytes());
         let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}  {msg}")?;
         let terminal = std::io::stderr().is_terminal();
         let tokens = history.last().map_or(0, |metrics| metrics.tokens);
@@ -92,8 +94,9 @@ impl Progress {
         Ok(Self {
             bar: bar.with_style(style),
             terminal,
-            metrics: BufWriter::new(file),
-            tensorboard: SummaryWriter::new(&events),
+            metrics: told(metrics, LOGS),
+            path,
+            events: told(events, EVENTS),
             steps,
             marks: [Mark { at: Instant::now(), tokens, flops: 0.0 }].into(),
             start: Instant::now(),
@@ -104,13 +107,13 @@ impl Progress {
     }
 
     /// Records a finished step; `flops` are the model's, forward and backward, on one rank.
-    pub fn step(&mut self, metrics: Metrics, flops: f64) -> Result<()> {
+    pub fn step(&mut self, metrics: Metrics, flops: f64) {
         let step = metrics.step;
-        serde_json::to_writer(&mut self.metrics, &metrics)?;
-        self.metrics.write_all(b"\n").and_then(|()| self.metrics.flush())?;
+        self.history.push(metrics.clone());
+        self.log();
         let Speed { tokens: speed, flops, step: a_step } = self.speed(metrics.tokens, flops);
         let memory = c10d::memory::peak(self.device) as f64;
-        for (tag, value) in [
+        let values = [
             ("train/loss", metrics.loss),
             ("train/grad_norm", metrics.grad_norm),
             ("train/learning_rate", metrics.learning_rate),
@@ -118,8 +121,10 @@ impl Progress {
             ("train/tokens_per_second", speed),
             ("train/tflops_per_rank", flops / 1e12),
             ("train/peak_memory_gib", memory / GIB),
-        ] {
-            self.tensorboard.add_scalar(tag, value as f32, step);
+        ];
+        if let Some(mut events) = self.events.take() {
+            let written = events.step(step, &values).map(|()| events);
+            self.events = told(written, EVENTS);
         }
         if metrics.recomputed || metrics.skipped {
             let what = match metrics.skipped {
@@ -143,8 +148,20 @@ impl Progress {
             self.printed = Instant::now();
             eprintln!("step {step}/{}  {text}", self.steps);
         }
-        self.history.push(metrics);
-        Ok(())
+    }
+
+    /// Writes the last step's line; after a failure all lines.
+    fn log(&mut self) {
+        let Self { metrics, path, history, .. } = self;
+        *metrics = match metrics.take() {
+            Some(mut file) => {
+                let line = lines(&history[history.len() - 1..]);
+                let written = line.and_then(|line| file.append(line.as_bytes()));
+                told(written.map(|()| file), LOGS)
+            }
+            // It was told.
+            None => lines(history).and_then(|all| disk::replace(path, all.as_bytes())).ok(),
+        };
     }
 
     /// Marks a step that ends now, and measures over the window.
@@ -173,27 +190,39 @@ impl Progress {
     }
 
     /// Brings the metrics to the disk.
-    pub fn sync(&self) -> Result<()> {
-        self.metrics.get_ref().sync_data().context("flushing metrics.jsonl")
+    pub fn sync(&mut self) {
+        if let Some(file) = self.metrics.take() {
+            self.metrics = told(file.sync().map(|()| file), LOGS);
+        }
     }
 
     /// Closes the logs; returns every step's metrics and the time they took.
-    pub fn finish(mut self) -> Result<(Vec<Metrics>, Duration)> {
+    pub fn finish(mut self) -> (Vec<Metrics>, Duration) {
         self.bar.finish_and_clear();
-        self.metrics.flush()?;
-        self.tensorboard.flush();
-        Ok((self.history, self.start.elapsed()))
+        self.sync();
+        (self.history, self.start.elapsed())
     }
 }
 
-/// Leaves only the first `count` lines of `path`, an empty file if there is none; what they say.
-fn keep_first(path: &Path, count: usize) -> Result<Vec<Metrics>> {
-    let text = if count > 0 { fs::read_to_string(path)? } else { String::new() };
-    let lines: Vec<&str> = text.split_inclusive('\n').take(count).collect();
-    let history = lines.iter().map(|line| serde_json::from_str(line));
-    let history = history.collect::<serde_json::Result<_>>()?;
-    let rest = path.with_extension("rest");
-    fs::write(&rest, lines.concat())?;
-    fs::rename(&rest, path)?;
-    Ok(history)
+/// What follows when a log cannot be written.
+const LOGS: &str = "training goes on, and the whole of it is written when that is possible again";
+const EVENTS: &str = "training goes on without TensorBoard's events";
+
+/// Says that a log failed, and what follows.
+fn told<T>(written: Result<T>, follows: &str) -> Option<T> {
+    written.map_err(|error| eprintln!("{error:#}; {follows}")).ok()
+}
+
+fn lines(history: &[Metrics]) -> Result<String> {
+    let line = |metrics| Ok(serde_json::to_string(metrics)? + "\n");
+    history.iter().map(line).collect()
+}
+
+/// What the first `count` lines of `path` say; fewer if the disk was full when they were written.
+fn first(path: &Path, count: usize) -> Result<Vec<Metrics>> {
+    if count == 0 || !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(path)?;
+    Ok(text.lines().take(count).map_while(|line| serde_json::from_str(line).ok()).collect())
 }

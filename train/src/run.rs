@@ -28,7 +28,7 @@ use crate::step::Trainer;
 use crate::together::Together;
 use crate::trace::Stage;
 use crate::words::counted;
-use crate::{balance, culprits, fault, mishap, recipe, setup, signals};
+use crate::{balance, culprits, fault, mishap, recipe, save, setup, signals};
 
 /// What `train run` or `train resume` was asked for.
 #[derive(Debug, Clone)]
@@ -278,7 +278,10 @@ fn provenance(
     examples: &Arc<Examples>,
     found: Option<(Checkpoint, Published)>,
 ) -> Provenance {
-    if let Some((_, published)) = found {
+    let known = |(_, published): &(Checkpoint, Published)| {
+        published.manifest.inputs.iter().all(|input| input.sha256 != save::UNKNOWN)
+    };
+    if let Some((_, published)) = found.filter(known) {
         let files = Default::default();
         return Provenance::known(Manifest { config: table, files, ..published.manifest });
     }
@@ -291,10 +294,10 @@ fn provenance(
         seeds: [("run".to_string(), config.seed)].into(),
         ..Manifest::default()
     };
-    Provenance::reckon(move || {
+    Provenance::reckon(manifest, move || {
         // By its name in the config: a model of the hub lies in somebody's cache.
-        let base = Input { path: name, ..publish::input(&base, None)? };
-        Ok(Manifest { inputs: [examples.inputs()?, vec![base]].concat(), ..manifest })
+        let base = Input { path: name.clone(), ..publish::input(&base, None)? };
+        Ok([examples.inputs()?, vec![base]].concat())
     })
 }
 
@@ -370,11 +373,15 @@ fn train(
             recomputed: found.recomputed,
             skipped: found.skipped,
         };
-        progress.as_mut().map_or(Ok(()), |progress| progress.step(metrics, flops_a_rank))?;
+        if let Some(progress) = &mut progress {
+            progress.step(metrics, flops_a_rank);
+        }
         let done = step + 1;
         if found.asked || done == steps || done.is_multiple_of(config.checkpoint.every_steps) {
             trainer.trace.note(Stage::Save, 0, 0);
-            progress.as_ref().map_or(Ok(()), |progress| progress.sync())?;
+            if let Some(progress) = &mut progress {
+                progress.sync();
+            }
             saver.begin(trainer, State::of(trainer, config, done, tokens, digest))?;
             trainer.trace.note(Stage::Idle, 0, 0);
         }
@@ -404,7 +411,7 @@ fn finish(ready: &mut Ready, progress: Option<Progress>) -> Result<()> {
         together.tell(EXPORTED, if left { LEFT } else { "" })?;
     }
     exported?;
-    let (history, time) = progress.finish()?;
+    let (history, time) = progress.finish();
     let planned = lead.planned.bytes;
     lead.folder.summarise(trainer, &ready.examples, &ready.order, &history, planned, time)
 }
@@ -420,7 +427,7 @@ fn export_last(ready: &Ready, lead: &Lead) -> Result<()> {
     let folder = lead.folder.checkpoint()?;
     let (model, dtype) = (&trainer.shards.config, config.model.save_dtype);
     export(model, unless_asked, dtype, base, folder.path(), None)?;
-    folder.finish(lead.provenance.get()?)
+    folder.finish(lead.provenance.get())
 }
 
 /// The derived quantities, so that a wrong config is seen in the first lines.

@@ -8,12 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use record::disk;
-use record::publish::{Digest, Manifest, OutputFolder, partial};
+use record::publish::{Digest, Input, Manifest, OutputFolder, partial};
 
 use crate::checkpoints::Checkpoints;
 use crate::config;
@@ -23,45 +23,66 @@ use crate::state::{self, State};
 use crate::step::Trainer;
 use crate::together::Together;
 
-/// What all checkpoints of a run say of their making; reckoned in a thread, since it reads all of
-/// the base model.
+/// What all checkpoints of a run say of their making. The inputs' digests are reckoned in a thread,
+/// since that reads all of the base model.
 pub struct Provenance {
-    manifest: Mutex<Making>,
+    manifest: Manifest,
+    reckon: Arc<Reckon>,
+    made: Mutex<Making>,
 }
 
+type Reckon = dyn Fn() -> Result<Vec<Input>> + Send + Sync;
+
 enum Making {
-    Running(JoinHandle<Result<Manifest>>),
-    Done(Manifest),
+    Running(JoinHandle<Result<Vec<Input>>>),
+    Done(Vec<Input>),
     Failed,
 }
 
 impl Provenance {
-    /// Known already.
+    /// `manifest`, whose inputs are known already.
     pub fn known(manifest: Manifest) -> Self {
-        Self { manifest: Mutex::new(Making::Done(manifest)) }
+        let made = Mutex::new(Making::Done(manifest.inputs.clone()));
+        Self { manifest, reckon: Arc::new(|| Ok(Vec::new())), made }
     }
 
-    /// What `reckon` will say.
-    pub fn reckon(reckon: impl FnOnce() -> Result<Manifest> + Send + 'static) -> Self {
-        Self { manifest: Mutex::new(Making::Running(thread::spawn(reckon))) }
+    /// `manifest` with the inputs that `reckon` finds.
+    pub fn reckon(
+        manifest: Manifest,
+        reckon: impl Fn() -> Result<Vec<Input>> + Send + Sync + 'static,
+    ) -> Self {
+        let reckon: Arc<Reckon> = Arc::new(reckon);
+        let work = reckon.clone();
+        let running = thread::Builder::new().spawn(move || work());
+        let made = Mutex::new(running.map_or(Making::Failed, Making::Running));
+        Self { manifest, reckon, made }
     }
 
-    /// Waits for it.
-    pub fn get(&self) -> Result<Manifest> {
-        let mut made = self.manifest.lock().expect("nobody panics with it");
-        *made = match std::mem::replace(&mut *made, Making::Failed) {
-            Making::Running(thread) => {
-                let manifest = thread.join().map_err(|_| anyhow!("digesting inputs panicked"))?;
-                Making::Done(manifest.context("digesting the inputs")?)
-            }
-            other => other,
+    /// Waits for it. What could not be reckoned is tried once more; a run is worth more than the
+    /// digests of its inputs, so if that fails too it is said, and they are [`UNKNOWN`] this time.
+    pub fn get(&self) -> Manifest {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = match std::mem::replace(&mut *made, Making::Failed) {
+            Making::Running(thread) => thread.join().unwrap_or_else(|_| Err(anyhow!("a panic"))),
+            Making::Done(inputs) => Ok(inputs),
+            Making::Failed => Err(anyhow!("not reckoned")),
         };
-        match &*made {
-            Making::Done(manifest) => Ok(manifest.clone()),
-            _ => bail!("the inputs' digests could not be reckoned"),
-        }
+        let inputs = first.or_else(|_| (self.reckon)()).map_or_else(
+            |error| {
+                eprintln!("the inputs' digests are unknown as yet: {error:#}");
+                vec![Input { path: UNKNOWN.into(), sha256: UNKNOWN.into(), rows: None }]
+            },
+            |inputs| {
+                *made = Making::Done(inputs.clone());
+                inputs
+            },
+        );
+        Manifest { inputs, ..self.manifest.clone() }
     }
 }
+
+/// An input that could not be digested.
+pub const UNKNOWN: &str = "unknown";
 
 /// Saves one checkpoint at a time.
 pub struct Saver {
@@ -124,7 +145,9 @@ impl Saver {
             snapshot: self.slice.map(|_| state::snapshot(trainer)),
             state,
         };
-        self.running = Some((save.state.step, thread::spawn(move || save.run())));
+        let step = save.state.step;
+        let thread = thread::Builder::new().spawn(move || save.run());
+        self.running = Some((step, thread.context("no thread to save in")?));
         Ok(())
     }
 
@@ -140,9 +163,6 @@ impl Saver {
         let trouble = outcome?;
         if trouble.is_empty() {
             self.saved = Some(step);
-        } else if self.together.rank == 0 {
-            let older = self.saved.map_or("", |_| ", the older checkpoints stay");
-            eprintln!("step {step} is NOT saved{older}: {trouble}");
         }
         Ok(trouble.is_empty())
     }
@@ -179,7 +199,11 @@ impl Save {
             Some(provenance) => {
                 let trouble = match self.lead(&provenance)? {
                     Ok(()) => String::new(),
-                    Err(error) => format!("{error:#}"),
+                    Err(error) => {
+                        let step = self.state.step;
+                        eprintln!("step {step} is NOT saved, older checkpoints stay: {error:#}");
+                        format!("{error:#}")
+                    }
                 };
                 self.tell(OUTCOME, if trouble.is_empty() { DONE } else { &trouble })?;
                 Ok(trouble)
@@ -216,7 +240,7 @@ impl Save {
         let text = self.state.text()?;
         let digest = disk::write(&folder.path().join(state::FILE), text.as_bytes())?;
         files.insert(state::FILE.into(), digest);
-        folder.finish(Manifest { files, ..provenance.get()? })?;
+        folder.finish(Manifest { files, ..provenance.get() })?;
         // The new one stands; an old one that cannot be removed is tried again next time.
         self.checkpoints.prune(&self.keep).unwrap_or_else(|error| eprintln!("{error:#}"));
         Ok(())
@@ -277,4 +301,32 @@ fn parse(note: &str) -> Result<Digest> {
         Some(Digest { bytes: bytes.parse().ok()?, blake3: blake3.to_owned() })
     };
     written().with_context(|| note.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// What is said at three saves, when the first `failures` readings of the inputs fail.
+    #[track_caller]
+    fn check(failures: usize, expected: [&str; 3]) {
+        let times = AtomicUsize::new(0);
+        let provenance = Provenance::reckon(Manifest::default(), move || {
+            let failed = times.fetch_add(1, Ordering::SeqCst) < failures;
+            anyhow::ensure!(!failed, "no answer");
+            Ok(vec![Input { path: "base".into(), sha256: "known".into(), rows: None }])
+        });
+        let said = [(); 3].map(|()| provenance.get().inputs[0].sha256.clone());
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn inputs_that_cannot_be_read_cost_no_checkpoint() {
+        check(0, ["known"; 3]);
+        check(1, ["known"; 3]);
+        check(2, [UNKNOWN, "known", "known"]);
+        check(4, [UNKNOWN, UNKNOWN, UNKNOWN]);
+    }
 }

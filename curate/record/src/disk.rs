@@ -225,10 +225,22 @@ impl NewFile {
         Ok(())
     }
 
+    /// Gives it another name in the same folder.
+    pub fn rename(&mut self, to: &Path) -> Result<()> {
+        rename(&self.path, to)?;
+        self.path = to.into();
+        Ok(())
+    }
+
+    /// Brings to the disk what is written so far.
+    pub fn sync(&self) -> Result<()> {
+        let shown = || format!("cannot flush {}", self.path.display());
+        change(|| Change::SyncFile(self.path.clone()), || self.file.sync_all(), shown)
+    }
+
     /// Brings the file to the disk.
     pub fn finish(self) -> Result<Digest> {
-        let shown = || format!("cannot flush {}", self.path.display());
-        change(|| Change::SyncFile(self.path.clone()), || self.file.sync_all(), shown)?;
+        self.sync()?;
         Ok(Digest { bytes: self.bytes, blake3: self.blake3.finalize().to_hex().to_string() })
     }
 }
@@ -238,4 +250,18 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<Digest> {
     let mut file = NewFile::create(path)?;
     file.append(bytes)?;
     file.finish()
+}
+
+/// Gives `path` new contents: whatever happens, the old ones are there or these. More can be
+/// written behind them.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<NewFile> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.new"));
+    remove(&new)?;
+    let mut file = NewFile::create(&new)?;
+    file.append(bytes)?;
+    file.sync()?;
+    file.rename(path)?;
+    sync_folder(path.parent().expect("it is a file's path"))?;
+    Ok(file)
 }

@@ -422,7 +422,8 @@ fn contents_of(root: &Path) -> Result<Contents> {
             let name = name.to_str().with_context(|| format!("{name:?} is not UTF-8"))?;
             let inside =
                 if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-            let kind = fs::metadata(entry.path())?;
+            let place = || entry.path().display().to_string();
+            let kind = fs::metadata(entry.path()).with_context(place)?;
             if kind.is_dir() {
                 waiting.push(inside.clone());
                 contents.folders.push(inside);

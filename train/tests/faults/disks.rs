@@ -64,3 +64,26 @@ fn a_disk_that_stays_full_is_said_and_costs_no_checkpoint() {
         assert_eq!(ended.code, Some(1), "{what}");
     });
 }
+
+/// A log that cannot be written costs neither the training nor, in the end, a line.
+#[test]
+fn a_log_that_cannot_be_written_costs_no_training() {
+    let _alone = alone();
+    let mini = Miniature::new("");
+    let run = "run train.toml --set schedule.epochs=1";
+    mini.train(&format!("{run} --set output=whole"), &[]).check(0);
+    let reference = mini.result("whole");
+    let mut told = [0, 0];
+    for at in 1..40 {
+        let fault = [("S1_DISK_FAULT", format!("enospc@{at}"))];
+        let ended = mini.train(&format!("{run} --overwrite"), &fault);
+        let logs = ["metrics.jsonl", "tensorboard/"];
+        let is_log = |line: &&str| line.contains("; training goes on");
+        let Some(line) = ended.text.lines().find(is_log) else { continue };
+        ended.check(0);
+        let which = logs.iter().position(|log| line.contains(log));
+        told[usize::from(which == Some(1))] += 1;
+        mini.check_same("out", &reference, &format!("{line}, change {at}"));
+    }
+    assert!(told.iter().all(|times| *times > 3), "{told:?}");
+}

@@ -119,3 +119,20 @@ fn a_run_goes_on_only_with_what_it_was_trained_with() {
     let kept = &published.manifest.config["checkpoint"]["keep_last"];
     assert_eq!(kept.as_integer(), Some(3), "the manifest says what was set last");
 }
+
+#[test]
+fn a_run_that_saved_something_is_only_moved_aside() {
+    let _alone = alone();
+    let (mini, reference) = left();
+    let run = "run train.toml --set schedule.epochs=1 --overwrite";
+    let saved = |run: &str| mini.path(run).join("checkpoints/step-000004/state.toml").exists();
+    for aside in ["out.replaced", "out.replaced-2"] {
+        let ended = mini.train(run, &[("S1_FAULT", "0 3 idle term".into())]);
+        ended.check(75);
+        let says = format!("the run at step 4, which waits in {aside} until the end");
+        assert!(ended.text.contains(&says) && saved(aside), "{}", ended.text);
+    }
+    mini.train(run, &[]).check(0);
+    mini.check_same("out", &reference, "the third time");
+    assert!(!mini.path("out.replaced").exists() && !mini.path("out.replaced-2").exists());
+}
