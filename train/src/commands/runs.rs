@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use record::publish;
+use record::{lock, publish};
 
 use crate::checkpoints::{self, Checkpoints};
 use crate::folder::RunFolder;
@@ -27,10 +27,12 @@ pub fn runs(folder: &Path) -> Result<String> {
 
 fn run(folder: &Path) -> Result<String> {
     let run = RunFolder::new(folder);
-    let state = match (run.is_finished(), run.lock()) {
-        (true, _) => "finished".to_owned(),
-        (false, Ok(_)) => "stopped; `train resume` goes on with it".to_owned(),
-        (false, Err(error)) => format!("running: {error:#}"),
+    // Only asked: taking the lock would be in the way of a run that begins just now.
+    let state = match lock::holder(folder) {
+        _ if run.is_finished() => "finished".to_owned(),
+        Ok(None) => "stopped; `train resume` goes on with it".to_owned(),
+        Ok(Some(owner)) => format!("running: {owner} is writing it"),
+        Err(error) => format!("perhaps running: {error:#}"),
     };
     let mut text = format!("{}  {state}\n", folder.display());
     for checkpoint in Checkpoints::of(folder).list_all()? {
