@@ -58,7 +58,9 @@ pub struct Progress {
     bar: ProgressBar,
     terminal: bool,
     path: PathBuf,
-    /// `metrics.jsonl`; none after a failure, until all of it can be written anew.
+    /// All of `metrics.jsonl`.
+    lines: String,
+    /// The file; none after a failure, until all of it can be written anew.
     metrics: Option<NewFile>,
     /// None after a failure.
     events: Option<Events>,
@@ -84,9 +86,9 @@ impl Progress {
     /// first `done` steps stay.
     pub fn new(folder: &Path, steps: usize, done: usize, device: Device) -> Result<Self> {
         let path = folder.join("metrics.jsonl");
-        let history = first(&path, done).with_context(|| path.display().to_string())?;
+        let (history, lines) = first(&path, done).with_context(|| path.display().to_string())?;
         let events = Events::create(&folder.join("tensorboard"));
-        let metrics = disk::replace(&path, lines(&history)?.as_bytes());
+        let metrics = disk::replace(&path, lines.as_bytes());
         let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}  {msg}")?;
         let terminal = std::io::stderr().is_terminal();
         let tokens = history.last().map_or(0, |metrics| metrics.tokens);
@@ -96,6 +98,7 @@ impl Progress {
             terminal,
             metrics: told(metrics, LOGS),
             path,
+            lines,
             events: told(events, EVENTS),
             steps,
             marks: [Mark { at: Instant::now(), tokens, flops: 0.0 }].into(),
@@ -109,8 +112,7 @@ impl Progress {
     /// Records a finished step; `flops` are the model's, forward and backward, on one rank.
     pub fn step(&mut self, metrics: Metrics, flops: f64) {
         let step = metrics.step;
-        self.history.push(metrics.clone());
-        self.log();
+        self.log(&metrics);
         let Speed { tokens: speed, flops, step: a_step } = self.speed(metrics.tokens, flops);
         let memory = c10d::memory::peak(self.device) as f64;
         let values = [
@@ -148,19 +150,17 @@ impl Progress {
             self.printed = Instant::now();
             eprintln!("step {step}/{}  {text}", self.steps);
         }
+        self.history.push(metrics);
     }
 
-    /// Writes the last step's line; after a failure all lines.
-    fn log(&mut self) {
-        let Self { metrics, path, history, .. } = self;
-        *metrics = match metrics.take() {
-            Some(mut file) => {
-                let line = lines(&history[history.len() - 1..]);
-                let written = line.and_then(|line| file.append(line.as_bytes()));
-                told(written.map(|()| file), LOGS)
-            }
+    /// Writes a step's line; after a failure all lines.
+    fn log(&mut self, metrics: &Metrics) {
+        let line = serde_json::to_string(metrics).expect("numbers and flags") + "\n";
+        self.lines += &line;
+        self.metrics = match self.metrics.take() {
+            Some(mut file) => told(file.append(line.as_bytes()).map(|()| file), LOGS),
             // It was told.
-            None => lines(history).and_then(|all| disk::replace(path, all.as_bytes())).ok(),
+            None => disk::replace(&self.path, self.lines.as_bytes()).ok(),
         };
     }
 
@@ -213,16 +213,13 @@ fn told<T>(written: Result<T>, follows: &str) -> Option<T> {
     written.map_err(|error| eprintln!("{error:#}; {follows}")).ok()
 }
 
-fn lines(history: &[Metrics]) -> Result<String> {
-    let line = |metrics| Ok(serde_json::to_string(metrics)? + "\n");
-    history.iter().map(line).collect()
-}
-
-/// What the first `count` lines of `path` say; fewer if the disk was full when they were written.
-fn first(path: &Path, count: usize) -> Result<Vec<Metrics>> {
+/// The first `count` lines of `path` and what they say; fewer if the disk was full when they were
+/// written. As they stand: a number that is read and written again may differ in its last digit.
+fn first(path: &Path, count: usize) -> Result<(Vec<Metrics>, String)> {
     if count == 0 || !path.exists() {
-        return Ok(Vec::new());
+        return Ok(Default::default());
     }
     let text = fs::read_to_string(path)?;
-    Ok(text.lines().take(count).map_while(|line| serde_json::from_str(line).ok()).collect())
+    let read = |line| Some((serde_json::from_str::<Metrics>(line).ok()?, line));
+    Ok(text.split_inclusive('\n').take(count).map_while(read).unzip())
 }

@@ -85,5 +85,5 @@ fn a_log_that_cannot_be_written_costs_no_training() {
         told[usize::from(which == Some(1))] += 1;
         mini.check_same("out", &reference, &format!("{line}, change {at}"));
     }
-    assert!(told.iter().all(|times| *times > 3), "{told:?}");
+    assert!(told.iter().all(|times| *times > 2), "{told:?}");
 }
