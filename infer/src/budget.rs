@@ -97,6 +97,7 @@ pub struct Forcing {
     answer_start: usize,
     tries: usize,
     forced: Vec<Range<usize>>,
+    held: usize,
     stage: Stage,
 }
 
@@ -145,6 +146,7 @@ impl Forcing {
             answer_start: 0,
             tries: 1,
             forced: Vec::new(),
+            held: 0,
             stage: Stage::Answer,
             spec: Arc::clone(&spec),
         };
@@ -203,6 +205,17 @@ impl Forcing {
         self.ids.len().saturating_sub(longest).max(thought.round_start)
     }
 
+    /// How many of the ids before the last one that was sampled were not taken back for it.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether `id` stands at the place `at`, and was sampled.
+    pub fn has_sampled(&self, at: usize, id: i64) -> bool {
+        let forced = self.forced.iter().any(|range| range.contains(&at));
+        self.ids.get(at) == Some(&id) && !forced
+    }
+
     /// How many times thinking was begun so far.
     pub fn tries(&self) -> usize {
         self.tries
@@ -251,6 +264,7 @@ impl Forcing {
     /// Takes the id that was sampled and says how the sequence goes on.
     pub fn accept(&mut self, id: i64) -> Action {
         let before = self.ids.len();
+        self.held = before;
         let stops = self.round().until.contains(&id);
         match &mut self.stage {
             Stage::Done(_) => panic!("an id was sampled for a sequence that is complete"),
@@ -276,12 +290,14 @@ impl Forcing {
         else {
             panic!("thinking ends that has not begun")
         };
+        self.held = before;
         if too_early {
             thought.refused.push(id);
             return Action::Extend(Next::default());
         }
         let from = before + 1 - len;
         let first = self.ids.get(from).copied().unwrap_or(id);
+        self.held = from;
         self.ids.truncate(from);
         self.ids.extend(kept);
         if thinking.procedure == Procedure::Harness {
@@ -398,6 +414,7 @@ impl Forcing {
         }
         self.tries += 1;
         self.ids.truncate(self.thinking.start);
+        self.held = self.ids.len();
         self.forced.retain(|range| range.end <= self.thinking.start);
         self.think();
         Action::Extend(Next { back: before - self.ids.len(), ids: Vec::new() })

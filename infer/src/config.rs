@@ -95,8 +95,8 @@ fn one_rank() -> usize {
 pub struct Engine {
     /// Sequences that are written at once.
     pub slots: usize,
-    /// Memory for keys and values at most, in GiB; less is taken if all slots need less. Default:
-    /// 4, or what one sequence of the greatest length takes, if that is more.
+    /// Memory of each rank for keys and values, in GiB; on the CPU only what is used of it is
+    /// taken. Default: 4, or what one sequence of the greatest length takes, if that is more.
     pub cache_gib: Option<f64>,
     /// Tokens of prompts and forced continuations in one pass at most.
     pub prefill_chunk: usize,

@@ -3,8 +3,8 @@
 //! A step is one pass of the model over the next ids of all running branches: one id of each that
 //! writes, and up to `prefill_chunk` ids of prompts and forced continuations between them. A slot
 //! that becomes free is refilled before the next step. Keys and values lie in blocks that branches
-//! share up to where they part. When the blocks run out, the youngest gives its own back and is
-//! computed again later: on the CPU to the same bits, since a row of a pass depends on its own
+//! share up to where they part. When there are no more, last blocks of those who wait longest go, which
+//! are computed again later: on the CPU to the same bits, since a row of a pass depends on its own
 //! sequence alone.
 //!
 //! Reading order: [`request`] (what is asked, and the boundary [`Generate`]), `branch` (requests
@@ -125,7 +125,18 @@ impl<M: Model> Engine<M> {
     }
 
     /// One pass of the model, and all that follows from it. Returns what has finished.
+    ///
+    /// # Errors
+    /// When the model fails or computes NaN. All requests are then dropped.
     pub fn step(&mut self) -> Result<Vec<(usize, Completion)>> {
+        let done = self.pass();
+        if done.is_err() {
+            self.clear();
+        }
+        done
+    }
+
+    fn pass(&mut self) -> Result<Vec<(usize, Completion)>> {
         self.refill();
         let clock = Clock::start();
         let rows = self.plan();
@@ -149,6 +160,13 @@ impl<M: Model> Engine<M> {
         self.statistics.finished(&done);
         clock.stop(&mut self.statistics, &rows);
         Ok(done)
+    }
+
+    /// Drops all requests.
+    pub fn clear(&mut self) {
+        self.running.clear();
+        self.waiting.clear();
+        self.blocks = Blocks::new(self.settings.blocks, self.settings.block_len);
     }
 
     /// Drops a request; nothing more comes of it.
@@ -177,6 +195,11 @@ impl<M: Model> Engine<M> {
         (self.running.len(), self.waiting.len())
     }
 
+    /// Blocks of the cache that some request has.
+    pub fn blocks_in_use(&self) -> usize {
+        self.blocks.count() - self.blocks.free()
+    }
+
     /// Fills free slots, as long as the cache has room for what is to be computed next.
     fn refill(&mut self) {
         while self.running.len() < self.settings.slots {
@@ -201,7 +224,7 @@ impl<M: Model> Engine<M> {
             let unseen = self.running[n].unseen().len();
             let most = if self.running[n].unscored.is_empty() { chunk } else { chunk.min(SCORED) };
             let now = if unseen == 1 { 1 } else { unseen.min(most) };
-            if self.reserve(n, now) {
+            if now == 0 || self.reserve(n, now) {
                 chunk -= if unseen == 1 { 0 } else { now };
                 rows.push(now);
             }
@@ -210,7 +233,7 @@ impl<M: Model> Engine<M> {
     }
 
     /// Finds blocks for the next `rows` ids of the running branch `n`, if need be those of younger
-    /// ones. False if it is itself the youngest and had to go.
+    /// ones. False if it is itself the youngest and had to wait.
     fn reserve(&mut self, n: usize, rows: usize) -> bool {
         loop {
             let Branch { cached, blocks, .. } = &mut self.running[n];
@@ -218,21 +241,42 @@ impl<M: Model> Engine<M> {
             if self.blocks.reserve(blocks, *cached, *cached + rows, |copy| model.copy(copy)) {
                 return true;
             }
-            self.statistics.evictions += 1;
-            if let Some(waiting) = self.waiting.iter_mut().rfind(|b| !b.blocks.is_empty()) {
-                self.blocks.release(&mut waiting.blocks);
-                waiting.cached = 0;
+            if self.evict(|owners, _| owners == 1) {
                 continue;
             }
-            let mut youngest = self.running.pop().expect("branch n runs");
-            self.blocks.release(&mut youngest.blocks);
-            youngest.cached = 0;
-            self.waiting.push_front(youngest);
-            if self.running.len() == n {
-                assert!(n > 0, "the cache holds one sequence of any length that was let in");
-                return false;
+            if self.running.len() > 1 {
+                // It keeps its blocks until somebody takes the last one.
+                self.waiting.push_front(self.running.pop().expect("branch n runs"));
+                if self.running.len() == n {
+                    return false;
+                }
+                continue;
             }
+            // Many who wait have to compute a block again that they share; or it is shared with
+            // the branch itself, which needs no copy of its own once nobody else has it.
+            let evicted = self.evict(|owners, of_waiting| owners == of_waiting);
+            assert!(evicted || self.evict(|_, _| true), "the cache holds what was let in");
         }
+    }
+
+    /// Takes the last block away from one of those who wait, rather from the last in line, and from
+    /// all who wait and share it: one that `may` go by the number of its owners, and of those among
+    /// them who wait. False if there is none.
+    fn evict(&mut self, may: impl Fn(u32, u32) -> bool) -> bool {
+        let mut ends: BTreeMap<usize, u32> = BTreeMap::new();
+        for block in self.waiting.iter().filter_map(|branch| branch.blocks.last()) {
+            *ends.entry(*block).or_default() += 1;
+        }
+        let mut lasts = self.waiting.iter().rev().filter_map(|branch| branch.blocks.last());
+        let victim = lasts.find(|block| may(self.blocks.owners(**block), ends[block]));
+        let Some(victim) = victim.copied() else { return false };
+        for branch in self.waiting.iter_mut().filter(|b| b.blocks.last() == Some(&victim)) {
+            let kept = (branch.blocks.len() - 1) * self.settings.block_len;
+            self.blocks.cut(&mut branch.blocks, kept);
+            branch.cached = branch.cached.min(kept);
+            self.statistics.evictions += 1;
+        }
+        true
     }
 
     /// Counts what the pass has computed and lets the members of every branch that it finished
@@ -240,20 +284,23 @@ impl<M: Model> Engine<M> {
     fn settle(&mut self, rows: &[usize], wanted: usize) -> Result<Vec<(usize, Completion)>> {
         let width = self.logits.len() / wanted.max(1);
         let known = width.min(self.tokenizer.vocab_size() as usize);
+        for row in self.logits.chunks_mut(width.max(1)) {
+            self.tokenizer.gaps().iter().for_each(|&id| row[id as usize] = f32::NEG_INFINITY);
+        }
         let (mut done, mut at) = (Vec::new(), 0);
         let mut goes_on = Vec::new();
         for (mut branch, &rows) in std::mem::take(&mut self.running).into_iter().zip(rows) {
             let of_branch = &self.logits[at * width..][..branch.wanted(rows) * width];
             at += branch.wanted(rows);
             let start = branch.cached;
-            branch.cached += rows;
+            self.statistics.computed(branch.compute(rows), rows, branch.members.len());
             branch.score(start, of_branch, width, known);
             if !branch.unseen().is_empty() {
                 goes_on.push(branch);
                 continue;
             }
-            // Ids from `known` on are rows of the model that its tokenizer has no text for; they
-            // are never chosen (vLLM refuses a sequence in which they occur).
+            // Rows of the model that its tokenizer has no text for are never chosen (vLLM refuses a
+            // sequence in which they occur): ids from `known` on, and gaps before.
             let logits = &of_branch[of_branch.len() - width..][..known];
             let parting = branch.part(logits, &self.tokenizer)?;
             self.statistics.sampled += parting.sampled;
@@ -279,8 +326,9 @@ impl<M: Model> Engine<M> {
         };
         for (next, members) in groups.rev() {
             let ids = branch.ids.clone();
-            let (cached, blocks, unscored) = (branch.cached, Vec::new(), branch.unscored.clone());
-            let mut other = Branch { ids, cached, blocks, members, unscored };
+            let Branch { cached, seen, ref unscored, .. } = branch;
+            let (blocks, unscored) = (Vec::new(), unscored.clone());
+            let mut other = Branch { ids, cached, seen, blocks, members, unscored };
             other.go_on(&next);
             other.blocks = self.blocks.share(&branch.blocks, other.cached);
             self.waiting.push_front(other);
@@ -290,10 +338,9 @@ impl<M: Model> Engine<M> {
         branch.members = members;
         Some(branch)
     }
-}
 
-impl<M: Model> Generate for Engine<M> {
-    fn generate(
+    /// [`Generate::generate`]; what is left after an error is still there.
+    fn answer(
         &mut self,
         requests: &[Request],
         each: &mut dyn FnMut(usize, Completion) -> Result<()>,
@@ -317,6 +364,20 @@ impl<M: Model> Generate for Engine<M> {
             }
         }
         Ok(())
+    }
+}
+
+impl<M: Model> Generate for Engine<M> {
+    fn generate(
+        &mut self,
+        requests: &[Request],
+        each: &mut dyn FnMut(usize, Completion) -> Result<()>,
+    ) -> Result<()> {
+        let answered = self.answer(requests, each);
+        if answered.is_err() {
+            self.clear();
+        }
+        answered
     }
 
     fn summary(&self) -> String {

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 /// Continue prompts, and evaluate a model under thinking budgets.
@@ -105,11 +106,11 @@ fn print(text: anyhow::Result<String>) -> anyhow::Result<()> {
 
 /// What the command does, or a part of another rank's passes if this process has such a rank.
 fn run(command: Command) -> anyhow::Result<()> {
-    if let Some((config, sets)) = command.config()
-        && infer::engine::parallel::is_worker()?
-    {
-        return infer::engine::parallel::work(config, sets);
-    }
+    let program = std::env::current_exe().context("finding this program's file")?;
+    let arguments = std::env::args_os().skip(1).collect();
+    let Some(_lead) = infer::engine::parallel::begin(program, arguments, command.config())? else {
+        return Ok(());
+    };
     match command {
         Command::Eval { config, sets, overwrite, ranks } => {
             infer::run::eval(&config, &sets, overwrite, ranks)
@@ -130,16 +131,17 @@ fn run(command: Command) -> anyhow::Result<()> {
 }
 
 impl Command {
-    /// Its config and overrides; those that only read a folder have none.
+    /// Its config and overrides; those that run no model have no part for other ranks.
     fn config(&self) -> Option<(&Path, &[String])> {
         match self {
             Command::Eval { config, sets, .. }
             | Command::Curve { config, sets, .. }
             | Command::Generate { config, sets, .. }
             | Command::Chat { config, sets }
-            | Command::Serve { config, sets }
-            | Command::Judge { config, sets, .. } => Some((config, sets)),
-            Command::Draw(_) | Command::Show(_) | Command::Compare(_) => None,
+            | Command::Serve { config, sets } => Some((config, sets)),
+            Command::Draw(_) | Command::Show(_) | Command::Compare(_) | Command::Judge { .. } => {
+                None
+            }
         }
     }
 }

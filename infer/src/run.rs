@@ -149,7 +149,16 @@ pub fn curve(path: &Path, sets: &[String], overwrite: bool, ranks: usize) -> Res
 pub fn chat(model: &config::Model, folder: &Path) -> Result<Chat> {
     let place = || format!("model.path {:?}", model.path);
     let chat = Chat::read(folder).with_context(place)?;
-    let positions = ModelConfig::read(folder).with_context(place)?.max_position_embeddings;
+    let shape = ModelConfig::read(folder).with_context(place)?;
+    let (ids, rows) = (chat.tokenizer.vocab_size(), shape.vocab_size);
+    ensure!(
+        ids <= rows,
+        "model.path {:?}: tokenizer.json has ids up to {}, but the model has only {rows} rows for \
+         them; the folder mixes two models: take the tokenizer that the weights were trained with",
+        model.path,
+        ids - 1
+    );
+    let positions = shape.max_position_embeddings;
     ensure!(
         model.max_model_len as i64 <= positions,
         "model.max_model_len is {}, but this model has {positions} positions; lower it",

@@ -5,14 +5,14 @@
 //! one process, and after a kill any number of processes goes on.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::config::{Device, Model};
-use crate::engine::Request;
+use crate::engine::{Request, parallel};
 
 /// Set in the processes that [`launch`] starts: which share, of how many, and [`Share::who`].
 const SHARE: &str = "S1_INFER_SHARE";
@@ -62,7 +62,6 @@ impl Share {
 /// # Errors
 /// When one fails, whose own message stands above; the others are stopped.
 pub fn launch(ranks: usize, who: &str, model: &Model) -> Result<()> {
-    let program = std::env::current_exe().context("finding this program's file")?;
     let gpus = if model.device == Device::Cuda { model.tensor_parallel } else { 0 };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = (cores / ranks / model.tensor_parallel).max(1);
@@ -70,8 +69,8 @@ pub fn launch(ranks: usize, who: &str, model: &Model) -> Result<()> {
     let visible: Vec<&str> = visible.split(',').filter(|gpu| !gpu.is_empty()).collect();
     let mut children = Children(Vec::new());
     for rank in 0..ranks {
-        let mut command = Command::new(&program);
-        command.args(std::env::args_os().skip(1)).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut command = parallel::again()?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
         if model.threads.is_none() {
             // As an argument, it also reaches the ranks of a model over several.
             command.args(["--set", &format!("model.threads={threads}")]);

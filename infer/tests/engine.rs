@@ -9,8 +9,8 @@ use std::sync::Arc;
 use infer::budget::{Ending, MaxTokens, Procedure, Spec, Thinking};
 use infer::config::{self, Device, Dtype};
 use infer::engine::local::{self, Local};
-use infer::engine::{Completion, Engine, Request, Sampling, Settings};
-use model::Tokenizer;
+use infer::engine::{Completion, Engine, Generate, Model, Request, Sampling, Settings};
+use model::{Decoder, Tokenizer};
 use record::seed;
 use support::{answers, engine, request, write_checkpoint};
 
@@ -32,17 +32,41 @@ impl Tiny {
         Tiny { folder, tokenizer }
     }
 
-    fn engine(&self, slots: usize, prefill_chunk: usize, threads: usize) -> Engine<Local> {
-        let model = config::Model {
+    fn keys(threads: usize) -> config::Model {
+        config::Model {
             path: String::new(),
             device: Device::Cpu,
             dtype: Dtype::Float32,
             max_model_len: 256,
             threads: Some(threads),
             tensor_parallel: 1,
-        };
+        }
+    }
+
+    fn engine(&self, slots: usize, prefill_chunk: usize, threads: usize) -> Engine<Local> {
+        let model = Tiny::keys(threads);
         let engine = config::Engine { slots, cache_gib: Some(0.01), prefill_chunk };
         local::load(self.folder.path(), Arc::clone(&self.tokenizer), &model, &engine).unwrap()
+    }
+
+    /// With blocks as small as one likes.
+    fn engine_of(&self, settings: Settings) -> Engine<Local> {
+        let decoder = Decoder::load(self.folder.path(), tch::Device::Cpu, tch::Kind::Float);
+        let local = Local::new(decoder.unwrap(), &settings);
+        Engine::new(local, Arc::clone(&self.tokenizer), settings)
+    }
+}
+
+/// Scores are those of the ids that are there, and of none that was forced.
+#[track_caller]
+fn check_scores(answer: &Completion) {
+    let outcome = &answer.outcome;
+    assert!(answer.logprobs.is_sorted_by(|a, b| a.at < b.at), "{:?}", answer.logprobs);
+    for scored in &answer.logprobs {
+        let end = scored.at == outcome.ids.len() && outcome.ending == Ending::Stop;
+        assert!(end || outcome.ids[scored.at] == scored.id, "{scored:?} in {outcome:?}");
+        let forced = outcome.forced.iter().any(|range| range.contains(&scored.at));
+        assert!(!forced, "{scored:?} in {outcome:?}");
     }
 }
 
@@ -78,7 +102,7 @@ fn mixed(count: usize) -> Vec<Request> {
     let mut below = |n: u64| random.below(n);
     (0..count)
         .map(|n| {
-            let mut ids = seed::rng(below(count as u64 / 2), &["prompt"]);
+            let mut ids = seed::rng(below(count as u64 / 4), &["prompt"]);
             let prompt: Vec<i64> = (0..1 + ids.below(40)).map(|_| ids.below(95) as i64).collect();
             let mut spec = spec(below(60) as usize, below(3) as usize);
             let thinking = spec.thinking.as_mut().unwrap();
@@ -95,7 +119,8 @@ fn mixed(count: usize) -> Vec<Request> {
             }
             let temperature = [0.0, 0.0, 1.5][below(3) as usize];
             let sampling = Sampling { temperature, ..Sampling::GREEDY };
-            Request { sampling, seed: n as u64 % 3, ..request(&spec, &prompt) }
+            let (seed, logprobs) = (n as u64 % 3, (n % 2 == 0).then_some(1));
+            Request { sampling, seed, logprobs, ..request(&spec, &prompt) }
         })
         .collect()
 }
@@ -117,6 +142,16 @@ fn a_request_has_the_same_tokens_whatever_else_is_asked() {
             assert_eq!(*answer, alone[n], "request {n} with {slots} slots");
         }
     }
+    for settings in [
+        Settings { slots: 7, blocks: 25, block_len: 16, prefill_chunk: 30 },
+        Settings { slots: 16, blocks: 90, block_len: 3, prefill_chunk: 17 },
+    ] {
+        let mut small = tiny.engine_of(settings);
+        assert_eq!(answers(&mut small, &requests), alone, "{settings:?}");
+        assert!(small.statistics().evictions > 20, "{}", small.statistics());
+        assert_eq!(small.blocks_in_use(), 0);
+    }
+    alone.iter().for_each(check_scores);
     let tried = alone.iter().filter(|answer| answer.outcome.tries > 1);
     assert!(tried.count() > 5, "some thinking is rejected");
     let endings: BTreeSet<String> =
@@ -135,21 +170,102 @@ fn a_curve_costs_one_long_generation() {
         spec.thinking.as_mut().unwrap().until = vec![]; // it runs to its budget
         spec.max_gen_toks = 5;
     }
-    let requests: Vec<Request> = specs.iter().map(|spec| request(spec, &prompt)).collect();
-    for slots in [1, 2, 16] {
+    let up: Vec<Request> = specs.iter().map(|spec| request(spec, &prompt)).collect();
+    let down: Vec<Request> = up.iter().rev().cloned().collect();
+    for (slots, requests) in [1, 2, 16].into_iter().flat_map(|slots| [(slots, &up), (slots, &down)])
+    {
         let (mut one, mut all) = (tiny.engine(slots, 256, 1), tiny.engine(slots, 256, 1));
-        let longest = answers(&mut one, &requests[4..]).remove(0);
+        let longest = answers(&mut one, &up[4..]).remove(0);
         assert_eq!(longest.outcome.thinking_ending, Some(Ending::Length), "not the longest");
-        let together = answers(&mut all, &requests);
-        assert_eq!(together[4], longest);
-        let computed = |engine: &Engine<Local>| {
-            let statistics = engine.statistics();
-            (statistics.prefilled + statistics.decoded) as f64
-        };
-        let ratio = computed(&all) / computed(&one);
+        let together = answers(&mut all, requests);
+        assert!(together.contains(&longest), "{slots} slots");
+        let ratio = computed(&all) as f64 / computed(&one) as f64;
         assert!(ratio < 1.3, "{slots} slots: {ratio:.2} times the longest");
         assert_eq!(all.statistics().evictions, 0);
     }
+}
+
+fn computed<M: Model>(engine: &Engine<M>) -> u64 {
+    engine.statistics().prefilled + engine.statistics().decoded
+}
+
+/// Too small a cache costs the blocks that had to go, not what they share with others.
+#[track_caller]
+fn check_pressure(requests: &[Request], slots: usize, blocks: usize, once: u64, most: f64) -> u64 {
+    let settings = Settings { slots, blocks: 40, block_len: 256, prefill_chunk: 256 };
+    let mut large = engine(alphabet, 26, settings);
+    let expected = answers(&mut large, requests);
+    let statistics = large.statistics();
+    assert_eq!((statistics.evictions, statistics.recomputed), (0, 0), "{statistics}");
+    let mut small = engine(alphabet, 26, Settings { blocks, ..settings });
+    assert_eq!(answers(&mut small, requests), expected);
+    let statistics = small.statistics();
+    assert!(statistics.recomputed <= 256 * statistics.evictions, "{statistics}");
+    for engine in [&small, &large] {
+        // Each request has computed, or shares, all ids but its last, whose logits nobody wants.
+        let statistics = engine.statistics();
+        let new = computed(engine) - statistics.recomputed;
+        assert_eq!(
+            new + statistics.shared + statistics.requests,
+            statistics.prompts + statistics.written
+        );
+        assert!(new < once, "{statistics}");
+    }
+    let times = computed(&small) as f64 / computed(&large) as f64;
+    println!("{times:.2} times what a large cache takes: {statistics}");
+    assert!(times < most, "{times:.2} times what a large cache takes: {statistics}");
+    small.statistics().evictions
+}
+
+#[test]
+fn eviction_costs_what_is_gone() {
+    let prompt: Vec<i64> = (0..36).map(|n| n % 26).collect();
+    let budget = |tokens: usize| {
+        let mut spec =
+            Spec { thinking_start: vec![1, 2], thinking_end: vec![3], ..spec(tokens, 0) };
+        let thinking = spec.thinking.as_mut().unwrap();
+        (thinking.until, thinking.thinking_end_max) = (vec![], vec![4, 5]);
+        (thinking.newline, thinking.ends_line) = (vec![6], BTreeSet::new());
+        request(&Spec { until: vec![], max_model_len: 1000, ..spec }, &prompt)
+    };
+    let mut evictions = 0;
+    for budgets in [[100, 300, 500, 700, 900], [900, 700, 500, 300, 100], [500, 900, 100, 700, 300]]
+    {
+        let requests = budgets.map(budget);
+        evictions += check_pressure(&requests, 1, 5, 36 + 2 + 900 + 5 * 9, 1.3);
+    }
+    let prompt: Vec<i64> = (0..700).map(|n| n % 26).collect();
+    let plain =
+        Spec { thinking: None, max_gen_toks: 100, until: vec![], max_model_len: 850, ..spec(0, 0) };
+    let sampling = Sampling { temperature: 3.0, ..Sampling::GREEDY };
+    let sample = |seed| Request { seed, sampling, ..request(&plain, &prompt) };
+    let requests: Vec<Request> = (0..16).map(sample).collect();
+    evictions += check_pressure(&requests, 4, 7, 700 + 16 * 100, 2.0);
+    assert!(evictions > 5, "{evictions}");
+}
+
+/// What an error leaves of the requests is gone, and its blocks are free.
+#[test]
+fn an_engine_goes_on_after_an_error() {
+    let plain = Spec { thinking: None, max_gen_toks: 9, ..spec(0, 0) };
+    let requests: Vec<Request> = (0..9).map(|n| request(&plain, &[n, n + 1, n + 2])).collect();
+    let settings = Settings { slots: 3, blocks: 200, block_len: 4, prefill_chunk: 8 };
+    let expected = answers(&mut engine(alphabet, 26, settings), &requests);
+    let mut passes = 0;
+    let model = |ids: &[i64]| {
+        passes += 1;
+        if passes == 40 { vec![f32::NAN; 26] } else { alphabet(ids) }
+    };
+    let mut engine = engine(model, 26, settings);
+    let error = engine.generate(&requests, &mut |_, _| Ok(())).unwrap_err();
+    assert!(format!("{error:#}").contains("no finite number"), "{error:#}");
+    assert_eq!((engine.blocks_in_use(), engine.load()), (0, (0, 0)));
+    assert_eq!(answers(&mut engine, &requests[3..5]), expected[3..5]);
+
+    let stop = engine.generate(&requests, &mut |_, _| anyhow::bail!("the disk is full"));
+    assert!(stop.is_err());
+    assert_eq!(answers(&mut engine, &requests[..2]), expected[..2]);
+    assert_eq!(engine.blocks_in_use(), 0);
 }
 
 /// Samples of one question compute its prompt once, and differ.
@@ -252,6 +368,59 @@ fn log_probabilities_are_of_the_sampled_ids() {
         assert_eq!(scored.top[0], (at as i64 + 1, scored.logprob));
     }
     assert_eq!(answer.logprobs.len(), 3);
+}
+
+/// Thinking that one of `texts` ends, closed by `closing` with no room behind: the places of the ids
+/// that have scores.
+#[track_caller]
+fn check_taken_back(texts: &[&str], closing: &[i64], max_model_len: usize, places: &[usize]) {
+    let mut spec = Spec { thinking_start: vec![], thinking_end: closing.to_vec(), ..spec(20, 0) };
+    let thinking = spec.thinking.as_mut().unwrap();
+    thinking.until_texts = texts.iter().map(|text| text.to_string()).collect();
+    thinking.until = vec![];
+    let spec = Spec { max_model_len, ..spec };
+    let request = Request { logprobs: Some(1), ..request(&spec, &[0]) };
+    let settings = Settings { slots: 1, blocks: 64, block_len: 4, prefill_chunk: 8 };
+    let answer = answers(&mut engine(alphabet, 26, settings), &[request]).remove(0);
+    assert_eq!(answer.outcome.ending, Ending::Context, "{answer:?}");
+    check_scores(&answer);
+    assert_eq!(answer.logprobs.iter().map(|scored| scored.at).collect::<Vec<_>>(), places);
+}
+
+#[test]
+fn ids_that_are_taken_back_have_no_scores() {
+    check_taken_back(&["fgh"], &[23, 24, 25], 8, &[0, 1, 2, 3]);
+    check_taken_back(&["e"], &[4, 25], 6, &[0, 1, 2]); // the forced id is the one that was drawn
+    check_taken_back(&["fg"], &[5, 6, 7], 8, &[0, 1, 2, 3]);
+}
+
+/// Ids below the vocabulary's size that no token has are never chosen, nor counted.
+#[test]
+fn gaps_in_a_vocabulary_are_never_chosen() {
+    let tokenizer = support::tokenizer_with([("a", 0), ("b", 1), ("d", 3)]);
+    assert_eq!((tokenizer.vocab_size(), tokenizer.gaps()), (4, &[2][..]));
+    let logits = |_: &[i64]| vec![0.0, 1.0, 5.0, 2.0, 9.0];
+    let plain = Spec { thinking: None, max_gen_toks: 5, ..spec(0, 0) };
+    let request = Request { logprobs: Some(3), ..request(&plain, &[0]) };
+    let mut engine = support::engine_of(logits, tokenizer, support::ONE);
+    let answer = answers(&mut engine, &[request]).remove(0);
+    assert_eq!((answer.text.as_str(), answer.logprobs[0].top[2].0), ("ddddd", 0));
+    let mass: f64 = answer.logprobs[0].top.iter().map(|(_, logprob)| logprob.exp()).sum();
+    assert!((mass - 1.0).abs() < 1e-9, "{mass}");
+}
+
+/// A tokenizer with more ids than the model has rows is refused before anything is written.
+#[test]
+fn a_tokenizer_of_another_model_is_refused() {
+    let tiny = Tiny::new();
+    let path = tiny.folder.path().join("config.json");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["vocab_size"] = 60.into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let refused = infer::run::chat(&Tiny::keys(1), tiny.folder.path()).unwrap_err();
+    let text = format!("{refused:#}");
+    assert!(text.contains("ids up to 97, but the model has only 60 rows"), "{text}");
 }
 
 #[test]

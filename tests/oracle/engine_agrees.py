@@ -16,6 +16,7 @@ import functools
 import json
 import pathlib
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,7 @@ class Engine:
     """Runs `infer generate` on lists of ids."""
 
     def __init__(self, infer, model, folder):
-        self.infer, self.folder = infer, pathlib.Path(folder)
+        self.infer, self.model, self.folder = infer, model, pathlib.Path(folder)
         self.config = self.folder / "generate.toml"
         self.config.write_text(CONFIG.format(model=model))
 
@@ -109,7 +110,7 @@ def agree(engine, tokenizer, prompts, arguments):
     print(f"one at a time and sixteen together: {wrong} of {len(single)} completions differ")
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32).eval()
     stops = tokenizer.convert_tokens_to_ids(STOPS)
-    compared, ties, margins = 0, [], []
+    compared, ties, margins = 0, [[] for _ in prompts], []
     with torch.no_grad():
         for n in order:
             ids = batched[n][0]["token_ids"]
@@ -122,10 +123,10 @@ def agree(engine, tokenizer, prompts, arguments):
             for place in (chosen < best).nonzero()[:, 0].tolist():
                 margin = (best - chosen)[place].item()
                 print(f"prompt {n}, id {place}: transformers' likeliest leads by {margin:.2e}")
-                ties.append(margin)
+                ties[n].append(margin)
                 wrong += margin > TIE
     margins.sort()
-    print(f"{compared} ids: {len(ties)} where transformers has another; smallest margins between "
+    print(f"{compared} ids: {sum(map(len, ties))} where transformers has another; smallest margins between "
           f"its two likeliest: {', '.join(f'{margin:.1e}' for margin in margins[:5])}")
     for n in order[: arguments.generate]:
         theirs = model.generate(
@@ -137,29 +138,42 @@ def agree(engine, tokenizer, prompts, arguments):
         theirs = theirs[:-1] if theirs[-1] in stops else theirs
         same = theirs == batched[n][0]["token_ids"]
         print(f"prompt {n}: {len(theirs)} ids of its own generate, {'equal' if same else 'NOT equal'}")
-        wrong += not same and not ties
+        wrong += not same and not ties[n]
     return wrong
 
 
 def deterministic(engine, tokenizer, questions, requests):
-    """Requests of mixed lengths under four budgets, greedy and drawn, whatever is beside them."""
+    """Requests of mixed lengths under four budgets, greedy and drawn, whatever is beside them, and
+    once with a cache that is too small for them."""
     prompts = [chat(tokenizer, question)[: 8 + 5 * n] for n, question in enumerate(questions)]
     prompts = prompts[: requests // 4]
+    # Some of several blocks, up to a place of their own.
+    several = [id for question in questions for id in chat(tokenizer, question)]
+    prompts += [several[n:][: 300 + 120 * n] for n in range(6)]
     budgets = ", ".join(
         f'{{name = "{n}", max_tokens_thinking = {n}, temperature = {n % 2}.0}}'
         for n in (0, 3, 9, 14)
     )
     sets = {"budget": f"[{budgets}]", "generation.max_gen_toks": 6}
+    shape = json.loads((pathlib.Path(engine.model) / "config.json").read_text())
+    head = shape["hidden_size"] // shape["num_attention_heads"]
+    block = 2 * shape["num_hidden_layers"] * shape["num_key_value_heads"] * 256 * head * 4
     first, wrong = None, 0
-    for slots in (1, 2, 7, 16, 16):
+    # Six blocks hold one sequence of 1,200 tokens, and little beside it.
+    tight = {"engine.cache_gib": 6.01 * block / 2**30, "model.max_model_len": 1200}
+    for slots, cache in ((1, {}), (2, {}), (7, {}), (16, {}), (16, {}), (7, tight)):
         order = list(range(len(prompts)))
         random.Random(slots).shuffle(order)
         chunk = 16 * slots
         sets |= {"engine.slots": slots, "engine.prefill_chunk": chunk}
-        written, _ = engine.write(prompts, order, **sets)
+        written, said = engine.write(prompts, order, **sets, **cache)
+        evictions = int(re.search(r"(\d+) evictions", said)[1])
+        if cache and not evictions:
+            sys.exit(f"a cache of six blocks was enough:\n{said}")
         first = first or written
         differ = sum(written[n] != first[n] for n in first)
-        print(f"{slots} slots, {4 * len(prompts)} requests shuffled: {differ} prompts differ")
+        print(f"{slots} slots, {4 * len(prompts)} requests shuffled, "
+              f"{evictions} evictions: {differ} prompts differ")
         wrong += differ
     return wrong
 

@@ -31,6 +31,11 @@ impl Blocks {
         self.owners.len()
     }
 
+    /// Sequences that have a block.
+    pub fn owners(&self, block: usize) -> u32 {
+        self.owners[block]
+    }
+
     /// Nobody's.
     pub fn free(&self) -> usize {
         self.free.len()

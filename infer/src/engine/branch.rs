@@ -14,7 +14,7 @@ use model::Tokenizer;
 use super::request::{Completion, Request, Scored};
 use super::sampler::{self, Sampler};
 use super::stop::Stop;
-use crate::budget::{Action, Ending, Forcing, Next};
+use crate::budget::{Action, Forcing, Next};
 
 /// One request under way.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub(super) struct Branch {
     pub ids: Vec<i64>,
     /// How many of them are in the cache.
     pub cached: usize,
+    /// How many of them were there once.
+    pub seen: usize,
     /// Where.
     pub blocks: Vec<usize>,
     pub members: Vec<Member>,
@@ -101,7 +103,10 @@ impl Branch {
         let ids = [prompt, common.as_slice()].concat();
         let scores = members.iter().any(|member| member.prompt_logprobs.is_some());
         let unscored = 1..if scores { prompt.len() } else { 1 };
-        Ok((Some(Branch { ids, cached: 0, blocks: Vec::new(), members, unscored }), parting))
+        Ok((
+            Some(Branch { ids, cached: 0, seen: 0, blocks: Vec::new(), members, unscored }),
+            parting,
+        ))
     }
 
     /// How many of the next `rows` ids need logits after them, the last ones.
@@ -133,10 +138,19 @@ impl Branch {
         &self.ids[self.cached..]
     }
 
+    /// The next `rows` ids are in the cache now. Returns how many of them never were before.
+    pub fn compute(&mut self, rows: usize) -> usize {
+        self.cached += rows;
+        let new = self.cached.saturating_sub(self.seen).min(rows);
+        self.seen = self.seen.max(self.cached);
+        new
+    }
+
     /// Changes the ids. At least one is then unseen: what follows is chosen by its logits.
     pub fn go_on(&mut self, next: &Next) {
         self.ids.truncate(self.ids.len() - next.back);
         self.cached = self.cached.min(self.ids.len());
+        self.seen = self.seen.min(self.ids.len());
         self.ids.extend(&next.ids);
         self.cached = self.cached.min(self.ids.len() - 1);
     }
@@ -179,13 +193,11 @@ impl Member {
             *sampled += 1;
             let at = self.forcing.ids().len();
             let is_end = self.forcing.round().until.contains(&id);
-            let in_answer = !self.forcing.is_thinking();
+            let ends = is_end && !self.forcing.is_thinking();
             let action = self.stop.accept(id, &mut self.forcing, tokenizer)?;
-            if let Action::Extend(Next { back: 1.., ids }) = &action {
-                let kept = self.forcing.ids().len() - ids.len();
-                self.scored.retain(|scored| scored.at < kept);
-            } else if let Some(n) = self.logprobs
-                && (self.forcing.ids().get(at) == Some(&id) || (is_end && in_answer))
+            self.scored.retain(|scored| scored.at < self.forcing.held());
+            if let Some(n) = self.logprobs
+                && (ends || self.forcing.has_sampled(at, id))
             {
                 self.scored.push(sampler::score(logits, id, at, n));
             }
@@ -200,9 +212,7 @@ impl Member {
     fn finish(self, tokenizer: &Tokenizer) -> Result<(usize, Completion)> {
         let outcome = self.forcing.outcome();
         let text = self.stop.text(&outcome.ids, tokenizer)?;
-        let (mut logprobs, prompt_logprobs) = (self.scored, self.prompt_scored);
-        let stop = usize::from(outcome.ending == Ending::Stop);
-        logprobs.retain(|scored| scored.at < outcome.ids.len() + stop);
+        let (logprobs, prompt_logprobs) = (self.scored, self.prompt_scored);
         Ok((self.number, Completion { outcome, text, logprobs, prompt_logprobs }))
     }
 

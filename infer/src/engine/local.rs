@@ -9,12 +9,15 @@ use model::{Cache, Decoder, Segment, Tokenizer};
 use tch::Kind;
 
 use super::blocks::Copy;
-use super::parallel::{self, Order, Started};
+use super::parallel::{self, Order, Ranks, Started};
 use super::{Engine, Model, Settings};
 use crate::config::{self, Device, Dtype};
 
 /// Positions of a block: few enough that little is unused, enough that a kernel runs over each.
 const BLOCK_LEN: usize = 256;
+
+/// Four million positions: a tiny model's blocks would take more for their description.
+const MOST_BLOCKS: usize = 1 << 14;
 
 const GIB: f64 = (1u64 << 30) as f64;
 
@@ -22,12 +25,17 @@ const GIB: f64 = (1u64 << 30) as f64;
 pub struct Local {
     decoder: Decoder,
     cache: Cache,
-    device: tch::Device,
     /// The other ranks' processes, where this one has started them.
-    _started: Started,
+    started: Started,
 }
 
 impl Local {
+    /// A decoder with an empty cache.
+    pub fn new(decoder: Decoder, settings: &Settings) -> Self {
+        let cache = decoder.new_cache(settings.blocks, settings.block_len);
+        Local { decoder, cache, started: Started::default() }
+    }
+
     /// The ranks that share the model.
     pub fn ranks(&self) -> &Group {
         self.decoder.ranks()
@@ -35,7 +43,7 @@ impl Local {
 
     /// Where it computes.
     pub fn device(&self) -> tch::Device {
-        self.device
+        self.decoder.device()
     }
 
     /// This rank's part of a pass.
@@ -51,7 +59,7 @@ impl Local {
     fn tell(&self, order: impl FnOnce() -> Order) -> Result<()> {
         match self.ranks().world_size() {
             1 => Ok(()),
-            _ => order().tell(self.ranks(), self.device),
+            _ => order().tell(self.ranks(), self.device()),
         }
     }
 }
@@ -74,6 +82,7 @@ impl Model for Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
+        self.started.let_go();
         if self.ranks().rank() == 0 {
             // A rank that is gone needs not be told.
             let _ = self.tell(|| Order::Stop);
@@ -84,28 +93,28 @@ impl Drop for Local {
 /// Loads the weights in `folder` and makes an engine of them, as large as the config says.
 ///
 /// # Errors
-/// A GPU that is not there, a broken folder, a cache that does not hold one sequence.
+/// A GPU that is not there, ranks that do not come, and as [`open`].
 pub fn load(
     folder: &Path,
     tokenizer: Arc<Tokenizer>,
     model: &config::Model,
     engine: &config::Engine,
 ) -> Result<Engine<Local>> {
-    let (local, settings) = open(folder, model, engine)?;
+    let (local, settings) = open(parallel::join(model)?, folder, model, engine)?;
     Ok(Engine::new(local, tokenizer, settings))
 }
 
 /// This rank's part of the model, and how large its engine is.
 ///
 /// # Errors
-/// As [`load`].
+/// A broken folder, a cache that does not hold one sequence.
 pub fn open(
+    ranks: Ranks,
     folder: &Path,
     model: &config::Model,
     engine: &config::Engine,
 ) -> Result<(Local, Settings)> {
-    let (rank, group, started) = parallel::join(model)?;
-    let device = device(model.device, rank.local_rank)?;
+    let Ranks { rank, group, device, started } = ranks;
     if device == tch::Device::Cpu {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = model.threads.unwrap_or((cores / rank.local_world_size).max(1));
@@ -118,11 +127,13 @@ pub fn open(
     let decoder = Decoder::load_part(folder, device, kind, group)
         .with_context(|| format!("model.path {:?}", model.path))?;
     let settings = settings(&decoder, model.max_model_len, engine)?;
-    let cache = decoder.new_cache(settings.blocks, settings.block_len);
-    Ok((Local { decoder, cache, device, _started: started }, settings))
+    let mut local = Local::new(decoder, &settings);
+    local.started = started;
+    Ok((local, settings))
 }
 
-/// As many blocks as the memory holds, but no more than all slots can use.
+/// As many blocks as the memory holds: beside what runs, those have some who wait, since they share
+/// a beginning with it.
 fn settings(decoder: &Decoder, longest: usize, engine: &config::Engine) -> Result<Settings> {
     let block_bytes = decoder.block_bytes(BLOCK_LEN);
     let one = longest.div_ceil(BLOCK_LEN);
@@ -137,14 +148,13 @@ fn settings(decoder: &Decoder, longest: usize, engine: &config::Engine) -> Resul
         engine.cache_gib.unwrap_or_default(),
         (one * block_bytes) as f64 / GIB
     );
-    // One more for each slot, for when a sequence parts.
-    let blocks = affordable.min(engine.slots * (one + 1));
+    let blocks = affordable.min(one.max(MOST_BLOCKS));
     let (slots, prefill_chunk) = (engine.slots, engine.prefill_chunk);
     Ok(Settings { slots, blocks, block_len: BLOCK_LEN, prefill_chunk })
 }
 
 /// libtorch's device. Its CUDA half must be loaded by hand: linkers leave out what no symbol needs.
-fn device(asked: Device, local_rank: usize) -> Result<tch::Device> {
+pub(super) fn device(asked: Device, local_rank: usize) -> Result<tch::Device> {
     if asked == Device::Cpu {
         return Ok(tch::Device::Cpu);
     }

@@ -2,10 +2,15 @@
 //! pass by pass, what to compute with it.
 //!
 //! `model.tensor_parallel = 2` starts a second process of this program with the same arguments;
-//! where a launcher has started the ranks (torchrun's or Slurm's variables), nothing is started.
+//! where a launcher has started the ranks (torchrun's or Slurm's variables), nothing is started. All
+//! ranks meet before they do anything else ([`begin`]), lest one waits for another that found a
+//! reason to end; then rank 0 says whether there is anything to do.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -21,12 +26,35 @@ use crate::config::{self, Engine, Model};
 /// Set in the processes that rank 0 starts.
 const STARTED: &str = "S1_INFER_RANK";
 
-/// An idle server's ranks wait for it; one that dies is noticed by its connection at once.
+/// Ranks arrive within this time, or not at all.
+const JOINING: Duration = Duration::from_secs(300);
+
+/// An idle server's ranks wait for it; one that dies is noticed by its connection or by [`watch`].
 const TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
+/// How this program starts itself again; only its main knows that.
+static AGAIN: OnceLock<(PathBuf, Vec<OsString>)> = OnceLock::new();
+
+/// A launcher's ranks, or those of rank 0's child, until a model is opened on them.
+static JOINED: Mutex<Option<Ranks>> = Mutex::new(None);
+
+/// The ranks that share a model.
+pub struct Ranks {
+    /// This process's place.
+    pub rank: Rank,
+    /// All of them.
+    pub group: Group,
+    /// Where this one computes.
+    pub device: Device,
+    /// Those that this process had to start.
+    pub started: Started,
+}
 
 /// What all ranks do next. On the wire a list of integers, of which the first says which.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
+    /// The model is to be loaded.
+    Load,
     /// A pass over these segments: ids, start, blocks, rows of logits that are wanted.
     Pass(Vec<(Vec<i64>, usize, Vec<usize>, usize)>),
     /// A copy in the cache.
@@ -49,6 +77,7 @@ impl Order {
             Order::Copy(Copy { from, to, positions }) => {
                 vec![1, *from as i64, *to as i64, *positions as i64]
             }
+            Order::Load => vec![3],
             Order::Pass(segments) => {
                 let mut words = vec![2];
                 for (ids, start, blocks, logits) in segments {
@@ -85,6 +114,7 @@ impl Order {
                 }
                 Order::Pass(segments)
             }
+            3 => Order::Load,
             _ => return None,
         };
         words.next().is_none().then_some(order)
@@ -109,16 +139,31 @@ impl Order {
 }
 
 /// Processes that this one has started. They end with it.
-#[derive(Debug, Default)]
-pub struct Started(Vec<Child>);
+#[derive(Default)]
+pub struct Started(Arc<Mutex<Children>>);
+
+/// Rank 1 and those behind it; none once they may end.
+type Children = Vec<Child>;
+
+impl Started {
+    fn lock(&self) -> MutexGuard<'_, Children> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on they may end.
+    pub fn let_go(&mut self) {
+        let children = std::mem::take(&mut *self.lock());
+        self.0 = Arc::new(Mutex::new(children)); // the watch goes on over none
+    }
+}
 
 impl Drop for Started {
     fn drop(&mut self) {
         let limit = Instant::now() + Duration::from_secs(5);
-        for child in &mut self.0 {
+        for mut child in self.lock().drain(..) {
             drop(child.stdin.take()); // which it takes for a sign
             while matches!(child.try_wait(), Ok(None)) && Instant::now() < limit {
-                std::thread::sleep(Duration::from_millis(5));
+                thread::sleep(Duration::from_millis(5));
             }
             let _ = child.kill();
             let _ = child.wait();
@@ -126,49 +171,41 @@ impl Drop for Started {
     }
 }
 
-/// This process's rank among those that share the model, and the ranks it had to start.
-///
-/// # Errors
-/// When a launcher has started another number of ranks than the config asks for.
-pub fn join(model: &Model) -> Result<(Rank, Group, Started)> {
-    let asked = model.tensor_parallel;
-    let mut rank = Rank::from_env()?;
-    let mut started = Started::default();
-    if asked == 1 && rank.rank == 0 && rank.world_size == 1 {
-        return Ok((rank, Group::solo(), started));
-    }
-    if rank.world_size == 1 {
-        // Free now; the moment until rank 0 binds it is the price of telling the others first.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        rank = Rank::local(0, asked, port);
-        let program = std::env::current_exe().context("finding this program's file")?;
-        for other in 1..asked {
-            let mut command = Command::new(&program);
-            command.args(std::env::args_os().skip(1)).stdin(Stdio::piped());
-            command.envs(Rank::local(other, asked, port).to_env()).env(STARTED, "1");
-            let child = command.spawn().with_context(|| format!("starting rank {other}"))?;
-            started.0.push(child);
-        }
-    }
-    ensure!(
-        rank.world_size == asked,
-        "{} ranks were started, but model.tensor_parallel is {asked}: they must be equal",
-        rank.world_size
-    );
-    let backend = match model.device {
-        config::Device::Cpu => Backend::Gloo,
-        config::Device::Cuda => Backend::Nccl,
+/// Ends this process if a rank that it started ends: whatever waits for that rank might wait
+/// forever. Most errors of their own come first.
+fn watch(children: Arc<Mutex<Children>>) {
+    let ended = || {
+        let mut children = children.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut each = children.iter_mut().enumerate();
+        each.find_map(|(n, child)| Some((n + 1, child.try_wait().ok()??)))
     };
-    let group = Group::connect(&rank, backend, TIMEOUT).context("joining the model's ranks")?;
-    Ok((rank, group, started))
+    // Whoever lets them go leaves this side alone with none.
+    while Arc::strong_count(&children) > 1 {
+        if let Some((rank, status)) = ended() {
+            eprintln!("error: rank {rank} ended too early ({status})");
+            thread::sleep(Duration::from_secs(3));
+            if ended().is_some() {
+                c10d::aten::exit_at_once(1);
+            }
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
-/// Whether this process only computes for another's engine.
-///
-/// # Errors
-/// When a launcher's variables are not what they should be.
-pub fn is_worker() -> Result<bool> {
-    Ok(Rank::from_env()?.rank > 0)
+/// Rank 0 of however many: when it is dropped, the others are free to end.
+pub struct Lead(());
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if let Some(Ranks { group, device, .. }) = take_joined() {
+            // A rank that is gone needs not be told.
+            let _ = Order::Stop.tell(&group, device);
+        }
+    }
+}
+
+fn take_joined() -> Option<Ranks> {
+    JOINED.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// The parts of any run's config that all ranks need.
@@ -177,30 +214,125 @@ struct Parts {
     model: Model,
     #[serde(default)]
     engine: Engine,
+    endpoint: Option<toml::Value>,
 }
 
-/// Computes for rank 0 until it says stop: everything that a rank above 0 does.
+/// What `main` does first: `program` with `arguments` is what it would start for another of itself,
+/// and `config` with its overrides what it is to run, if that has a model. `None` if this process is
+/// none that leads, and has done its part.
 ///
 /// # Errors
-/// A config or model that rank 0 cannot use either, or a rank that is gone.
-pub fn work(config: &Path, sets: &[String]) -> Result<()> {
+/// When a launcher's variables are not what they should be, it has started another number of ranks
+/// than the config asks for, not all come, or as this rank's part of a model's passes.
+pub fn begin(
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    config: Option<(&Path, &[String])>,
+) -> Result<Option<Lead>> {
     if std::env::var_os(STARTED).is_some() {
         // Rank 0 holds the other end of our standard input: it ends when rank 0 does.
-        std::thread::spawn(|| {
+        thread::spawn(|| {
             let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-            std::thread::sleep(Duration::from_secs(2));
+            thread::sleep(Duration::from_secs(2));
             c10d::aten::exit_at_once(1);
         });
     }
-    let (Parts { model, engine }, _) = record::config::load::<Parts>(config, sets)?;
+    let _ = AGAIN.set((program, arguments));
+    let rank = Rank::from_env()?;
+    let leads = rank.rank == 0;
+    let Some((config, sets)) = config.filter(|_| rank.world_size > 1) else {
+        return Ok(leads.then_some(Lead(())));
+    };
+    let (Parts { model, engine, endpoint }, _) = record::config::load::<Parts>(config, sets)?;
+    if endpoint.is_some() {
+        return Ok(leads.then_some(Lead(())));
+    }
+    let ranks = connect(rank, &model, Started::default())?;
+    if !leads {
+        return work(ranks, &model, &engine).map(|()| None);
+    }
+    *JOINED.lock().unwrap_or_else(PoisonError::into_inner) = Some(ranks);
+    Ok(Some(Lead(())))
+}
+
+/// This program once more, with the same arguments.
+///
+/// # Errors
+/// When another program uses this library.
+pub fn again() -> Result<Command> {
+    let (program, arguments) =
+        AGAIN.get().context("only the program `infer` itself starts further processes")?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Ok(command)
+}
+
+/// The ranks that share the model with this one, which leads them. They load it from now on.
+///
+/// # Errors
+/// When they cannot be started, or not all come.
+pub fn join(model: &Model) -> Result<Ranks> {
+    let ranks = match take_joined() {
+        Some(ranks) => ranks,
+        None if model.tensor_parallel == 1 => {
+            let rank = Rank::solo();
+            let device = local::device(model.device, rank.local_rank)?;
+            return Ok(Ranks { rank, group: Group::solo(), device, started: Started::default() });
+        }
+        None => start(model)?,
+    };
+    Order::Load.tell(&ranks.group, ranks.device)?;
+    Ok(ranks)
+}
+
+fn start(model: &Model) -> Result<Ranks> {
+    let world_size = model.tensor_parallel;
+    // Free now; the moment until rank 0 binds it is the price of telling the others first.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let started = Started::default();
+    for other in 1..world_size {
+        let mut command = again().context("model.tensor_parallel")?;
+        command.stdin(Stdio::piped());
+        command.envs(Rank::local(other, world_size, port).to_env()).env(STARTED, "1");
+        let child = command.spawn().with_context(|| format!("starting rank {other}"))?;
+        started.lock().push(child);
+    }
+    let children = Arc::clone(&started.0);
+    thread::spawn(move || watch(children));
+    connect(Rank::local(0, world_size, port), model, started)
+}
+
+fn connect(rank: Rank, model: &Model, started: Started) -> Result<Ranks> {
+    ensure!(
+        rank.world_size == model.tensor_parallel,
+        "{} ranks were started, but model.tensor_parallel is {}: they must be equal",
+        rank.world_size,
+        model.tensor_parallel
+    );
+    let backend = match model.device {
+        config::Device::Cpu => Backend::Gloo,
+        config::Device::Cuda => Backend::Nccl,
+    };
+    let device = local::device(model.device, rank.local_rank)?;
+    let group = Group::connect_within(JOINING, &rank, backend, TIMEOUT);
+    Ok(Ranks { group: group.context("joining the model's ranks")?, rank, device, started })
+}
+
+/// Computes for rank 0 until it says stop: everything that a rank above 0 does.
+fn work(ranks: Ranks, model: &Model, engine: &Engine) -> Result<()> {
+    let rank = ranks.rank.rank;
+    let lost = || format!("rank {rank} has lost rank 0");
+    match Order::hear(&ranks.group, ranks.device).with_context(lost)? {
+        Order::Load => {}
+        Order::Stop => return Ok(()),
+        order => bail!("rank {rank} is to begin with {order:?}"),
+    }
     let folder = model::hub::model_folder(&model.path)?;
-    let (mut local, _) = local::open(&folder, &model, &engine)?;
-    let rank = local.ranks().rank();
+    let (mut local, _) = local::open(ranks, &folder, model, engine)?;
     loop {
-        match Order::hear(local.ranks(), local.device()) {
-            Ok(Order::Stop) => return Ok(()),
-            Ok(order) => run(&mut local, order).with_context(|| format!("rank {rank}"))?,
-            Err(error) => bail!("rank {rank} has lost rank 0: {error:#}"),
+        match Order::hear(local.ranks(), local.device()).with_context(lost)? {
+            Order::Stop => return Ok(()),
+            order => run(&mut local, order).with_context(|| format!("rank {rank}"))?,
         }
     }
 }
@@ -223,6 +355,6 @@ fn run(local: &mut Local, order: Order) -> Result<()> {
             local.copy_here(copy);
             Ok(())
         }
-        Order::Stop => Ok(()),
+        Order::Load | Order::Stop => Ok(()),
     }
 }

@@ -27,13 +27,18 @@ pub struct Statistics {
     pub prefilled: u64,
     /// Ids computed one by one.
     pub decoded: u64,
+    /// Of all computed ids, those that had been before, and were evicted or taken back.
+    pub recomputed: u64,
+    /// Ids that were not computed, since another request with the same ids before them was there;
+    /// summed over requests.
+    pub shared: u64,
     /// Slots that took part, summed over all passes.
     pub busy: u64,
     /// The same over the passes before which work waited, and the number of these.
     pub busy_under_load: (u64, u64),
     /// The most blocks in use after a pass.
     pub peak_blocks: usize,
-    /// Times that a branch gave its blocks back and had to be computed again.
+    /// Times that a branch lost a block, whose ids have to be computed again.
     pub evictions: u64,
     /// Seconds of the passes without and with prefill, by the clock.
     pub seconds: [f64; 2],
@@ -73,6 +78,12 @@ impl Statistics {
         self.peak_blocks = self.peak_blocks.max(blocks.count() - blocks.free());
     }
 
+    /// A branch of so many `members` has computed `rows` ids, of which `new` for the first time.
+    pub(super) fn computed(&mut self, new: usize, rows: usize, members: usize) {
+        self.recomputed += (rows - new) as u64;
+        self.shared += (new * (members - 1)) as u64;
+    }
+
     /// The share of slots that took part in a pass, on average: over all passes, and over those
     /// before which work waited.
     pub fn occupancy(&self) -> (f64, f64) {
@@ -85,8 +96,7 @@ impl Statistics {
 
 impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let computed = self.prefilled + self.decoded;
-        let shared = (self.prompts + self.written).saturating_sub(computed);
+        let Statistics { decoded, recomputed, shared, .. } = self;
         let [decoding, mixed] = self.seconds;
         let [decoding_cpu, mixed_cpu] = self.cpu_seconds;
         let all = (decoding + mixed).max(1e-9);
@@ -100,15 +110,15 @@ impl fmt::Display for Statistics {
         )?;
         writeln!(
             f,
-            "computed: {} tokens in runs (at most {prefill_chunk} a pass), {} one by one; \
-             {shared} not again, since requests share them",
-            self.prefilled, self.decoded
+            "computed: {} tokens in runs (at most {prefill_chunk} a pass), {decoded} one by one; \
+             {recomputed} of them again, and {shared} not, since requests share them",
+            self.prefilled
         )?;
         writeln!(
             f,
-            "speed: {:.1} tokens written a second; {all:.2} s in {} passes, {mixed:.2} s of it in \
+            "speed: {:.1} tokens decoded a second; {all:.2} s in {} passes, {mixed:.2} s of it in \
              passes with prompts",
-            self.written as f64 / all,
+            *decoded as f64 / all,
             self.passes
         )?;
         writeln!(

@@ -115,6 +115,12 @@ pub fn tokenizer_of(texts: impl Iterator<Item = String>) -> Arc<Tokenizer> {
     Arc::new(Tokenizer::parse(tokenizer_json(&vocab, &[]).to_string().as_bytes()).unwrap())
 }
 
+/// A tokenizer of single characters with any ids.
+pub fn tokenizer_with<const N: usize>(tokens: [(&str, usize); N]) -> Arc<Tokenizer> {
+    let vocab = tokens.map(|(text, id)| (text.to_string(), id)).into();
+    Arc::new(Tokenizer::parse(tokenizer_json(&vocab, &[]).to_string().as_bytes()).unwrap())
+}
+
 /// A `tokenizer.json` with one token for each character.
 fn tokenizer_json(vocab: &BTreeMap<String, usize>, added: &[Value]) -> Value {
     json!({

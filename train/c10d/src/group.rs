@@ -92,6 +92,19 @@ impl Group {
     /// When the store cannot be reached or not all ranks arrive within `timeout`, or ten seconds
     /// if that is less.
     pub fn connect(rank: &Rank, backend: Backend, timeout: Duration) -> Result<Self> {
+        Self::connect_within(timeout, rank, backend, timeout)
+    }
+
+    /// The same with a time of its own for all ranks to arrive.
+    ///
+    /// # Errors
+    /// As [`Group::connect`], with `joining` for `timeout`.
+    pub fn connect_within(
+        joining: Duration,
+        rank: &Rank,
+        backend: Backend,
+        timeout: Duration,
+    ) -> Result<Self> {
         if rank.world_size == 1 {
             return Ok(Self::solo());
         }
@@ -99,7 +112,7 @@ impl Group {
         let master_addr = rank.master_addr.clone();
         let local_world_size = rank.local_world_size;
         let settings = Settings { backend, master_addr, timeout, device, local_world_size };
-        Native::open(rank, &settings)
+        Native::open(rank, joining)
             .and_then(|native| native.join(&settings, rank.rank, rank.world_size))
             .map(|native| Self {
                 rank: rank.rank,

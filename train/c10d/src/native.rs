@@ -54,14 +54,14 @@ impl Native {
             .expect("an empty map can be made")
     }
 
-    /// The store that the master serves, and no group yet.
-    pub fn open(rank: &Rank, settings: &Settings) -> Result<Self> {
+    /// The store that the master serves, and no group yet. All ranks arrive within `joining`.
+    pub fn open(rank: &Rank, joining: Duration) -> Result<Self> {
         let host = CString::new(rank.master_addr.as_str())?;
         // torchrun's agent serves the store itself, through all its restarts of the ranks.
         let agent_serves = env::var("TORCHELASTIC_USE_AGENT_STORE").is_ok_and(|v| v == "True");
         let (port, world) = (rank.master_port, rank.world_size as i32);
         let serve = rank.rank == 0 && !agent_serves;
-        let timeout_ms = millis(settings.timeout.max(STARTING));
+        let timeout_ms = millis(joining.max(STARTING));
         // SAFETY: a NUL-terminated string and a place for a handle, alive through the call.
         let native = Self::with_store(|store| unsafe {
             ffi::s1_store_open(host.as_ptr(), port, world, serve, timeout_ms, store)

@@ -29,7 +29,8 @@ pub struct Decoder {
     embed_tokens: Option<Tensor>, // [V, H]
     layers: Vec<Layer>,
     norm: Tensor, // [H]
-    lm_head: Matrix,
+    /// None where neither logits nor embedding come of it: untied, above rank 0.
+    lm_head: Option<Matrix>,
     rope: Rope,
     part: Part,
 }
@@ -182,8 +183,9 @@ impl Decoder {
         let (norm, head) = final_unit(&config, &read(last)?);
         let rope = Rope::new(&config, config.max_position_embeddings, device);
         let (lm_head, embed_tokens) = match head {
-            Some(head) => (Matrix::new(&head, None)?, Some(embed_tokens)),
-            None => (Matrix::new(&embed_tokens, None)?, None),
+            Some(_) if part.ranks.rank() > 0 => (None, Some(embed_tokens)),
+            Some(head) => (Some(Matrix::new(&head, None)?), Some(embed_tokens)),
+            None => (Some(Matrix::new(&embed_tokens, None)?), None),
         };
         let norm = activations(&norm);
         Ok(Self { config, embed_tokens, layers, norm, lm_head, rope, part })
@@ -197,6 +199,11 @@ impl Decoder {
     /// The ranks that share the model, this one alone as a rule.
     pub fn ranks(&self) -> &Group {
         &self.part.ranks
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> Device {
+        self.norm.device()
     }
 
     /// A cache of `blocks` blocks of `block_len` positions for this model's sequences.
@@ -239,20 +246,21 @@ impl Decoder {
                 attend(&query, cache, n, segments)
             })?;
         }
-        if self.part.ranks.rank() > 0 {
+        let (0, Some(lm_head)) = (self.part.ranks.rank(), &self.lm_head) else {
             return Ok(Tensor::empty([0, self.config.vocab_size], (Kind::Float, device)));
-        }
+        };
         if wanted.len() < ids.len() {
             x = x.index_select(0, &upload(&wanted));
         }
         let normed = fused::rms_norm(&x, &self.norm, self.config.rms_norm_eps);
-        Ok(self.lm_head.apply(&normed).to_kind(Kind::Float))
+        Ok(lm_head.apply(&normed).to_kind(Kind::Float))
     }
 
     fn embed(&self, ids: &Tensor) -> Tensor {
-        match &self.embed_tokens {
-            Some(weight) => activations(&embed(weight, ids)),
-            None => self.lm_head.rows(ids),
+        match (&self.embed_tokens, &self.lm_head) {
+            (Some(weight), _) => activations(&embed(weight, ids)),
+            (None, Some(head)) => head.rows(ids),
+            (None, None) => unreachable!("a head without rows of its own has the embedding's"),
         }
     }
 }

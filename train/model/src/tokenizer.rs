@@ -29,6 +29,7 @@ pub struct Tokenizer {
     /// Control tokens that say so themselves: readers of a text leave them out.
     special: BTreeSet<i64>,
     vocab_size: i64,
+    gaps: Vec<i64>,
 }
 
 impl Tokenizer {
@@ -64,14 +65,22 @@ impl Tokenizer {
         }
         let names: BTreeMap<i64, String> =
             control.iter().map(|(name, id)| (*id, name.clone())).collect();
-        let beyond = names.last_key_value().map_or(0, |(id, _)| id + 1);
-        let vocab_size = beyond.max(text.get_vocab_size(false) as i64);
-        Ok(Self { text, control, names, special, vocab_size })
+        let known: BTreeSet<i64> = text.get_vocab(false).into_values().map(i64::from).collect();
+        let last = |ids: Option<&i64>| ids.map_or(0, |id| id + 1);
+        let vocab_size = last(names.keys().last()).max(last(known.last()));
+        let has = |id: &i64| known.contains(id) || names.contains_key(id);
+        let gaps = (0..vocab_size).filter(|id| !has(id)).collect();
+        Ok(Self { text, control, names, special, vocab_size, gaps })
     }
 
     /// The ids are `0..vocab_size`; a model's embedding may have more rows, which mean nothing.
     pub fn vocab_size(&self) -> i64 {
         self.vocab_size
+    }
+
+    /// Ids below [`Tokenizer::vocab_size`] that no token has, ascending; none as a rule.
+    pub fn gaps(&self) -> &[i64] {
+        &self.gaps
     }
 
     /// The id of a control token.
