@@ -198,7 +198,8 @@ fn cross_entropy_and_its_gradient() {
              log_softmax in fp32 {theirs:.1e}"
         );
         assert!(ours < 1e-6, "{ours:e}");
-        assert!(composed < 1e-5, "composed: {composed:e}");
+        // libtorch's own logsumexp in fp32; how far it is off depends on its vectors' width.
+        assert!(composed < 1e-4, "composed: {composed:e}");
     }
 }
 
