@@ -1,7 +1,8 @@
 //! Faults on demand, so that tests can lose a rank at a chosen place.
 //!
 //! `S1_FAULT="1 3 backward kill"`: rank 1, when it notes the stage `backward` of step 3. Instead of
-//! `kill` also `stop` (SIGSTOP), `term` (SIGTERM), or a number of milliseconds to sleep.
+//! `kill` also `stop` (SIGSTOP), `term` (SIGTERM), `fail` (a panic), or a number of milliseconds to
+//! sleep.
 //! `S1_HOST=other`: this rank counts as one of a machine of that name.
 
 use std::sync::LazyLock;
@@ -38,6 +39,7 @@ pub fn strike(rank: usize, step: usize, stage: &str) {
         "kill" => raise(SIGKILL),
         "stop" => raise(SIGSTOP),
         "term" => raise(SIGTERM),
+        "fail" => panic!("struck, as S1_FAULT says"),
         millis => {
             let millis = millis.parse().expect("S1_FAULT: see train::fault");
             thread::sleep(Duration::from_millis(millis));

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use c10d::Rank;
@@ -102,12 +102,38 @@ impl Children {
                     ending = Ending::Left;
                     self.say(LEFT);
                 } else if !status.success() {
-                    bail!("{}; the others were stopped", describe(rank, status, notes));
+                    let what = self.describe(rank, status, notes);
+                    self.let_speak();
+                    bail!("{what}; the others were stopped");
                 }
             }
             thread::sleep(Duration::from_millis(20));
         }
         Ok(ending)
+    }
+
+    /// Whom its last words accuse may not be who ended first.
+    fn describe(&self, rank: usize, status: ExitStatus, notes: &Path) -> String {
+        let mut notes = trace::read(notes);
+        // Those of an earlier run may still lie there.
+        notes.retain(|note| self.0.iter().any(|child| child.id() == note.process.id));
+        if let Some(failed) = notes.iter().find(|note| note.failed.is_some()) {
+            return format!("{}: it failed", failed.describe());
+        }
+        match notes.iter().find(|note| note.rank == rank) {
+            Some(note) if status.signal().is_some() => {
+                format!("{}, ended with {status}", note.describe())
+            }
+            _ => format!("rank {rank} ended with {status}"),
+        }
+    }
+
+    fn let_speak(&mut self) {
+        let start = Instant::now();
+        let is_there = |child: &mut Child| child.try_wait().is_ok_and(|status| status.is_none());
+        while start.elapsed() < LAST_WORDS && self.0.iter_mut().any(is_there) {
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn say(&mut self, word: &str) {
@@ -120,17 +146,11 @@ impl Children {
     }
 }
 
+/// How long ranks may take to say why they end when one has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Whether a rank ended as it was asked to, perhaps before it could listen to signals.
 fn has_left(status: ExitStatus) -> bool {
     status.code() == Some(AGAIN.into())
         || status.signal().is_some_and(|signal| signals::SIGNALS.contains(&signal))
-}
-
-fn describe(rank: usize, status: ExitStatus, notes: &Path) -> String {
-    match trace::read(notes).iter().find(|note| note.rank == rank) {
-        Some(note) if status.signal().is_some() => {
-            format!("{}, ended with {status}", note.describe())
-        }
-        _ => format!("rank {rank} ended with {status}"),
-    }
 }

@@ -2,7 +2,6 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
@@ -14,9 +13,10 @@ use train::commands::export::{self, export};
 use train::commands::runs::runs;
 use train::commands::verify::verify;
 use train::config::{Config, SaveDtype};
-use train::culprits::Culprits;
+use train::culprits::{Culprits, Said};
 use train::folder::RunFolder;
 use train::launch::{follow_launcher, is_launched, launch};
+use train::mishap::unbroken;
 use train::plan;
 use train::run::{Ending, Request, prepare, ranks_before, run};
 use train::show;
@@ -25,7 +25,8 @@ use train::signals::{self, AGAIN};
 /// Full-parameter fine-tuning of Qwen2.5 on reasoning traces.
 ///
 /// Exit codes: 0, all is done; 75, it was asked to leave (SIGTERM or SIGUSR1 to any of its
-/// processes), and all is saved: `train resume` goes on; 1, an error, which is printed.
+/// processes), and all is saved: `train resume` goes on; 1, an error, which is printed; 2, words on the
+/// command line that it does not know.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
@@ -115,8 +116,9 @@ enum Dtype {
     Bfloat16,
 }
 
-fn main() -> ExitCode {
-    let ended = signals::listen().and_then(|()| start(Cli::parse().command));
+fn main() {
+    let command = Cli::parse().command;
+    let ended = unbroken(|| start(command));
     let code = match ended {
         Ok(Ending::Finished) => 0,
         Ok(Ending::Left) => AGAIN,
@@ -125,15 +127,15 @@ fn main() -> ExitCode {
             1
         }
     };
-    if is_launched() || code == 1 {
-        // Threads of libtorch, or of a save that was given up, may still be at work.
-        let _ = std::io::stdout().flush();
-        exit_at_once(code.into());
-    }
-    ExitCode::from(code)
+    // Threads of libtorch, or of a save that was given up, may still be at work.
+    let _ = std::io::stdout().flush();
+    exit_at_once(code.into());
 }
 
 fn tell(error: &Error) {
+    if error.is::<Said>() {
+        return;
+    }
     // What is wrong on every rank is said once: rank 0's end makes the launcher stop the others
     // before they get to speak. torchrun and srun take longer to notice than our own launcher.
     let is_rank_0 = Rank::from_env().is_ok_and(|rank| rank.rank == 0);
@@ -181,6 +183,7 @@ fn start(command: Command) -> Result<Ending> {
 }
 
 fn train(request: &Request, ranks: Option<u16>) -> Result<Ending> {
+    signals::listen()?;
     if is_launched() {
         signals::leave_at_once(true);
         follow_launcher();

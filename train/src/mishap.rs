@@ -1,10 +1,11 @@
 //! What libtorch throws inside a step, told as an error that names rank, place and cure.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Error, Result, anyhow, bail};
 use model::Layout;
 
 use crate::plan::report;
@@ -42,11 +43,7 @@ pub fn caught<T>(trainer: &mut Trainer, work: impl FnOnce(&mut Trainer) -> Resul
     let error = match quietly(|| work(trainer)) {
         Ok(Ok(found)) => return Ok(found),
         Ok(Err(error)) => error,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
-            anyhow!(text.unwrap_or_else(|| "an unknown panic".into()))
-        }
+        Err(panic) => told(&*panic),
     };
     let text = format!("{error:#}");
     let rank = trainer.shards.mesh.world.rank();
@@ -58,6 +55,19 @@ pub fn caught<T>(trainer: &mut Trainer, work: impl FnOnce(&mut Trainer) -> Resul
         bail!("{cure}\n{text}");
     }
     Err(error.context(format!("rank {rank}, in {place}")))
+}
+
+/// Runs `work`; its panic, told where it happens, becomes an error.
+pub fn unbroken<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        Err(told(&*panic).context("a bug in train; the lines above say where"))
+    })
+}
+
+fn told(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+    anyhow!(text.unwrap_or_else(|| "an unknown panic".into()))
 }
 
 #[cfg(test)]

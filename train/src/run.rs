@@ -168,18 +168,18 @@ pub fn run(request: &Request, rank: &Rank) -> Result<Ending> {
     let ranks = folder.ranks();
     ready.trainer.trace.open(&ranks, rank.rank, &Layout::new(&ready.trainer.shards.config))?;
     ready.together.watch(ranks.clone());
-    // From here on this rank leaves only together with the others.
-    signals::leave_at_once(false);
-    let words = ready.together.meet("ready", if signals::asked() { LEFT } else { "" })?;
-    let ending = match words.iter().any(|word| word == LEFT) {
-        true => Ok(Ending::Left),
-        false => work(&mut ready)
-            .map_err(|error| culprits::name(error, &ready.trainer.trace, &ranks, &ready.together)),
-    };
-    ready.trainer.trace.note(Stage::Left, 0, 0);
-    let ending = ending?;
-    ready.together.part()?;
-    Ok(ending)
+    let ending = mishap::unbroken(|| {
+        let ending = if ready.together.begin()? { work(&mut ready)? } else { Ending::Left };
+        ready.trainer.trace.note(Stage::Left, 0, 0);
+        ready.together.part()?;
+        Ok(ending)
+    });
+    let Ready { trainer, together, .. } = &ready;
+    let ending = ending.map_err(|error| culprits::name(error, &trainer.trace, &ranks, together));
+    if ending.is_err() {
+        trainer.trace.note(Stage::Left, 0, 0);
+    }
+    ending
 }
 
 /// Reads, connects, and finds the checkpoint to go on from. Everything here may take long, and no

@@ -17,6 +17,7 @@ use record::publish::{Digest, Input, Manifest, OutputFolder, partial};
 
 use crate::checkpoints::Checkpoints;
 use crate::config;
+use crate::fault;
 use crate::mesh::Mesh;
 use crate::slices::{Snapshot, file_name};
 use crate::state::{self, State};
@@ -265,6 +266,7 @@ impl Save {
 
     /// Writes this rank's slices.
     fn write(&self, folder: &Path) -> Result<Digest> {
+        fault::strike(self.together.rank, self.state.step, "write");
         let (slice, snapshot) = self.slice.zip(self.snapshot.as_ref()).expect("this rank writes");
         snapshot.write(&folder.join(file_name(slice, self.slices)))
     }

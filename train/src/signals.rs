@@ -1,8 +1,8 @@
 //! Requests to leave: SIGTERM and SIGUSR1, as Slurm and others send before they take a machine
 //! back, or the launcher's word.
 //!
-//! Before the first step there is nothing to save, so a rank that is asked leaves at once. From
-//! then on a request is a flag that the ranks sum in every step: all save and leave together.
+//! Before the first step there is nothing to save: a rank that is asked leaves at once, and once
+//! ranks have met, all do (see [`crate::together`]). From then on a request is a flag that the ranks sum in every step: all save and leave together.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -20,7 +20,7 @@ pub const SIGNALS: [i32; 2] = [SIGTERM, SIGUSR1];
 static ASKED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 static AT_ONCE: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// From here on the signals are requests; to be called first of all.
+/// From here on the signals are requests; to be called before anything that takes time.
 pub fn listen() -> Result<()> {
     for signal in SIGNALS {
         flag::register_conditional_shutdown(signal, AGAIN.into(), AT_ONCE.clone())

@@ -4,7 +4,7 @@
 //! own in the run's folder (`ranks/`, a JSON line). When a rank is lost or stuck, the others read
 //! all files and name it ([`crate::culprits`]).
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -58,6 +58,7 @@ pub struct Place {
 pub struct Trace {
     place: Cell<Place>,
     notes: Cell<u64>,
+    failed: OnceCell<String>,
     file: Option<NoteFile>,
 }
 
@@ -88,15 +89,20 @@ pub struct Note {
     pub notes: u64,
     /// When, in milliseconds since 1970.
     pub unix_ms: u64,
+    /// Why it ended, if no other rank is to blame for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
-/// The length of every note, so that one overwrites the one before.
-const NOTE_BYTES: usize = 512;
+/// The length of every note but the last, so that one overwrites the one before.
+const NOTE_BYTES: usize = 600;
+/// Of an error's text; what is longer is cut.
+const FAILED_CHARS: usize = 4000;
 
 impl Default for Trace {
     fn default() -> Self {
         let place = Place { step: 0, stage: Stage::Idle, unit: 0, tokens: 0 };
-        Self { place: Cell::new(place), notes: Cell::new(0), file: None }
+        Self { place: Cell::new(place), notes: Cell::new(0), failed: OnceCell::new(), file: None }
     }
 }
 
@@ -116,8 +122,17 @@ impl Trace {
         self.place.set(Place { step, ..self.place.get() });
     }
 
+    /// This rank fails for a reason of its own: its last note, where it stands.
+    pub fn fail(&self, why: &str) {
+        let _ = self.failed.set(why.chars().take(FAILED_CHARS).collect());
+        self.write();
+    }
+
     /// This rank now does this.
     pub fn note(&self, stage: Stage, unit: usize, tokens: i64) {
+        if self.failed.get().is_some() {
+            return;
+        }
         self.place.set(Place { stage, unit, tokens, ..self.place.get() });
         self.notes.set(self.notes.get() + 1);
         self.write();
@@ -142,16 +157,17 @@ impl Trace {
             tokens,
             notes: self.notes.get(),
             unix_ms: since.as_millis() as u64,
+            failed: self.failed.get().cloned(),
         })
     }
 
     /// One write into the page cache, a few microseconds; nothing waits for the disk.
     fn write(&self) {
         let (Some(NoteFile { file, .. }), Some(note)) = (&self.file, self.last()) else { return };
-        let mut line = [b' '; NOTE_BYTES];
+        let mut line = serde_json::to_vec(&note).unwrap_or_default();
+        line.resize(line.len().max(NOTE_BYTES - 1), b' ');
+        line.push(b'\n');
         // A note that cannot be written is missed only when something else has failed too.
-        let _ = serde_json::to_writer(&mut line[..NOTE_BYTES - 1], &note);
-        line[NOTE_BYTES - 1] = b'\n';
         let _ = file.write_all_at(&line, 0);
         fault::strike(note.rank, note.step, note.stage.name());
     }
@@ -198,6 +214,14 @@ impl Note {
     /// How its process is, as far as that can be told from here.
     pub fn health(&self) -> Health {
         self.process.health(&fault::process())
+    }
+
+    /// Who it is, and what is the matter: why it failed, else `what`.
+    pub fn blame(&self, what: &str) -> String {
+        match &self.failed {
+            Some(why) => format!("{}: it failed: {why}", self.describe()),
+            None => format!("{}: {what}", self.describe()),
+        }
     }
 
     /// `rank 1 (process 7 on host), last seen in step 3, layers.1 (backward) at 128 tokens`.

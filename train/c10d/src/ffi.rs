@@ -166,5 +166,7 @@ pub fn check(text: *mut c_char) -> Result<()> {
     let message = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
     // SAFETY: as above, and it is not used again.
     unsafe { s1_free_text(text) };
-    Err(anyhow!(message))
+    // Some of c10d's errors carry pages of C++ frames.
+    let said = message.split("Exception raised from").next().unwrap_or_default();
+    Err(anyhow!(said.trim_end().to_owned()))
 }

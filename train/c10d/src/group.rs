@@ -196,7 +196,7 @@ impl Group {
     /// Notes for the ranks of this group, from any thread. Those of another `name`, or of a group
     /// that was split off, are apart.
     pub fn store(&self, name: &str) -> Result<Store> {
-        Ok(Store::new(self.native.under(name)?))
+        Ok(Store::new(self.native.under(name)?, self.timeout()))
     }
 
     /// This process's rank, 0 to `world_size` - 1.
@@ -207,6 +207,11 @@ impl Group {
     /// How many ranks the group has.
     pub fn world_size(&self) -> usize {
         self.world_size
+    }
+
+    /// How long a collective may take.
+    pub fn timeout(&self) -> Duration {
+        self.settings.timeout
     }
 
     /// How many ranks of the run, in this group or not, are on this machine.

@@ -1,35 +1,40 @@
-//! Notes that ranks leave for one another, apart from collectives: from any thread, with no
-//! timeout but the reader's own.
+//! Notes that ranks leave for one another, apart from collectives: from any thread, each within a
+//! time.
 
-use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::native::Native;
 
 /// The store of a group. Copies share it, and may outlive the group.
 #[derive(Clone)]
 pub struct Store {
-    native: Arc<Shared>,
+    /// To a thread of its own: while the rank that serves the store is stopped, nothing answers.
+    clerk: Sender<Order>,
+    patience: Duration,
 }
 
-struct Shared(Native);
-
-// SAFETY: every operation of c10d's stores takes their own lock.
-unsafe impl Sync for Shared {}
+type Order = Box<dyn FnOnce(&Native) + Send>;
 
 impl Store {
-    pub(crate) fn new(native: Native) -> Self {
-        Self { native: Arc::new(Shared(native)) }
+    pub(crate) fn new(native: Native, patience: Duration) -> Self {
+        let (clerk, orders) = mpsc::channel::<Order>();
+        thread::spawn(move || orders.into_iter().for_each(|order| order(&native)));
+        Self { clerk, patience }
     }
 
     /// Leaves `text` under `key`, in place of what was there.
     ///
     /// # Errors
-    /// When the store is lost, with the rank or the launcher that serves it.
+    /// When the store is lost, with the rank or the launcher that serves it, or does not answer
+    /// within the group's timeout.
     pub fn set(&self, key: &str, text: &str) -> Result<()> {
-        let set = self.native.0.set(key, text.as_bytes());
-        set.with_context(|| format!("leaving the note {key:?}"))
+        let (name, text) = (key.to_owned(), text.to_owned());
+        self.ask(move |native| native.set(&name, text.as_bytes()))
+            .with_context(|| format!("leaving the note {key:?}"))
     }
 
     /// What stands under `key` now.
@@ -37,8 +42,22 @@ impl Store {
     /// # Errors
     /// As [`Store::set`].
     pub fn get(&self, key: &str) -> Result<Option<String>> {
-        let found = self.native.0.get(key);
+        let name = key.to_owned();
+        let found = self.ask(move |native| native.get(&name));
         let found = found.with_context(|| format!("reading the note {key:?}"))?;
         Ok(found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&Native) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, answer) = mpsc::channel();
+        // Who has lost patience hears nothing.
+        let _ = self.clerk.send(Box::new(move |native| drop(sender.send(what(native)))));
+        match answer.recv_timeout(self.patience) {
+            Ok(answer) => answer,
+            Err(_) => bail!("no answer for {:?}", self.patience),
+        }
     }
 }

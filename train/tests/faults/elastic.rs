@@ -40,12 +40,19 @@ fn a_run_goes_on_on_another_number_of_ranks() {
     fs::write(mini.path("train.toml"), config).unwrap();
     mini.train("run train.toml --set output=one", &[]).check(0);
     let reference = metrics(&mini, "one");
-    let few = [[4, 2, 1], [1, 4, 2]];
-    let all = [[4, 2, 1], [1, 4, 2], [2, 1, 4], [4, 1, 4], [2, 2, 2], [1, 2, 4], [4, 4, 4]];
+    let few = [[4, 2, 1], [1, 4, 2], [2, 2, 2]];
+    let all = [[4, 2, 1], [1, 4, 2], [2, 2, 2], [2, 1, 4], [4, 1, 4], [1, 2, 4], [4, 4, 4]];
     let mut worst = 0.0f64;
     for worlds in all.into_iter().take(count(few.len(), all.len())) {
         let found = over(&mini, worlds);
         assert_eq!(found.len(), reference.len(), "{worlds:?}");
+        if let [n, m, l] = worlds
+            && n == m
+            && m == l
+        {
+            mini.train(&format!("run train.toml --set output=same{n} --ranks {n}"), &[]).check(0);
+            assert_eq!(found, metrics(&mini, &format!("same{n}")), "{worlds:?}: not to the bit");
+        }
         for (step, (a, b)) in found.iter().zip(&reference).enumerate() {
             assert_eq!(a.1, b.1, "{worlds:?}: other examples in step {step}");
             worst = worst.max((a.0 / b.0 - 1.0).abs());

@@ -72,6 +72,12 @@ fn a_run_that_ends_before_its_first_note_goes_on_on_as_many_ranks() {
 fn ranks_leave_together_without_a_launcher() {
     let _alone = alone();
     let mini = Miniature::new("");
+    for place in ["0 0 prepare", "1 0 prepare", "0 0 folder"] {
+        let fault = [("S1_FAULT", format!("{place} term"))];
+        for rank in mini.start_ranks("run train.toml --overwrite", 2, &fault) {
+            Ended::wait(rank, Duration::from_secs(60)).check(AGAIN);
+        }
+    }
     // At a save the next one follows a step later: one's end and the other's beginning meet.
     for place in ["1 5 forward", "0 6 save", "1 9 save", "0 12 save", "1 30 export"] {
         let fault = [("S1_FAULT", format!("{place} term"))];
@@ -82,6 +88,25 @@ fn ranks_leave_together_without_a_launcher() {
         }
         for rank in mini.start_ranks("resume out", 2, &[]) {
             Ended::wait(rank, Duration::from_secs(60)).check(0);
+        }
+    }
+}
+
+/// Nothing but a run has anything to save.
+#[test]
+fn other_commands_end_at_a_signal() {
+    let _alone = alone();
+    let mini = Miniature::new("");
+    let made = std::process::Command::new("mkfifo").arg(mini.path("pipe.toml")).status().unwrap();
+    assert!(made.success());
+    for command in ["show pipe.toml", "plan pipe.toml --gpus cpu"] {
+        for name in ["TERM", "USR1"] {
+            // It waits for a config that nobody writes.
+            let child = mini.start(command, &[]);
+            std::thread::sleep(Duration::from_millis(500));
+            signal(child.id(), name);
+            let ended = Ended::wait(child, Duration::from_secs(10));
+            assert_eq!(ended.code, None, "{command}: {}", ended.text);
         }
     }
 }
