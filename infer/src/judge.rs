@@ -145,7 +145,7 @@ fn ask(
         let Some(given) = sample.extracted.as_deref() else { continue };
         if judged[row].judged_correct.is_none() {
             let messages = messages(config.ask, sample, given);
-            let mut request = Request::new(&row.to_string(), messages, config.max_tokens);
+            let mut request = Request::new(row.to_string(), messages, config.max_tokens);
             request.temperature = config.temperature;
             requests.push(request);
         }
