@@ -233,7 +233,8 @@ impl<M: Model> Conversation<M> {
             reader.finish(completion)?;
             said += &paper.write(reader.fetch())?;
         }
-        paper.end(done.map(|(_, completion)| completion), begun)?;
+        let thought = done.as_ref().map_or(0, |(_, done)| reader.thought(&done.outcome));
+        paper.end(done.map(|(_, completion)| completion), thought, begun)?;
         self.asked += 1;
         if said.is_empty() {
             self.turns.pop();
@@ -306,7 +307,12 @@ impl Paper<'_> {
     }
 
     /// Ends an answer that is complete, or was stopped.
-    fn end(&mut self, completion: Option<Completion>, begun: Instant) -> Result<()> {
+    fn end(
+        &mut self,
+        completion: Option<Completion>,
+        thinking: usize,
+        begun: Instant,
+    ) -> Result<()> {
         self.undim("")?;
         writeln!(self.out)?;
         self.out.flush()?;
@@ -316,12 +322,12 @@ impl Paper<'_> {
         };
         let forced: usize = outcome.forced.iter().map(|range| range.len()).sum();
         let rate = outcome.ids.len() as f64 / begun.elapsed().as_secs_f64();
-        let (thinking, answer) = (outcome.thinking.len(), outcome.answer.len());
+        let all = outcome.ids.len();
         if self.is_terminal {
             writeln!(
                 self.beside,
-                "\x1b[2m({thinking} tokens of thinking, {answer} of answer, {forced} forced; \
-                 {rate:.1} a second)\x1b[0m"
+                "\x1b[2m({all} tokens, {thinking} of thinking, {forced} forced; {rate:.1} a \
+                 second)\x1b[0m"
             )?;
         }
         Ok(())

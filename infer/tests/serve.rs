@@ -111,7 +111,9 @@ fn over_http_come_the_engines_own_tokens() {
             assert_eq!(choice["index"], n);
             assert_eq!(choice["token_ids"], json!(outcome.ids), "{body}");
             usage[0] += outcome.ids.len();
-            usage[1] += outcome.thinking.len();
+            // Nothing is thinking where none was forced and no delimiter was written.
+            let forced = outcome.thinking_ending.is_some();
+            usage[1] += if forced { outcome.thinking.len() } else { 0 };
             usage[2] += outcome.forced.iter().map(|range| range.len()).sum::<usize>();
         }
         let prompts: usize = requests

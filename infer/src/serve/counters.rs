@@ -48,7 +48,7 @@ pub struct Counters {
     pub prompts: Count,
     /// Ids behind prompts, thinking and forced ones included.
     pub completions: Count,
-    /// Those of thinking.
+    /// Those of forced thinking.
     pub reasoning: Count,
     /// Those that were not sampled.
     pub forced: Count,
@@ -67,7 +67,9 @@ impl Counters {
     pub fn finished(&self, outcome: &Outcome) {
         self.done.add(1);
         self.completions.add(outcome.ids.len() as u64);
-        self.reasoning.add(outcome.thinking.len() as u64);
+        if outcome.thinking_ending.is_some() {
+            self.reasoning.add(outcome.thinking.len() as u64);
+        }
         self.forced.add(outcome.forced.iter().map(|range| range.len() as u64).sum());
     }
 
@@ -101,7 +103,7 @@ impl Counters {
         one("engine_steps_total", counter, "Passes of the model.", &self.steps);
         one("prompt_tokens_total", counter, "Tokens of prompts.", &self.prompts);
         one("completion_tokens_total", counter, "Tokens of completions.", &self.completions);
-        one("reasoning_tokens_total", counter, "Those of thinking.", &self.reasoning);
+        one("reasoning_tokens_total", counter, "Those of forced thinking.", &self.reasoning);
         one("forced_tokens_total", counter, "Those that were forced.", &self.forced);
         one("completions_total", counter, "Completions that were finished.", &self.done);
         one("cancelled_total", counter, "Completions whose client left.", &self.cancelled);

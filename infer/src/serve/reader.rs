@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use model::Tokenizer;
 
+use crate::budget::Outcome;
 use crate::engine::Completion;
 
 /// A character has four bytes, and a token one: what is still in halves then is no character.
@@ -48,6 +49,8 @@ pub struct Reader {
     halves: Vec<i64>,
     reasoning: String,
     content: String,
+    /// Ids of thinking.
+    thought: usize,
     /// Bytes of both that were fetched.
     fetched: (usize, usize),
 }
@@ -86,6 +89,7 @@ impl Reader {
             halves: Vec::new(),
             reasoning: String::new(),
             content: String::new(),
+            thought: 0,
             fetched: (0, 0),
         }
     }
@@ -131,6 +135,7 @@ impl Reader {
     }
 
     fn write(&mut self, id: i64) -> Result<()> {
+        self.thought += usize::from(self.part == Part::Reasoning);
         if self.skip_special && self.tokenizer.is_special(id) {
             return self.end_text();
         }
@@ -174,6 +179,12 @@ impl Reader {
             self.content.truncate(self.content.len() - cut.len());
         }
         Ok(self.stop.iter().find(|stop| cut.starts_with(stop.as_str())).cloned())
+    }
+
+    /// Ids of thinking in a finished completion: what the budget counts, or, where nothing was
+    /// forced, what the model itself has put between the delimiters.
+    pub fn thought(&self, outcome: &Outcome) -> usize {
+        if outcome.thinking_ending.is_some() { outcome.thinking.len() } else { self.thought }
     }
 
     /// What is certain and was not fetched yet.

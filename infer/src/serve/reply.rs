@@ -43,9 +43,9 @@ struct Usage {
 }
 
 impl Usage {
-    fn add(&mut self, outcome: &Outcome) {
+    fn add(&mut self, outcome: &Outcome, reader: &Reader) {
         self.completion += outcome.ids.len();
-        self.reasoning += outcome.thinking.len();
+        self.reasoning += reader.thought(outcome);
         self.forced += outcome.forced.iter().map(|range| range.len()).sum::<usize>();
     }
 
@@ -105,12 +105,12 @@ impl Reply {
 
     /// Takes a finished completion of a reply that comes in one piece.
     pub fn take(&mut self, place: usize, completion: Completion) -> Result<()> {
-        self.usage.add(&completion.outcome);
         let choice = &mut self.choices[place];
         if !self.asked.nothing {
             choice.reader.read(&completion.outcome.ids)?;
             choice.stopped_by = choice.reader.finish(&completion)?;
         }
+        self.usage.add(&completion.outcome, &choice.reader);
         choice.done = Some(completion);
         Ok(())
     }
@@ -160,7 +160,7 @@ impl Reply {
         choice.reader.read(&mail.ids)?;
         if let Some(completion) = &done {
             choice.stopped_by = choice.reader.finish(completion)?;
-            self.usage.add(&completion.outcome);
+            self.usage.add(&completion.outcome, &choice.reader);
         }
         let news = choice.reader.fetch();
         let written = Written { asked: &self.asked, tokenizer: &self.tokenizer };
