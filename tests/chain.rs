@@ -194,7 +194,7 @@ fn every_config_loads() {
             let stem = file.file_stem().unwrap().to_str().unwrap();
             let folder = folder.file_name().unwrap().to_str().unwrap();
             let kind = match (folder, stem) {
-                (_, "collect" | "featurise" | "judge" | "generate") => stem,
+                (_, "collect" | "featurise" | "judge" | "generate" | "serve" | "chat") => stem,
                 ("curate" | "train" | "infer", _) => folder,
                 _ => stem,
             };
@@ -213,6 +213,8 @@ fn check_config(kind: &str, file: &Path) {
             config::load::<curate::featurise::Config>(file, &[]).and_then(|c| c.0.check())
         }
         "judge" => config::load::<infer::judge::Config>(file, &[]).map(drop),
+        "serve" => config::load::<infer::serve::Config>(file, &[]).map(drop),
+        "chat" => config::load::<infer::chat::Config>(file, &[]).map(drop),
         "generate" => config::load::<infer::generate::Config>(file, &[]).and_then(|c| c.0.check()),
         "curate" => config::load::<curate::config::Config>(file, &[]).and_then(|c| c.0.check()),
         "train" => config::load::<train::config::Config>(file, &[]).and_then(|c| c.0.check(1)),

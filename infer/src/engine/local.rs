@@ -66,8 +66,8 @@ impl Local {
 
 impl Model for Local {
     fn pass(&mut self, segments: &[Segment], logits: &mut Vec<f32>) -> Result<()> {
-        self.tell(|| Order::pass(segments))?;
-        let rows = self.compute(segments)?; // [wanted, V]
+        let rows = self.tell(|| Order::pass(segments)).and_then(|()| self.compute(segments));
+        let rows = rows.map_err(|error| self.started.blame(error))?; // [wanted, V]
         logits.resize(rows.numel(), 0.0);
         rows.f_copy_data(logits, rows.numel())?;
         Ok(())

@@ -8,12 +8,12 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use c10d::{Backend, Group, Rank};
 use model::Segment;
 use serde::Deserialize;
@@ -150,6 +150,18 @@ impl Started {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The error of something that all ranks do, with the rank that has ended, if one has.
+    pub fn blame(&self, error: Error) -> Error {
+        let limit = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < limit && !self.lock().is_empty() {
+            if let Some((rank, status)) = ended(&self.0) {
+                return error.context(format!("rank {rank} ended too early ({status})"));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        error
+    }
+
     /// From now on they may end.
     pub fn let_go(&mut self) {
         let children = std::mem::take(&mut *self.lock());
@@ -171,20 +183,22 @@ impl Drop for Started {
     }
 }
 
+/// The first of the ranks that has ended, and how.
+fn ended(children: &Mutex<Children>) -> Option<(usize, ExitStatus)> {
+    let mut children = children.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut each = children.iter_mut().enumerate();
+    each.find_map(|(n, child)| Some((n + 1, child.try_wait().ok()??)))
+}
+
 /// Ends this process if a rank that it started ends: whatever waits for that rank might wait
 /// forever. Most errors of their own come first.
 fn watch(children: Arc<Mutex<Children>>) {
-    let ended = || {
-        let mut children = children.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut each = children.iter_mut().enumerate();
-        each.find_map(|(n, child)| Some((n + 1, child.try_wait().ok()??)))
-    };
     // Whoever lets them go leaves this side alone with none.
     while Arc::strong_count(&children) > 1 {
-        if let Some((rank, status)) = ended() {
+        if let Some((rank, status)) = ended(&children) {
             eprintln!("error: rank {rank} ended too early ({status})");
             thread::sleep(Duration::from_secs(3));
-            if ended().is_some() {
+            if ended(&children).is_some() {
                 c10d::aten::exit_at_once(1);
             }
         }
