@@ -96,8 +96,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// The newest checkpoint that is whole; every rank verifies a share of its files. Damaged ones are
-    /// put aside. Rank 0 says which there are: the others may see another list.
+    /// The newest checkpoint that is whole; every rank verifies a share of its files. Damaged ones
+    /// are put aside. Rank 0 says which there are: the others may see another list.
     ///
     /// # Errors
     /// A rank cannot read one, which says nothing against it; or there were some and none is whole.
@@ -137,8 +137,8 @@ impl Checkpoints {
         let aside = together.meet("aside", &aside.to_string())?.swap_remove(0);
         ensure!(
             aside == "0",
-            "none of the run's checkpoints is whole ({aside} put aside as {}): bring one back as it \
-             was, or remove them, and the run begins anew",
+            "none of the run's checkpoints is whole ({aside} put aside as {}): bring one back as \
+             it was, or remove them, and the run begins anew",
             self.path(0).with_file_name("step-*.damaged").display()
         );
         Ok(None)

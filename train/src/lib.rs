@@ -14,13 +14,13 @@
 //!
 //! What outlives a process: [`slices`] (a rank's tensors on the disk), [`state`] (everything a step
 //! reads), [`together`] (ranks that wait for one another), [`save`] (saving while training goes
-//! on), [`checkpoints`] (which there are), [`recipe`] (what must not change on the way), [`signals`] (requests to leave), [`export`] (the Hugging
-//! Face folder).
+//! on), [`checkpoints`] (which there are), [`recipe`] (what must not change on the way),
+//! [`signals`] (requests to leave), [`export`] (the Hugging Face folder).
 //!
-//! The whole: [`progress`] (bar, metrics), [`events`] (TensorBoard's files), [`folder`] and [`setup`] (what a run
-//! writes and needs), [`fits`] (memory and disk, asked before the first step), [`run`], [`launch`]
-//! (local ranks as processes), [`show`] (an example and its mask), [`commands`] (the other
-//! subcommands), [`words`] (numbers as people read them).
+//! The whole: [`progress`] (bar, metrics), [`events`] (TensorBoard's files), [`folder`] and
+//! [`setup`] (what a run writes and needs), [`fits`] (memory and disk, asked before the first
+//! step), [`run`], [`launch`] (local ranks as processes), [`show`] (an example and its mask),
+//! [`commands`] (the other subcommands), [`words`] (numbers as people read them).
 
 pub mod config;
 
