@@ -25,8 +25,8 @@ use train::signals::{self, AGAIN};
 /// Full-parameter fine-tuning of Qwen2.5 on reasoning traces.
 ///
 /// Exit codes: 0, all is done; 75, it was asked to leave (SIGTERM or SIGUSR1 to any of its
-/// processes), and all is saved: `train resume` goes on; 1, an error, which is printed; 2, words on the
-/// command line that it does not know.
+/// processes), and all is saved: `train resume` goes on; 1, an error, which is printed; 2, a
+/// command line that is not understood.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {

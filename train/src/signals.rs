@@ -2,7 +2,8 @@
 //! back, or the launcher's word.
 //!
 //! Before the first step there is nothing to save: a rank that is asked leaves at once, and once
-//! ranks have met, all do (see [`crate::together`]). From then on a request is a flag that the ranks sum in every step: all save and leave together.
+//! ranks have met, all do (see [`crate::together`]). From then on a request is a flag that the
+//! ranks sum in every step: all save and leave together.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};

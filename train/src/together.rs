@@ -1,9 +1,10 @@
 //! Waiting for other ranks outside collectives: for work whose time no timeout can bound.
 //!
-//! Notes go through the group's store. A thread of every rank makes a beat there, whatever the rank
-//! works at. Who waits looks after the others meanwhile: a rank whose process is gone is an error at
-//! once, one without beats (it is stopped, or its machine is lost) after the timeout; a request to
-//! leave is passed on. Until training begins, that thread also leaves when any rank is asked to.
+//! Notes go through the group's store. A thread of every rank makes a beat there, whatever the
+//! rank works at. Who waits looks after the others meanwhile: a rank whose process is gone is an
+//! error at once, one without beats (it is stopped, or its machine is lost) after the timeout; a
+//! request to leave is passed on. Until training begins, that thread also leaves when any rank is
+//! asked to.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
