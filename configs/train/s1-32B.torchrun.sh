@@ -3,10 +3,10 @@
 #
 #   MASTER_ADDR=node0 NODE_RANK=0 configs/train/s1-32B.torchrun.sh [more of train run]
 #
-# Both need `cargo build --workspace --release` first, and see the output folder. MASTER_ADDR is node
-# 0 as both see it. NODES, GPUS (a node's processes), MASTER_PORT and CONFIG may be set too. torchrun
-# only starts the processes: `--no-python` runs our program as it is. The same lines again go on with
-# a run that was left or lost.
+# Both need `cargo build --workspace --release` first, and see the output folder. MASTER_ADDR is
+# node 0 as both see it. NODES, GPUS (a node's processes), MASTER_PORT and CONFIG may be set too.
+# torchrun only starts the processes: `--no-python` runs our program as it is. The same lines again
+# go on with a run that was left or lost.
 #
 # To leave, send SIGUSR1 to one process of `train` (ranks/*.json in the output folder has their
 # numbers), not to torchrun: that one gives its processes 30 seconds, and the save may need more.

@@ -3,9 +3,10 @@
 //! The lock is a hidden file beside the folder that its owner holds locked by `flock`: however the
 //! owner ends, the system frees it, so a lock is never stale. Its text says who holds it.
 //!
-//! Some network file systems have no locks (Lustre without `-o flock`, NFS without its lock daemon).
-//! There the text decides: an owner of this machine is looked up among its processes; one of another
-//! machine is given [`SILENCE`] to write into its file again, which owners do a few times as often.
+//! Some network file systems have no locks (Lustre without `-o flock`, NFS without its lock
+//! daemon). There the text decides: an owner of this machine is looked up among its processes; one
+//! of another machine is given [`SILENCE`] to write into its file again, which owners do a few
+//! times as often.
 //!
 //! `S1_NO_LOCKS="37 600"`, for tests: `flock` fails with that error number of the system, and an
 //! owner is given that many milliseconds.
@@ -28,7 +29,7 @@ use crate::publish::parent_and_name;
 const SILENCE: Duration = Duration::from_secs(30);
 /// Words of an owner in that time.
 const WORDS: u32 = 6;
-/// [`holder`] may be looking just now: only who still has the lock at the last of these tries has it.
+/// [`holder`] may be looking just now: who still has the lock at the last of these tries has it.
 const TRIES: usize = 5;
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
@@ -88,7 +89,7 @@ impl Lock {
     fn take_by_text(dest: &Path, path: PathBuf, why: &io::Error) -> Result<Self> {
         let place = || format!("cannot write {}", path.display());
         eprintln!(
-            "warning: the file system of {} has no locks ({why}); who writes it is told by {} alone",
+            "warning: the file system of {} has no locks ({why}): only {} tells who writes it",
             dest.display(),
             path.display()
         );
