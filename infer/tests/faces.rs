@@ -16,7 +16,7 @@ use support::evaluation::{publish, results, samples};
 
 /// Right under more thinking only, but for every fourth question, which is always wrong.
 fn mended_by_thinking(budget: &str, question: usize) -> bool {
-    question % 4 != 3 && (budget == "512" || budget == "wait" || question % 4 == 0)
+    question % 4 != 3 && (budget == "512" || budget == "wait" || question.is_multiple_of(4))
 }
 
 #[track_caller]

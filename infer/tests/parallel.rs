@@ -110,15 +110,17 @@ fn orders_arrive_as_they_were_sent() {
 fn start_two(folder: &Path) -> (Child, u32) {
     let mut infer = infer(folder, &["generate", "generate.toml", "--overwrite"]);
     infer.args(["--set", "model.tensor_parallel=2", "--set", "samples=3000"]);
-    let child = infer.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = infer.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let limit = Instant::now() + LIMIT;
-    loop {
+    while Instant::now() < limit {
         if let [worker] = children(child.id())[..] {
             return (child, worker);
         }
-        assert!(Instant::now() < limit, "there is no second rank");
         thread::sleep(Duration::from_millis(1));
     }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    panic!("there is no second rank");
 }
 
 /// Processes that `parent` has started and that have not ended.

@@ -290,17 +290,15 @@ fn check_remote(tiny: &Tiny, url: &str, folder: &Path) {
     assert_eq!(answers(&mut remote, &requests), expected);
 }
 
-#[test]
-fn bad_requests_are_the_clients_fault() {
-    let tiny = Tiny::new("");
-    let address = tiny.serving.address;
+/// Path, body, and the status of the answer.
+fn bad_requests() -> Vec<(&'static str, String, u16)> {
     let (texts, chats) = ("/v1/completions", "/v1/chat/completions");
     let (text, talk) = (json!({"prompt": "x"}), chat("x"));
     let text_with = |more: Value| (texts, with(&text, more).to_string(), 400);
     let chat_with = |more: Value| (chats, with(&talk, more).to_string(), 400);
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let nested = json!({"extra_body": {"a": [{"chat_template": "{{ 1 }}"}]}});
-    let rows = [
+    vec![
         (texts, "".into(), 400),
         (texts, "{".into(), 400),
         (texts, "[]".into(), 400),
@@ -359,7 +357,14 @@ fn bad_requests_are_the_clients_fault() {
         chat_with(json!({"min_thinking_tokens": 9, "num_ignore": 1})),
         chat_with(json!({"ignore_str": "Wait"})),
         (chats, with(&talk, json!({"model": "other"})).to_string(), 404),
-    ];
+    ]
+}
+
+#[test]
+fn bad_requests_are_the_clients_fault() {
+    let tiny = Tiny::new("");
+    let address = tiny.serving.address;
+    let rows = bad_requests();
     assert!(rows.len() > 50);
     for (path, body, status) in rows {
         let response = raw(address, &bytes(path, &body)).unwrap();
@@ -368,6 +373,17 @@ fn bad_requests_are_the_clients_fault() {
         let error = &response.json()["error"];
         assert!(error["message"].is_string() && error["type"].is_string(), "{shown}: {error}");
     }
+    assert_eq!(
+        tiny.post("/v1/completions", &json!({"prompt": "x"}))["choices"][0]["index"],
+        0,
+        "it still answers"
+    );
+}
+
+#[test]
+fn what_is_no_request_is_the_clients_fault_too() {
+    let tiny = Tiny::new("");
+    let address = tiny.serving.address;
     for bytes in [
         &b"nonsense\r\n\r\n"[..],
         b"GET / HTTP/9.9\r\n\r\n",
@@ -381,8 +397,7 @@ fn bad_requests_are_the_clients_fault() {
     let head = format!("x-long: {}\r\n", "y".repeat(9000));
     assert_eq!(get(address, "/health", &head).status, 431);
     let body = " ".repeat((4 << 20) + 1);
-    assert_eq!(raw(address, &bytes(texts, &body)).unwrap().status, 413);
-    assert_eq!(tiny.post(texts, &text)["choices"][0]["index"], 0, "it still answers");
+    assert_eq!(raw(address, &bytes("/v1/completions", &body)).unwrap().status, 413);
 }
 
 #[test]

@@ -207,22 +207,8 @@ fn get_ready(
         false => None,
     };
     let from = found.as_ref().map(|(checkpoint, _)| State::read(&checkpoint.path)).transpose()?;
-    if let Some(state) = &from {
-        ensure!(
-            state.examples == digest,
-            "{}: the examples are not those that this run was trained on (BLAKE3 of their tokens \
-             {digest}, then {}): put the old ones back, or start a new run",
-            config.data.examples,
-            state.examples
-        );
-        ensure!(
-            state.model == state::shape(&model),
-            "{}: the model's config.json is not the one that this run was trained with: put the \
-             old one back, or start a new run",
-            config.model.path
-        );
-    }
-    if let Some((_, published)) = &found {
+    if let Some((state, (_, published))) = from.as_ref().zip(found.as_ref()) {
+        state.check(&digest, &model, &config)?;
         recipe::check(&published.manifest.config, &table)?;
     }
     let job = Job::before(&config, model.clone(), (device, &mesh.world), order.steps())?;

@@ -50,6 +50,24 @@ pub struct State {
 }
 
 impl State {
+    /// Refuses other examples (`digest`) or another model than those it was trained with.
+    pub fn check(&self, digest: &str, model: &model::Config, config: &Config) -> Result<()> {
+        ensure!(
+            self.examples == digest,
+            "{}: the examples are not those that this run was trained on (BLAKE3 of their tokens \
+             {digest}, then {}): put the old ones back, or start a new run",
+            config.data.examples,
+            self.examples
+        );
+        ensure!(
+            self.model == shape(model),
+            "{}: the model's config.json is not the one that this run was trained with: put the \
+             old one back, or start a new run",
+            config.model.path
+        );
+        Ok(())
+    }
+
     /// The state of `trainer` after `step` steps, on which `tokens` were seen.
     pub fn of(
         trainer: &Trainer,

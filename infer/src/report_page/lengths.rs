@@ -39,7 +39,8 @@ fn table(task: &TaskResult, samples: &[Sample]) -> Html {
     let mut table = Table::new(&columns);
     for row in &task.budgets {
         let own = || samples.iter().filter(|s| s.task == task.task && s.budget == row.name);
-        let kinds: [(&str, fn(&Sample) -> usize); 2] =
+        type Tokens = fn(&Sample) -> usize;
+        let kinds: [(&str, Tokens); 2] =
             [("thinking", |s| s.thinking_tokens), ("answer", |s| s.answer_tokens)];
         for (kind, tokens) in kinds {
             let mut sorted: Vec<usize> = own().map(tokens).collect();
