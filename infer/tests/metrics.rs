@@ -174,7 +174,7 @@ fn paired_differences() {
         let pair = |nth: usize| match nth {
             _ if nth < b_only => (0.0, 1.0),
             _ if nth < b_only + a_only => (1.0, 0.0),
-            _ if nth % 2 == 0 => (1.0, 1.0),
+            _ if nth.is_multiple_of(2) => (1.0, 1.0),
             _ => (0.0, 0.0),
         };
         (0..of).map(pair).unzip::<f64, f64, Vec<_>, Vec<_>>()
