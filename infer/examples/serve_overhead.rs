@@ -81,8 +81,8 @@ fn main() -> Result<()> {
 fn body(n: usize, tokens: usize) -> Value {
     json!({
         "messages": [{"role": "user", "content": format!("Tell me about the number {n}.")}],
-        "max_tokens": tokens, "temperature": 0, "ignore_eos": true, "stream": n % 2 == 0,
-        "stream_options": if n % 2 == 0 { json!({"include_usage": true}) } else { Value::Null },
+        "max_tokens": tokens, "temperature": 0, "ignore_eos": true, "stream": n.is_multiple_of(2),
+        "stream_options": if n.is_multiple_of(2) { json!({"include_usage": true}) } else { Value::Null },
     })
 }
 
