@@ -195,6 +195,7 @@ fn every_config_loads() {
             let folder = folder.file_name().unwrap().to_str().unwrap();
             let kind = match (folder, stem) {
                 (_, "collect" | "featurise" | "judge" | "generate" | "serve" | "chat") => stem,
+                (_, "curve") => "infer",
                 ("curate" | "train" | "infer", _) => folder,
                 _ => stem,
             };
