@@ -106,7 +106,9 @@ impl OutputFolder {
     /// (it has our manifest); and a `dest` that another running process is writing.
     pub fn create(dest: &Path, overwrite: bool) -> Result<Self> {
         let (parent, _) = parent_and_name(dest)?;
-        let made = parent.ancestors().take_while(|folder| !folder.exists());
+        // Of a relative path the last ancestor is empty: the current folder, which is there.
+        let made =
+            parent.ancestors().take_while(|folder| *folder != Path::new("") && !folder.exists());
         let made: Vec<_> = made.map(Path::to_path_buf).collect();
         fs::create_dir_all(&parent)
             .with_context(|| format!("cannot create {}", parent.display()))?;

@@ -262,3 +262,12 @@ fn digests_of_inputs() {
 fn the_command_line_names_no_folder() {
     assert!(!command()[0].contains('/'), "{:?}", command());
 }
+
+#[test]
+fn a_relative_output_makes_its_parents() {
+    let dest = Path::new("made-by-a-test/inner/out");
+    let output = OutputFolder::create(dest, false).unwrap();
+    assert!(dest.parent().unwrap().is_dir());
+    drop(output);
+    assert!(!Path::new("made-by-a-test").exists(), "nothing is left of what was given up");
+}
