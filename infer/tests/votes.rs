@@ -65,7 +65,8 @@ fn pass_at_k_is_unbiased() {
 /// The original's `select_softmax`, run with PyTorch at its temperature of 0.2.
 #[test]
 fn places_are_shared_as_in_the_original() {
-    let rows: [(&[f64], usize, &[(usize, usize)]); 7] = [
+    type Row<'a> = (&'a [f64], usize, &'a [(usize, usize)]);
+    let rows: [Row; 7] = [
         (&[1.0], 16, &[(0, 16)]),
         (&[0.9, 0.1, 0.5], 16, &[(0, 14), (2, 2), (1, 0)]),
         // PyTorch's 32 bits make 6 and 5 of the last ten places, by rounding alone.
