@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infer::config::{self, Budget, Endpoint};
-use infer::engine::{Completion, Request, Sampling};
+use infer::engine::{Completion, Request};
 use infer::remote::Remote;
 use infer::serve::asked::House;
 use infer::serve::{Config, Serving};
@@ -271,16 +271,9 @@ fn check_remote(tiny: &Tiny, url: &str, folder: &Path) {
     let requests: Vec<Request> = specs
         .iter()
         .enumerate()
-        .map(|(n, spec)| Request {
-            name: format!("request {n}"),
-            prompt: tiny.tokenizer.encode_text("Count: 1 2 3").unwrap().into(),
-            spec: Arc::clone(spec),
-            sampling: Sampling::GREEDY,
-            seed: 0,
-            stop: vec![],
-            logprobs: None,
-            prompt_logprobs: None,
-            logit_bias: vec![],
+        .map(|(n, spec)| {
+            let prompt = tiny.tokenizer.encode_text("Count: 1 2 3").unwrap();
+            Request { name: format!("request {n}"), ..support::request(spec, &prompt) }
         })
         .collect();
     let server = endpoint::Settings::new(url, "tiny");
