@@ -5,9 +5,6 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 # The binaries find .libtorch/ from target/, where cargo puts them by default.
 unexport CARGO_TARGET_DIR
 
-# Failures are reported by our own errors; libtorch's log would add pages of C++ frames.
-export TORCH_CPP_LOG_LEVEL := env("TORCH_CPP_LOG_LEVEL", "FATAL")
-
 # An optional folder of real data beside the checkout.
 export S1_SHARED := env("S1_SHARED", justfile_directory() / "../shared")
 

@@ -24,7 +24,7 @@ fn infer(folder: &Path, arguments: &[&str]) -> Command {
     for name in ["RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS"] {
         infer.env_remove(name);
     }
-    infer.env("OMP_NUM_THREADS", "1").env("TORCH_CPP_LOG_LEVEL", "FATAL");
+    infer.env("OMP_NUM_THREADS", "1");
     infer
 }
 

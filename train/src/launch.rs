@@ -65,10 +65,6 @@ pub fn launch(ranks: usize, notes: &Path) -> Result<Ending> {
         if std::env::var_os("OMP_NUM_THREADS").is_none() {
             command.env("OMP_NUM_THREADS", threads.max(1).to_string());
         }
-        if std::env::var_os("TORCH_CPP_LOG_LEVEL").is_none() {
-            // What fails is our error to report; libtorch's log adds pages of C++ frames.
-            command.env("TORCH_CPP_LOG_LEVEL", "FATAL");
-        }
         children.0.push(command.spawn().with_context(|| format!("starting rank {rank}"))?);
     }
     children.wait(notes)

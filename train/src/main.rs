@@ -140,7 +140,7 @@ fn tell(error: &Error) {
     // before they get to speak. torchrun and srun take longer to notice than our own launcher.
     let is_rank_0 = Rank::from_env().is_ok_and(|rank| rank.rank == 0);
     if !is_rank_0 && !error.is::<Culprits>() {
-        thread::sleep(Duration::from_secs(if is_launched() { 2 } else { 15 }));
+        thread::sleep(Duration::from_secs(if is_launched() { 2 } else { 6 }));
     }
     let text = format!("error: {error:#}\n");
     let _ = std::io::stderr().write_all(text.as_bytes());

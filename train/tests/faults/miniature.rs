@@ -101,7 +101,7 @@ impl Miniature {
         for name in ["RANK", "S1_FAULT", "S1_DISK_FAULT", "S1_HOST"] {
             command.env_remove(name);
         }
-        command.env("OMP_NUM_THREADS", "1").env("TORCH_CPP_LOG_LEVEL", "FATAL");
+        command.env("OMP_NUM_THREADS", "1");
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
         command
@@ -213,17 +213,19 @@ impl Ended {
 
     /// Waits for `child`, at most `limit`.
     #[track_caller]
-    pub fn wait(mut child: Child, limit: Duration) -> Self {
-        let start = Instant::now();
-        while child.try_wait().unwrap().is_none() {
+    pub fn wait(child: Child, limit: Duration) -> Self {
+        // Read all the while: a pipe that is full would hold the child.
+        let (process, start) = (child.id(), Instant::now());
+        let output = thread::spawn(|| child.wait_with_output().unwrap());
+        while !output.is_finished() {
             if start.elapsed() > limit {
-                child.kill().unwrap();
-                let text = Self::new(child.wait_with_output().unwrap()).text;
+                signal(process, "KILL");
+                let text = Self::new(output.join().unwrap()).text;
                 panic!("still running after {limit:?}: {text}");
             }
             thread::sleep(Duration::from_millis(5));
         }
-        Self::new(child.wait_with_output().unwrap())
+        Self::new(output.join().unwrap())
     }
 
     /// That it ended with `code`.

@@ -86,7 +86,7 @@ fn ranks_that_see_different_folders_say_so() {
     let text: String = ended.map(|ended| ended.check(1).text.clone()).collect();
     assert!(text.contains(&format!("rank 1 on {}: ", record::lock::host())), "{text}");
     assert!(text.contains("out/checkpoints/step-000004"), "{text}");
-    println!("said after {:.1} s", start.elapsed().as_secs_f64());
+    println!("{text}said after {:.1} s", start.elapsed().as_secs_f64());
     assert!(here.newest("out") == 4 && there.newest("out") == 3);
 }
 

@@ -85,7 +85,7 @@ fn start(mini: &Miniature, script: &str, arguments: &[&str], variables: &[(&str,
         command.env_remove(name);
     }
     let path = format!("{}:{}", mini.path("bin").display(), std::env::var("PATH").unwrap());
-    command.env("PATH", path).env("CONFIG", "train.toml").env("TORCH_CPP_LOG_LEVEL", "FATAL");
+    command.env("PATH", path).env("CONFIG", "train.toml");
     command.envs(variables.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }

@@ -52,6 +52,16 @@ at::Tensor target(void* t) {
   return tensor(t).variable_data();
 }
 
+// What fails is the caller's error to report; libtorch's log would add pages of C++ frames. Its own
+// variable still turns the log on, which libtorch reads by itself only under Python.
+void quiet_log() {
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") != nullptr) {
+    c10::initLogging();
+  } else {
+    FLAGS_caffe2_log_level = c10::GLOG_FATAL;
+  }
+}
+
 // Gloo binds to an address of this host: the interfaces of GLOO_SOCKET_IFNAME if given, as
 // PyTorch does; loopback when the master is there; else what the host name resolves to.
 auto gloo_options(const std::string& master, milliseconds timeout) {
@@ -136,6 +146,7 @@ void s1_free_text(char* text) {
 char* s1_store_open(
     const char* host, uint16_t port, int world_size, bool serve, int64_t timeout_ms, void** out) {
   return guarded([&] {
+    quiet_log();
     c10d::TCPStoreOptions options;
     options.port = port;
     options.isServer = serve;
