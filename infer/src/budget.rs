@@ -151,6 +151,10 @@ impl Forcing {
             spec: Arc::clone(&spec),
         };
         if spec.thinking.is_some() {
+            if prompt_len + spec.thinking_start.len() > spec.max_model_len {
+                let action = forcing.give_up(Ending::Context);
+                return (forcing, action);
+            }
             forcing.force(&spec.thinking_start);
             forcing.think();
         }
@@ -328,6 +332,9 @@ impl Forcing {
         }
         let room = if readme { usize::MAX } else { thought.left };
         let ignore = &thinking.ignore[..room.min(thinking.ignore.len())];
+        if self.prompt_len + self.ids.len() + ignore.len() > spec.max_model_len {
+            return self.give_up(Ending::Context);
+        }
         thought.left -= if readme { 0 } else { ignore.len() };
         thought.ignores_left -= 1;
         thought.round_start = self.ids.len() + ignore.len();

@@ -265,6 +265,13 @@ fn the_context_bounds_everything() {
     check(&within(7, cap(9)), &[20, 21], &[START, THINK, 20, 21], &[20, 21], full);
     check(&within(8, cap(9)), &[20, 21, START], &[START, THINK, 20, 21], &[20, 21], full);
     check(&within(11, cap(2)), &[20, 21], &[START, THINK, 20, 21], &[20, 21], full);
+    // Not even the opening fits; a string in the place of an ignored end that does not, and one
+    // that just does.
+    check(&within(4, cap(9)), &[], &[], &[], full);
+    let wait = |len| within(len, ignoring(9, 1, &[WAIT, A_BIT]));
+    check(&wait(7), &[20, START], &[START, THINK, 20], &[20], full);
+    let fits = [START, THINK, 20, WAIT, A_BIT];
+    check(&wait(8), &[20, START], &fits, &fits[2..], full);
     // Full right after the closing, and in the answer.
     let ids = [START, THINK, 20, START, ANSWER];
     check(&within(8, cap(9)), &[20, START], &ids, &[20], (Some(STOP), CONTEXT));
