@@ -7,8 +7,8 @@
 //!
 //! With `token_ids` the server takes ids and gives ids back (vLLM's `return_token_ids`), and what
 //! it is asked is what the engine does. Otherwise prompts are text, and replies are tokenised here:
-//! their ids may differ from those that the server sampled. Nothing is then sent that is not in
-//! OpenAI's own interface.
+//! their ids may differ from those that the server sampled, and lack a stop text at the end if the
+//! server does not say which end it was. Nothing is then sent that is not in OpenAI's own interface.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -41,6 +41,17 @@ struct Job<'a> {
     /// Prompt and all behind it: what the next round goes on from.
     ids: Vec<i64>,
 }
+
+impl Job<'_> {
+    /// The texts that end the round because they end the answer.
+    fn answer_stops(&self) -> &[String] {
+        let counts = !self.forcing.is_thinking() && self.forcing.round().min_tokens == 0;
+        if counts { &self.request.stop } else { &[] }
+    }
+}
+
+/// OpenAI's interface takes so many stops and no more.
+const OPENAI_STOPS: usize = 4;
 
 impl Remote {
     /// Reads no key and asks nothing yet.
@@ -92,7 +103,7 @@ impl Remote {
             let bias = never.iter().map(|id| (id.to_string(), Value::from(-100)));
             set("logit_bias", Value::Object(bias.collect()));
         }
-        let mut stop = until_texts.to_vec();
+        let mut stop = Vec::new();
         if self.token_ids {
             // `until` alone ends a round, as in the engine, whatever the server's own defaults.
             set("stop_token_ids", until.into());
@@ -104,6 +115,10 @@ impl Remote {
             for &id in until {
                 stop.push(self.tokenizer.decode(&[id])?);
             }
+        }
+        stop.extend(until_texts.iter().chain(job.answer_stops()).cloned());
+        if !self.token_ids {
+            stop.truncate(OPENAI_STOPS); // the others are found in what the server writes
         }
         if !stop.is_empty() {
             set("stop", stop.into());
@@ -122,7 +137,7 @@ impl Remote {
             self.tokenizer.encode_text(&reply.text)?
         };
         if reply.finish_reason == "stop" {
-            self.complete(&mut ids, job.forcing.round(), reply)?;
+            self.complete(&mut ids, job, reply)?;
         }
         ensure!(!ids.is_empty(), "the server wrote nothing and does not say that it stopped");
         for id in ids {
@@ -146,16 +161,17 @@ impl Remote {
 
     /// Puts behind the ids of a round what ended it: servers leave it out, or say it apart, or have
     /// it at the end.
-    fn complete(&self, ids: &mut Vec<i64>, round: Round, reply: &Reply) -> Result<()> {
-        let Round { min_tokens, until, until_texts, .. } = round;
+    fn complete(&self, ids: &mut Vec<i64>, job: &Job, reply: &Reply) -> Result<()> {
+        let Round { min_tokens, until, until_texts, .. } = job.forcing.round();
         let text = self.tokenizer.decode(ids)?;
+        let texts = until_texts.iter().chain(job.answer_stops());
         if ids.last().is_some_and(|id| until.contains(id))
-            || until_texts.iter().any(|stop| text.contains(stop))
+            || texts.clone().any(|stop| text.contains(stop))
         {
             return Ok(());
         }
         let mut ends: Vec<Vec<i64>> = until.iter().map(|&id| vec![id]).collect();
-        for stop in until_texts {
+        for stop in texts {
             ends.push(self.tokenizer.encode_fixed(stop)?);
         }
         let told = &reply.raw["choices"][0]["stop_reason"];
@@ -221,7 +237,8 @@ impl Generate for Remote {
                 let job = slot.take().expect("it was there");
                 return each(number, self.finish(job)?);
             }
-            asks.borrow_mut().push_back(self.ask(number, job)?);
+            // Before those that have not begun: what is nearly done is kept first.
+            asks.borrow_mut().push_front(self.ask(number, job)?);
             Ok(())
         })?;
         self.replies += replies;

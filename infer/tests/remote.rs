@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use infer::budget::{MaxTokens, Procedure, Spec, Thinking};
+use infer::budget::{MaxTokens, Outcome, Procedure, Spec, Thinking};
 use infer::config::Endpoint;
 use infer::engine::{Completion, Generate, Request, Sampling};
 use infer::remote::Remote;
@@ -115,7 +115,12 @@ fn talk(
 }
 
 fn remote(url: &str, folder: &Path, token_ids: bool) -> Remote {
-    let server = endpoint::Settings::new(url, "m");
+    remote_of(url, folder, token_ids, endpoint::Settings::new(url, "m").concurrency)
+}
+
+/// That asks so many things at a time.
+fn remote_of(url: &str, folder: &Path, token_ids: bool, concurrency: usize) -> Remote {
+    let server = endpoint::Settings { concurrency, ..endpoint::Settings::new(url, "m") };
     let endpoint = Endpoint { cache: folder.join("replies.sqlite"), token_ids, server };
     Remote::open(&endpoint, tokenizer(VOCAB)).unwrap()
 }
@@ -150,7 +155,8 @@ fn requests() -> Vec<Request> {
                 max_gen_toks: 2 + below(12),
                 max_model_len: [60, 20][below(2)],
             };
-            let stop = [vec![], vec!["hi".to_string(), "k".to_string()]][below(2)].clone();
+            let stops: [&[&str]; 3] = [&[], &["hi", "k"], &["hi", "ml", "dc", "nb"]];
+            let stop = stops[below(3)].iter().map(|stop| stop.to_string()).collect();
             Request { stop, ..request(&spec, &[10, n % 7]) }
         })
         .collect()
@@ -178,6 +184,8 @@ fn check_equal(token_ids: bool) -> (Vec<Value>, Vec<Completion>) {
 fn by_ids_a_server_gives_what_the_engine_gives() {
     let (bodies, _) = check_equal(true);
     assert!(bodies.iter().all(|body| body["prompt"].is_array() && body["ignore_eos"] == true));
+    let stops = bodies.iter().filter(|body| stops(body).any(|stop| stop == "hi"));
+    assert!(stops.count() > 20, "the server ends at the answer's stops");
     let refused = bodies.iter().filter(|body| body.get("logit_bias").is_some());
     assert!(refused.count() > 5, "texts that come too early, or again at the same place");
 }
@@ -191,6 +199,38 @@ fn by_text_too() {
     let unknown = |name: &&String| !known.contains(&name.as_str());
     assert_eq!(bodies.iter().flat_map(|b| b.as_object().unwrap().keys()).find(unknown), None);
     assert!(ours.iter().any(|one| one.outcome.thinking_ending.is_some()));
+    let counts: Vec<usize> = bodies.iter().map(|body| stops(body).count()).collect();
+    assert_eq!(counts.iter().max(), Some(&4), "OpenAI's own server takes no more");
+    assert!(bodies.iter().filter(|body| stops(body).any(|stop| stop == "hi")).count() > 50);
+}
+
+fn stops(body: &Value) -> impl Iterator<Item = &Value> {
+    body.get("stop").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// OpenAI's own server does not say which stop it was. Where that matters not for how it goes on,
+/// the texts are the same.
+#[test]
+fn by_text_from_who_does_not_say_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, _) = serve(|body| {
+        let mut reply = complete(body);
+        reply["choices"][0].as_object_mut().unwrap().remove("stop_reason");
+        reply
+    });
+    let mut requests = requests();
+    let is_ignored = |thinking: &Thinking| thinking.n_ignore > 0 && thinking.ignore.is_empty();
+    requests.retain(|request| !request.spec.thinking.as_ref().is_some_and(is_ignored));
+    assert!(requests.len() > 100);
+    let expected = answers(&mut engine(hashed, VOCAB, ONE), &requests);
+    let ours = answers(&mut remote(&url, folder.path(), false), &requests);
+    for (n, (ours, expected)) in ours.iter().zip(&expected).enumerate() {
+        let said = |one: &Completion| {
+            let Outcome { thinking_ending, ending, .. } = one.outcome;
+            (one.text.clone(), thinking_ending, ending)
+        };
+        assert_eq!(said(ours), said(expected), "request {n}: {:?}", requests[n]);
+    }
 }
 
 #[test]
@@ -272,6 +312,25 @@ fn no_request_waits_for_another() {
     let both = answers(&mut remote(&url, folder.path(), true), &two);
     assert_eq!(both[0].outcome.ids, [0, 4, 9, 7, 9, 0, 5, 9]);
     assert_eq!(both[1], both[0]);
+}
+
+/// One connection, three questions of two rounds: each is finished before the next begins.
+#[test]
+fn a_running_request_goes_before_those_that_have_not_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, bodies) = serve(move |body| {
+        let ids = if body["prompt"].as_array().unwrap().len() < 9 { [9, 0] } else { [9, 1] };
+        json!({"choices": [{"text": "", "finish_reason": "stop", "token_ids": ids}]})
+    });
+    let mut spec = simple(9);
+    let thinking = spec.thinking.as_mut().unwrap();
+    (thinking.n_ignore, thinking.ignore) = (1, vec![7]);
+    let asked = [10, 11, 12, 13].map(|id| request(&spec, &[id, 3]));
+    let mut remote = remote_of(&url, folder.path(), true, 1);
+    answers(&mut remote, &asked);
+    let bodies = bodies.lock().unwrap();
+    let order: Vec<i64> = bodies.iter().map(|b| b["prompt"][0].as_i64().unwrap()).collect();
+    assert_eq!(order, [10, 10, 10, 11, 11, 11, 12, 12, 12, 13, 13, 13]);
 }
 
 #[track_caller]
