@@ -32,7 +32,8 @@ pub struct Journal {
     /// Who answers, as text.
     who: String,
     file: File,
-    _lock: Option<Lock>,
+    /// Held by whoever is alone; others are shares of its run.
+    lock: Option<Lock>,
 }
 
 impl Journal {
@@ -53,7 +54,7 @@ impl Journal {
             // What a kill has cut off stays, on a line of its own.
             file.write_all(b"\n").with_context(place)?;
         }
-        Ok(Journal { folder: folder.to_path_buf(), who, file, _lock: lock })
+        Ok(Journal { folder: folder.to_path_buf(), who, file, lock })
     }
 
     /// The completions of all requests, in their order. Those that are in the journal come from
@@ -68,20 +69,19 @@ impl Journal {
     ) -> Result<Vec<Completion>> {
         let keys = self.keys(requests);
         let mut found = self.read(&keys)?;
-        let mut open_keys = BTreeMap::new();
-        for (number, key) in keys.iter().enumerate().filter(|(_, key)| !found.contains_key(*key)) {
-            open_keys.entry(key.as_str()).or_insert(number);
-        }
-        let mut missing: Vec<usize> = open_keys.into_values().collect();
-        missing.sort_unstable();
+        let missing = missing(&keys, &found);
+        let mut progress = match self.lock {
+            Some(_) => Progress::new(missing.len(), "answers"),
+            None => Progress::told(),
+        };
         if missing.len() < requests.len() {
             let known = requests.len() - missing.len();
-            eprintln!("{known} of {} answers are there already or equal others", requests.len());
+            let all = requests.len();
+            progress.say(&format!("{known} of {all} answers are there already or equal others"));
         }
         if !missing.is_empty() {
             let mut who = open()?;
             let asked: Vec<Request> = missing.iter().map(|&n| requests[n].clone()).collect();
-            let mut progress = Progress::new(asked.len(), "answers");
             who.generate(&asked, &mut |number, completion| {
                 let key = &keys[missing[number]];
                 self.add(key, &completion)?;
@@ -89,10 +89,18 @@ impl Journal {
                 found.insert(key.clone(), completion);
                 Ok(())
             })?;
-            drop(progress);
-            eprintln!("{}", who.summary());
+            progress.say(&who.summary());
         }
         Ok(keys.iter().map(|key| found[key].clone()).collect())
+    }
+
+    /// How many of the requests are still to be answered, equal ones counted once.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn missing(&self, requests: &[Request]) -> Result<usize> {
+        let keys = self.keys(requests);
+        Ok(missing(&keys, &self.read(&keys)?).len())
     }
 
     /// Removes the journal with all that it kept.
@@ -154,6 +162,17 @@ impl Journal {
         let place = || format!("cannot write into the journal {}", self.folder.display());
         self.file.write_all(line.as_bytes()).with_context(place)
     }
+}
+
+/// The first number under each key that is not found, ascending.
+fn missing(keys: &[String], found: &BTreeMap<String, Completion>) -> Vec<usize> {
+    let mut open = BTreeMap::new();
+    for (number, key) in keys.iter().enumerate().filter(|(_, key)| !found.contains_key(*key)) {
+        open.entry(key.as_str()).or_insert(number);
+    }
+    let mut missing: Vec<usize> = open.into_values().collect();
+    missing.sort_unstable();
+    missing
 }
 
 /// Whether the last line of a file was cut off.

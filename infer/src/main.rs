@@ -18,77 +18,56 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Answer a task's questions under every budget of a config, and score the answers.
-    Eval {
-        /// The run's TOML file; paths in it are relative to the current folder.
-        config: PathBuf,
-        /// Change a key for this run, as in `--set model.threads=4`; written into the manifest.
-        #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-        sets: Vec<String>,
-        /// Replace the output folder if it exists.
-        #[arg(long)]
-        overwrite: bool,
-        /// Processes that answer a share of the questions each, with a model of their own.
-        #[arg(long, default_value_t = 1)]
-        ranks: usize,
-    },
-    /// Draw how accuracy goes with thinking: `eval` over a config's grid of budgets, with a page.
-    Curve {
-        /// The run's TOML file, such as configs/real/curve.toml; it has a section [curve].
-        config: PathBuf,
-        /// Change a key for this run, as in `--set limit=20`; written into the manifest.
-        #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-        sets: Vec<String>,
-        /// Replace the output folder if it exists.
-        #[arg(long)]
-        overwrite: bool,
-        /// Processes that answer a share of the questions each, with a model of their own.
-        #[arg(long, default_value_t = 1)]
-        ranks: usize,
-    },
+    Eval(Shared),
+    /// Draw how accuracy goes with thinking: `eval` over a config's grid of budgets, its section
+    /// [curve], as in configs/real/curve.toml.
+    Curve(Shared),
     /// Draw curves of several evaluations, and of others' papers, on one page.
     Draw(infer::draw::Args),
     /// Show one answer: question, thinking with its forced parts, answer, verdict.
     Show(infer::show::Args),
     /// Compare two evaluations of the same questions.
     Compare(infer::compare::Args),
-    /// Continue the prompts of a JSONL file.
-    Generate {
-        /// The run's TOML file, such as configs/infer/generate.toml.
-        config: PathBuf,
-        /// Change a key for this run, as in `--set engine.slots=8`; written into the manifest.
-        #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-        sets: Vec<String>,
-        /// Replace the output folder if it exists.
-        #[arg(long)]
-        overwrite: bool,
-    },
-    /// Take requests as OpenAI's API has them, with limits on thinking in their bodies.
-    Serve {
-        /// The server's TOML file, such as configs/infer/serve.toml.
-        config: PathBuf,
-        /// Change a key for this run, as in `--set server.address=127.0.0.1:8080`.
-        #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-        sets: Vec<String>,
-    },
-    /// Talk to a model in the terminal.
-    Chat {
-        /// The conversation's TOML file, such as configs/infer/chat.toml.
-        config: PathBuf,
-        /// Change a key for this run, as in `--set thinking.max_thinking_tokens=500`.
-        #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-        sets: Vec<String>,
-    },
-    /// Show the answers that an evaluation's rules call wrong to a language model (never needed).
-    Judge {
-        /// The judge's TOML file, such as configs/infer/judge.toml.
-        config: PathBuf,
-        /// Change a key for this run, as in `--set results=runs/demo/infer`.
-        #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-        sets: Vec<String>,
-        /// Replace the output folder if it exists.
-        #[arg(long)]
-        overwrite: bool,
-    },
+    /// Continue the prompts of a JSONL file (configs/infer/generate.toml).
+    Generate(Written),
+    /// Take requests as OpenAI's API has them, with limits on thinking in their bodies
+    /// (configs/infer/serve.toml).
+    Serve(Told),
+    /// Talk to a model in the terminal (configs/infer/chat.toml).
+    Chat(Told),
+    /// Show the answers that an evaluation's rules call wrong to a language model (never needed;
+    /// configs/infer/judge.toml).
+    Judge(Written),
+}
+
+/// What every run is told.
+#[derive(clap::Args)]
+struct Told {
+    /// The run's TOML file; paths in it are relative to the current folder.
+    config: PathBuf,
+    /// Change a key for this run, as in `--set model.threads=4`; written into the manifest.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+/// A run with an output folder.
+#[derive(clap::Args)]
+struct Written {
+    #[command(flatten)]
+    told: Told,
+    /// Replace the output folder if it exists.
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// A run that several processes may share.
+#[derive(clap::Args)]
+struct Shared {
+    #[command(flatten)]
+    written: Written,
+    /// Processes that answer a share of the questions each, with a model of their own.
+    #[arg(long, default_value_t = 1)]
+    ranks: usize,
 }
 
 /// Colours are for people who watch, and do not mind (no-color.org).
@@ -112,37 +91,38 @@ fn run(command: Command) -> anyhow::Result<()> {
         return Ok(());
     };
     match command {
-        Command::Eval { config, sets, overwrite, ranks } => {
-            infer::run::eval(&config, &sets, overwrite, ranks)
+        Command::Eval(Shared { written: Written { told, overwrite }, ranks }) => {
+            infer::run::eval(&told.config, &told.sets, overwrite, ranks)
         }
-        Command::Curve { config, sets, overwrite, ranks } => {
-            infer::run::curve(&config, &sets, overwrite, ranks)
+        Command::Curve(Shared { written: Written { told, overwrite }, ranks }) => {
+            infer::run::curve(&told.config, &told.sets, overwrite, ranks)
         }
         Command::Draw(args) => print(infer::draw::run(&args)),
         Command::Show(args) => print(infer::show::run(&args, shows_colours())),
         Command::Compare(args) => print(infer::compare::run(&args)),
-        Command::Generate { config, sets, overwrite } => {
-            infer::generate::run(&config, &sets, overwrite)
+        Command::Generate(Written { told, overwrite }) => {
+            infer::generate::run(&told.config, &told.sets, overwrite)
         }
-        Command::Chat { config, sets } => infer::chat::run(&config, &sets),
-        Command::Serve { config, sets } => infer::serve::run(&config, &sets),
-        Command::Judge { config, sets, overwrite } => infer::judge::run(&config, &sets, overwrite),
+        Command::Chat(told) => infer::chat::run(&told.config, &told.sets),
+        Command::Serve(told) => infer::serve::run(&told.config, &told.sets),
+        Command::Judge(Written { told, overwrite }) => {
+            infer::judge::run(&told.config, &told.sets, overwrite)
+        }
     }
 }
 
 impl Command {
     /// Its config and overrides; those that run no model have no part for other ranks.
     fn config(&self) -> Option<(&Path, &[String])> {
-        match self {
-            Command::Eval { config, sets, .. }
-            | Command::Curve { config, sets, .. }
-            | Command::Generate { config, sets, .. }
-            | Command::Chat { config, sets }
-            | Command::Serve { config, sets } => Some((config, sets)),
-            Command::Draw(_) | Command::Show(_) | Command::Compare(_) | Command::Judge { .. } => {
-                None
+        let told = match self {
+            Command::Eval(shared) | Command::Curve(shared) => &shared.written.told,
+            Command::Generate(written) => &written.told,
+            Command::Chat(told) | Command::Serve(told) => told,
+            Command::Draw(_) | Command::Show(_) | Command::Compare(_) | Command::Judge(_) => {
+                return None;
             }
-        }
+        };
+        Some((&told.config, &told.sets))
     }
 }
 

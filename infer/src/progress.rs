@@ -1,6 +1,7 @@
-//! How far a run is: a bar on a terminal, a line every ten seconds elsewhere.
+//! How far a run is: a bar on a terminal, a line every ten seconds elsewhere. Of several processes
+//! that share the work, the one that started the others shows it for all.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,6 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub struct Progress {
     bar: ProgressBar,
     what: &'static str,
+    /// Nothing is shown here: the process that started this one is told, on standard output.
+    is_told: bool,
     /// Tokens of what is done.
     tokens: usize,
     started: Instant,
@@ -18,16 +21,27 @@ pub struct Progress {
 impl Progress {
     /// `count` things to do, called `what`.
     pub fn new(count: usize, what: &'static str) -> Self {
-        let hidden = !std::io::stderr().is_terminal();
+        let hidden = count == 0 || !std::io::stderr().is_terminal();
         let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(count as u64) };
         bar.set_length(count as u64);
         let template = format!("{{bar:40}} {{pos}} of {{len}} {what}, {{msg}}{{eta}} left");
         bar.set_style(ProgressStyle::with_template(&template).expect("a constant template"));
-        Progress { bar, what, tokens: 0, started: Instant::now(), spoke: Instant::now() }
+        let now = Instant::now();
+        Progress { bar, what, is_told: false, tokens: 0, started: now, spoke: now }
+    }
+
+    /// That of a process whose part of the things another one shows, by [`Progress::relay`].
+    pub fn told() -> Self {
+        let mut progress = Progress::new(0, "");
+        (progress.bar, progress.is_told) = (ProgressBar::hidden(), true);
+        progress
     }
 
     /// One more is done, with so many tokens.
     pub fn finished(&mut self, tokens: usize) {
+        if self.is_told {
+            return self.say(&tokens.to_string());
+        }
         self.tokens += tokens;
         let seconds = self.started.elapsed().as_secs_f64();
         let speed = self.tokens as f64 / seconds.max(1e-3);
@@ -39,6 +53,24 @@ impl Progress {
             let left = seconds * (count as f64 / done as f64 - 1.0);
             let what = self.what;
             eprintln!("{done} of {count} {what}, {speed:.0} tokens/s, about {left:.0} s left");
+        }
+    }
+
+    /// A line for whoever watches.
+    pub fn say(&self, line: &str) {
+        if self.is_told {
+            // Whom nobody listens to ends soon.
+            let _ = writeln!(std::io::stdout(), "{line}");
+        } else {
+            self.bar.suspend(|| eprintln!("{line}"));
+        }
+    }
+
+    /// What the process with this rank told: tokens of one more thing, or something to say.
+    pub fn relay(&mut self, rank: usize, line: &str) {
+        match line.parse() {
+            Ok(tokens) => self.finished(tokens),
+            Err(_) => self.say(&format!("rank {rank}: {line}")),
         }
     }
 }

@@ -43,10 +43,12 @@ pub fn eval(path: &Path, sets: &[String], overwrite: bool, ranks: usize) -> Resu
     weights.path = config.model.path.clone(); // not the place of a hub model in this cache
     let who = who_answers(&config, &weights);
     let mut journal = Journal::open(&journal_of(&config)?, ranks, who.clone(), true)?;
-    if ranks > 1 {
-        shares::launch(ranks, &who, &config.model)?;
+    let requests = evaluation.requests();
+    let missing = if ranks > 1 { journal.missing(&requests)? } else { 0 };
+    if missing > 0 {
+        shares::launch(ranks, &who, &config.model, missing)?;
     }
-    let completions = journal.answer(&evaluation.requests(), || {
+    let completions = journal.answer(&requests, || {
         answerer(&config.model, &config.engine, config.endpoint.as_ref(), &folder, &chat)
     })?;
     let jobs = evaluation.jobs().zip(completions);

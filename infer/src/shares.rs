@@ -1,18 +1,22 @@
 //! An evaluation by several processes: each answers a share of the prompts with a model of its own,
 //! and leaves its completions in the run's journal.
 //!
-//! Whoever starts them waits, then finds every answer in the journal; so the results are those of
+//! Whoever starts them shows the progress of all, then finds every answer in the journal; so the results are those of
 //! one process, and after a kill any number of processes goes on.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use c10d::Children;
 
 use crate::config::{Device, Model};
 use crate::engine::{Request, parallel};
+use crate::progress::Progress;
 
 /// Set in the processes that [`launch`] starts: which share, of how many, and [`Share::who`].
 const SHARE: &str = "S1_INFER_SHARE";
@@ -57,20 +61,21 @@ impl Share {
 }
 
 /// Starts this program again for each share, with the same arguments, and waits for all. Each gets
-/// its part of the cores, or GPUs of its own.
+/// its part of the cores, or GPUs of its own. `answers` are those that all together write.
 ///
 /// # Errors
 /// When one fails, whose own message stands above; the others are stopped.
-pub fn launch(ranks: usize, who: &str, model: &Model) -> Result<()> {
+pub fn launch(ranks: usize, who: &str, model: &Model, answers: usize) -> Result<()> {
     let gpus = if model.device == Device::Cuda { model.tensor_parallel } else { 0 };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = (cores / ranks / model.tensor_parallel).max(1);
     let visible = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
     let visible: Vec<&str> = visible.split(',').filter(|gpu| !gpu.is_empty()).collect();
-    let mut children = Children(Vec::new());
+    let (sender, lines) = mpsc::channel();
+    let mut children = Children::default();
     for rank in 0..ranks {
         let mut command = parallel::again()?;
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         if model.threads.is_none() {
             // As an argument, it also reaches the ranks of a model over several.
             command.args(["--set", &format!("model.threads={threads}")]);
@@ -81,30 +86,26 @@ pub fn launch(ranks: usize, who: &str, model: &Model) -> Result<()> {
             let own: Vec<String> = (rank * gpus..(rank + 1) * gpus).map(gpu).collect();
             command.env("CUDA_VISIBLE_DEVICES", own.join(","));
         }
-        children.0.push(command.spawn().with_context(|| format!("starting rank {rank}"))?);
-    }
-    let mut running: Vec<usize> = (0..ranks).collect();
-    while !running.is_empty() {
-        for rank in running.clone() {
-            let Some(status) = children.0[rank].try_wait()? else { continue };
-            running.retain(|other| *other != rank);
-            if !status.success() {
-                bail!("rank {rank} ended with {status}; the others were stopped");
+        let mut child = command.spawn().with_context(|| format!("starting rank {rank}"))?;
+        let output = BufReader::new(child.stdout.take().context("it was piped")?);
+        children.0.push(child);
+        let sender = sender.clone();
+        thread::spawn(move || {
+            for line in output.lines().map_while(std::io::Result::ok) {
+                let _ = sender.send((rank, line));
             }
+        });
+    }
+    let mut progress = Progress::new(answers, "answers");
+    loop {
+        let ended = children.ended()?;
+        lines.try_iter().for_each(|(rank, line)| progress.relay(rank, &line));
+        if let Some((rank, status)) = ended.iter().find(|(_, status)| !status.success()) {
+            bail!("rank {rank} ended with {status}; the others were stopped");
+        }
+        if ended.len() == ranks {
+            return Ok(());
         }
         thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
-/// The shares' processes; none outlives it.
-struct Children(Vec<Child>);
-
-impl Drop for Children {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }

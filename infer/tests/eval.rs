@@ -11,58 +11,17 @@ use infer::config::Config;
 use infer::report::{Results, read_samples};
 use model::Qwen2;
 use serde_json::Value;
-use support::write_checkpoint;
+use support::run::write_run;
 use tch::Kind;
-
-const CONFIG: &str = r#"
-output = "OUT"
-seed = 3
-[model]
-path = "DIR/checkpoint"
-device = "cpu"
-dtype = "float32"
-max_model_len = 160
-threads = 1
-[task]
-name = "tiny"
-dataset = "DIR/task.jsonl"
-prompt = "{question}"
-answer = "answer"
-grading = "equivalent"
-[generation]
-max_gen_toks = 12
-temperature = 0.0
-[[budget]]
-name = "plain"
-[[budget]]
-name = "0"
-max_tokens_thinking = 0
-[[budget]]
-name = "20"
-max_tokens_thinking = 20
-temperature = 1.5
-[[budget]]
-name = "wait"
-max_tokens_thinking = 40
-thinking_n_ignore = 2
-thinking_n_ignore_str = "Wait"
-"#;
 
 /// By one process.
 fn eval(config: &Path, sets: &[String], overwrite: bool) -> anyhow::Result<()> {
     infer::run::eval(config, sets, overwrite, 1)
 }
 
-/// The checkpoint, a task of five questions and the config with `change` made, in `folder`.
-fn set_up(folder: &Path, change: impl Fn(String) -> String) -> std::path::PathBuf {
-    write_checkpoint(&folder.join("checkpoint"));
-    let row = |n: usize| format!("{{\"question\": \"What is {n}+{n}?\", \"answer\": {}}}\n", 2 * n);
-    fs::write(folder.join("task.jsonl"), (1..6).map(row).collect::<String>()).unwrap();
-    let text = CONFIG.replace("DIR", &folder.display().to_string());
-    let path = folder.join("infer.toml");
-    fs::write(&path, change(text.replace("OUT", &folder.join("out").display().to_string())))
-        .unwrap();
-    path
+/// A tiny run over five questions with `change` made to its config, in `folder`.
+fn set_up(folder: &Path, change: impl FnOnce(String) -> String) -> std::path::PathBuf {
+    write_run(folder, 5, change)
 }
 
 #[test]

@@ -101,8 +101,13 @@ fn harness(scenario: &Scenario) -> Vec<i64> {
             break;
         }
         strip_stop(&mut new, until);
-        new.extend(&thinking.ignore);
         thought.extend(new);
+        let string = thinking.ignore.len().min(budget.saturating_sub(thought.len()));
+        if opened.len() + thought.len() + string > longest {
+            // Differs from s1: the string is not written beyond the context.
+            return [&spec.thinking_start[..], &thought].concat();
+        }
+        thought.extend(&thinking.ignore);
     }
     if thought.len() > budget {
         thought.truncate(budget);

@@ -15,7 +15,8 @@ use anyhow::Result;
 use infer::budget::{Ending, Outcome, Spec};
 use infer::engine::{Completion, Generate, Request, Sampling};
 use infer::journal::Journal;
-use support::{request, write_checkpoint};
+use support::request;
+use support::run::write_run;
 
 /// Answers with the prompt's ids, and counts.
 struct Echo<'a>(&'a mut usize);
@@ -171,45 +172,17 @@ fn one_run_at_a_time() {
     Journal::open(folder.path(), 1, "A".into(), false).unwrap(); // a share of the first
 }
 
-const CONFIG: &str = r#"
-output = "DIR/out"
-cache = "DIR/kept"
-seed = 3
-repeats = 2
-[model]
-path = "DIR/checkpoint"
-device = "cpu"
-dtype = "float32"
-max_model_len = 256
-threads = 1
-[engine]
-slots = 3
-[task]
-name = "tiny"
-dataset = "DIR/task.jsonl"
-prompt = "{question}"
-answer = "answer"
-grading = "equivalent"
-[generation]
-max_gen_toks = 60
-temperature = 1.0
-[[budget]]
-name = "plain"
-[[budget]]
-name = "100"
-max_tokens_thinking = 100
-"#;
-
-/// Different requests of that config: questions, budgets, repeats.
-const REQUESTS: usize = 24 * 2 * 2;
+/// Different requests of the run below: questions, budgets, repeats.
+const REQUESTS: usize = 12 * 4 * 2;
 
 fn set_up(folder: &Path) -> PathBuf {
-    write_checkpoint(&folder.join("checkpoint"));
-    let row = |n: usize| format!("{{\"question\": \"What is {n}+{n}?\", \"answer\": {}}}\n", 2 * n);
-    fs::write(folder.join("task.jsonl"), (1..25).map(row).collect::<String>()).unwrap();
-    let path = folder.join("infer.toml");
-    fs::write(&path, CONFIG.replace("DIR", &folder.display().to_string())).unwrap();
-    path
+    write_run(folder, 12, |text| {
+        let kept = folder.join("kept").display().to_string();
+        format!("cache = {kept:?}\nrepeats = 2\n{text}\n[engine]\nslots = 3\n")
+            .replace("max_model_len = 160", "max_model_len = 256")
+            .replace("max_gen_toks = 12", "max_gen_toks = 60")
+            .replace("temperature = 0.0", "temperature = 1.0")
+    })
 }
 
 fn start(config: &Path, ranks: usize) -> Child {
@@ -238,6 +211,28 @@ fn published(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files.retain(|(name, _)| name != "manifest.json");
     files.sort();
     files
+}
+
+/// On a terminal, two processes show one bar: that of all answers, whoever writes them.
+#[test]
+fn ranks_show_one_progress() {
+    if Command::new("script").arg("--version").output().is_err() {
+        return eprintln!("skipped: there is no `script`, which has a terminal");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let config = set_up(folder.path());
+    let infer = format!("{} eval {} --ranks 2", env!("CARGO_BIN_EXE_infer"), config.display());
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &infer, "/dev/null"]).stdin(Stdio::null());
+    let out = command.output().unwrap();
+    let shown = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{shown}");
+    let wholes = shown.split(" answers, ").filter_map(|before| before.rsplit(' ').next());
+    let wholes: Vec<usize> = wholes.filter_map(|count| count.parse().ok()).collect();
+    assert!(wholes.len() > 1 && wholes.iter().all(|&whole| whole == REQUESTS), "{wholes:?}");
+    for rank in 0..2 {
+        assert!(shown.contains(&format!("rank {rank}: 48 requests")), "each has its say: {shown}");
+    }
 }
 
 /// A run that is killed again and again, over changing numbers of processes, asks for nothing twice
@@ -295,4 +290,5 @@ fn killed_at_random_moments() {
     assert_eq!(keys.len(), REQUESTS + usize::from(torn > 0), "after {kills} kills");
     assert!(kills >= 2, "only {kills} kills");
     assert_eq!(published(folder.path()), expected, "after {kills} kills");
+    println!("{REQUESTS} requests, {kills} kills: {} answers, none twice", entries.len() - torn);
 }

@@ -111,6 +111,10 @@ def model_generate(llm, s):
             for toks in until_thinking:
                 if new[-len(toks) :] == toks:
                     new = new[: -len(toks)]
+            left = max(max_tokens - len(cont) - len(new), 0)
+            if len(so_far) + len(new) + len(s["ignore"][:left]) > llm.max_model_len:
+                # Deviation: the string is not written beyond the context.
+                return answer(llm, s, so_far + new, [], "context", tries)
             new = new + s["ignore"]
             new_text += "".join(llm.text[id] for id in s["ignore"])
             cont, text, so_far = cont + new, text + new_text, so_far + new
@@ -153,7 +157,10 @@ def readme(llm, s):
     for _ in range(s["thinking_n_ignore"]):
         left -= len(new)
         if left > 0 and reason == "stop":  # only a full context leaves some without a stop
-            prompt += new[:-1] + s["ignore"]
+            prompt += new[:-1]
+            if len(prompt) + len(s["ignore"]) > llm.max_model_len:  # Deviation: as above.
+                return answer(llm, s, prompt, [], "context", 1)
+            prompt += s["ignore"]
             new, _, reason = llm.generate(prompt, left, min_tokens=1, stop_ids=stop_ids)
     prompt += new[:-1] if reason == "stop" else new
     return answer(llm, s, prompt, [], reason, 1)

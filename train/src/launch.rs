@@ -4,13 +4,13 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use c10d::Rank;
 use c10d::aten::exit_at_once;
+use c10d::{Children, Rank};
 
 use crate::run::Ending;
 use crate::signals::{self, AGAIN};
@@ -57,7 +57,7 @@ pub fn launch(ranks: usize, notes: &Path) -> Result<Ending> {
     // socket from parent to child.
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let threads = thread::available_parallelism().map_or(1, usize::from) / ranks;
-    let mut children = Children(Vec::new());
+    let mut children = Children::default();
     for rank in 0..ranks {
         let mut command = Command::new(&program);
         command.args(std::env::args_os().skip(1)).envs(Rank::local(rank, ranks, port).to_env());
@@ -67,77 +67,64 @@ pub fn launch(ranks: usize, notes: &Path) -> Result<Ending> {
         }
         children.0.push(command.spawn().with_context(|| format!("starting rank {rank}"))?);
     }
-    children.wait(notes)
+    wait(&mut children, notes)
 }
 
-/// The ranks' processes; none outlives it.
-struct Children(Vec<Child>);
-
-impl Drop for Children {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
+fn wait(children: &mut Children, notes: &Path) -> Result<Ending> {
+    let (mut asked, mut ending) = (false, Ending::Finished);
+    loop {
+        if signals::asked() && !asked {
+            asked = true;
+            say(children, LEAVE);
         }
+        let ended = children.ended()?;
+        if ending == Ending::Finished && ended.iter().any(|(_, status)| has_left(*status)) {
+            ending = Ending::Left;
+            say(children, LEFT);
+        }
+        let failed = |(_, status): &&(usize, ExitStatus)| !status.success() && !has_left(*status);
+        if let Some((rank, status)) = ended.iter().find(failed) {
+            let what = describe(children, *rank, *status, notes);
+            let_speak(children);
+            bail!("{what}; the others were stopped");
+        }
+        if ended.len() == children.0.len() {
+            return Ok(ending);
+        }
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
-impl Children {
-    fn wait(&mut self, notes: &Path) -> Result<Ending> {
-        let mut running: Vec<usize> = (0..self.0.len()).collect();
-        let (mut asked, mut ending) = (false, Ending::Finished);
-        while !running.is_empty() {
-            if signals::asked() && !asked {
-                asked = true;
-                self.say(LEAVE);
-            }
-            for rank in running.clone() {
-                let Some(status) = self.0[rank].try_wait()? else { continue };
-                running.retain(|other| *other != rank);
-                if has_left(status) {
-                    ending = Ending::Left;
-                    self.say(LEFT);
-                } else if !status.success() {
-                    let what = self.describe(rank, status, notes);
-                    self.let_speak();
-                    bail!("{what}; the others were stopped");
-                }
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(ending)
+/// Whom its last words accuse may not be who ended first.
+fn describe(children: &Children, rank: usize, status: ExitStatus, notes: &Path) -> String {
+    let mut notes = trace::read(notes);
+    // Those of an earlier run may still lie there.
+    notes.retain(|note| children.0.iter().any(|child| child.id() == note.process.id));
+    if let Some(failed) = notes.iter().find(|note| note.failed.is_some()) {
+        return format!("{}: it failed", failed.describe());
     }
-
-    /// Whom its last words accuse may not be who ended first.
-    fn describe(&self, rank: usize, status: ExitStatus, notes: &Path) -> String {
-        let mut notes = trace::read(notes);
-        // Those of an earlier run may still lie there.
-        notes.retain(|note| self.0.iter().any(|child| child.id() == note.process.id));
-        if let Some(failed) = notes.iter().find(|note| note.failed.is_some()) {
-            return format!("{}: it failed", failed.describe());
+    match notes.iter().find(|note| note.rank == rank) {
+        Some(note) if status.signal().is_some() => {
+            format!("{}, ended with {status}", note.describe())
         }
-        match notes.iter().find(|note| note.rank == rank) {
-            Some(note) if status.signal().is_some() => {
-                format!("{}, ended with {status}", note.describe())
-            }
-            _ => format!("rank {rank} ended with {status}"),
-        }
+        _ => format!("rank {rank} ended with {status}"),
     }
+}
 
-    fn let_speak(&mut self) {
-        let start = Instant::now();
-        let is_there = |child: &mut Child| child.try_wait().is_ok_and(|status| status.is_none());
-        while start.elapsed() < LAST_WORDS && self.0.iter_mut().any(is_there) {
-            thread::sleep(Duration::from_millis(20));
-        }
+fn let_speak(children: &mut Children) {
+    let start = Instant::now();
+    let are_all_gone =
+        |children: &mut Children| children.ended().is_ok_and(|e| e.len() == children.0.len());
+    while start.elapsed() < LAST_WORDS && !are_all_gone(children) {
+        thread::sleep(Duration::from_millis(20));
     }
+}
 
-    fn say(&mut self, word: &str) {
-        for child in &mut self.0 {
-            if let Some(pipe) = &mut child.stdin {
-                // Who has ended hears nothing.
-                let _ = writeln!(pipe, "{word}");
-            }
+fn say(children: &mut Children, word: &str) {
+    for child in &mut children.0 {
+        if let Some(pipe) = &mut child.stdin {
+            // Who has ended hears nothing.
+            let _ = writeln!(pipe, "{word}");
         }
     }
 }

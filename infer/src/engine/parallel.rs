@@ -8,13 +8,13 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use c10d::{Backend, Group, Rank};
+use c10d::{Backend, Children, Group, Rank};
 use model::Segment;
 use serde::Deserialize;
 use tch::{Device, Tensor};
@@ -138,12 +138,9 @@ impl Order {
     }
 }
 
-/// Processes that this one has started. They end with it.
+/// Rank 1 and those behind it, where this process has started them; none once they may end.
 #[derive(Default)]
 pub struct Started(Arc<Mutex<Children>>);
-
-/// Rank 1 and those behind it; none once they may end.
-type Children = Vec<Child>;
 
 impl Started {
     fn lock(&self) -> MutexGuard<'_, Children> {
@@ -153,7 +150,7 @@ impl Started {
     /// The error of something that all ranks do, with the rank that has ended, if one has.
     pub fn blame(&self, error: Error) -> Error {
         let limit = Instant::now() + Duration::from_secs(1);
-        while Instant::now() < limit && !self.lock().is_empty() {
+        while Instant::now() < limit && !self.lock().0.is_empty() {
             if let Some((rank, status)) = ended(&self.0) {
                 return error.context(format!("rank {rank} ended too early ({status})"));
             }
@@ -172,13 +169,12 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         let limit = Instant::now() + Duration::from_secs(5);
-        for mut child in self.lock().drain(..) {
-            drop(child.stdin.take()); // which it takes for a sign
-            while matches!(child.try_wait(), Ok(None)) && Instant::now() < limit {
-                thread::sleep(Duration::from_millis(5));
-            }
-            let _ = child.kill();
-            let _ = child.wait();
+        let mut children = std::mem::take(&mut *self.lock());
+        children.0.iter_mut().for_each(|child| drop(child.stdin.take())); // they take it for a sign
+        while children.ended().is_ok_and(|ended| ended.len() < children.0.len())
+            && Instant::now() < limit
+        {
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -186,8 +182,8 @@ impl Drop for Started {
 /// The first of the ranks that has ended, and how.
 fn ended(children: &Mutex<Children>) -> Option<(usize, ExitStatus)> {
     let mut children = children.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut each = children.iter_mut().enumerate();
-    each.find_map(|(n, child)| Some((n + 1, child.try_wait().ok()??)))
+    let (number, status) = *children.ended().ok()?.first()?;
+    Some((number + 1, status))
 }
 
 /// Ends this process if a rank that it started ends: whatever waits for that rank might wait
@@ -309,7 +305,7 @@ fn start(model: &Model) -> Result<Ranks> {
         command.stdin(Stdio::piped());
         command.envs(Rank::local(other, world_size, port).to_env()).env(STARTED, "1");
         let child = command.spawn().with_context(|| format!("starting rank {other}"))?;
-        started.lock().push(child);
+        started.lock().0.push(child);
     }
     let children = Arc::clone(&started.0);
     thread::spawn(move || watch(children));

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test binary uses its part
 
 pub mod client;
+pub mod run;
 
 use std::collections::BTreeMap;
 use std::fs;

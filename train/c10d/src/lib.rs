@@ -5,7 +5,7 @@
 //! own. This is the crate where `unsafe` lives.
 //!
 //! Reading order: [`rank`] (who am I), [`group`] (collectives and their handles), [`store`] (notes
-//! between ranks), [`aten`] (vector-Jacobian products, storage release, CUDA loading), [`fused`]
+//! between ranks), [`children`] (ranks that this process starts), [`aten`] (vector-Jacobian products, storage release, CUDA loading), [`fused`]
 //! (norms, SwiGLU, rotations and cross-entropy in one pass each), [`memory`] (what tensors take),
 //! [`kernels`] (our own, for decoding on CPUs), `native` (the C++ objects behind a group), `ffi`
 //! (the C border).
@@ -15,6 +15,8 @@ pub mod rank;
 pub mod group;
 
 pub mod store;
+
+pub mod children;
 
 pub mod aten;
 
@@ -28,6 +30,7 @@ mod native;
 
 mod ffi;
 
+pub use children::Children;
 pub use group::{Backend, Group, Reduce, Work};
 pub use rank::Rank;
 pub use store::Store;
