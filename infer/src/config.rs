@@ -267,6 +267,13 @@ pub fn check(
             "budget name {name:?}: it names a file, so use letters, digits, `-`, `_` and `.`"
         );
         ensure!(names.insert(name), "two budgets are named {name:?}");
+        for other in budget.asked_below.iter().chain(&budget.asked_above) {
+            ensure!(
+                other != name && budgets.iter().any(|budget| budget.name == *other),
+                "budget {name:?}: asked_below and asked_above name another budget of this config, \
+                 and {other:?} is none"
+            );
+        }
         let sampling = generation.sampling(Some(budget));
         budget
             .check(generation.procedure, &sampling)

@@ -156,7 +156,8 @@ pub struct BudgetResult {
 pub fn task_result(task: &str, budgets: &[Budget], samples: &[Sample]) -> Result<TaskResult> {
     let of_budgets: Vec<&[Sample]> = samples.chunks(samples.len() / budgets.len()).collect();
     let answers = budgets.iter().zip(&of_budgets).map(|(budget, own)| answers(budget, own));
-    let answers = answers.collect::<Result<Vec<Answers>>>()?;
+    let mut answers = answers.collect::<Result<Vec<Answers>>>()?;
+    compare_thinking(budgets, &mut answers);
     let questions = answers[0].right.len();
     let resamples = Resamples::new(SEED, questions);
     let row = |n: usize| budget_result(&budgets[n], of_budgets[n], &answers[n], &resamples);
@@ -178,6 +179,21 @@ pub fn task_result(task: &str, budgets: &[Budget], samples: &[Sample]) -> Result
         curve.scaling = first.and_then(|(line, _)| resamples.metrics(&of(line)).scaling);
     }
     Ok(TaskResult { task: task.to_owned(), questions, budgets: rows, curve })
+}
+
+/// What prompts for less or more thinking than under another budget have asked for. Measured once:
+/// an interval of Control does not draw the other budget's questions again.
+fn compare_thinking(budgets: &[Budget], answers: &mut [Answers]) {
+    let mean = |own: &Answers| own.thinking_tokens.iter().sum::<f64>() / own.right.len() as f64;
+    let means: Vec<f64> = answers.iter().map(mean).collect();
+    let of = |name: &Option<String>| {
+        let nth = budgets.iter().position(|budget| Some(&budget.name) == name.as_ref())?;
+        Some(means[nth])
+    };
+    for (budget, Answers { asked, .. }) in budgets.iter().zip(answers) {
+        asked.most = of(&budget.asked_below).or(asked.most);
+        asked.least = of(&budget.asked_above).or(asked.least);
+    }
 }
 
 /// The answers as attempts, for `curate featurise`; each by the model under its budget.

@@ -132,6 +132,12 @@ fn mistakes_are_explained() {
     check_error(with("temperature = 0.0", "temperature = 0.0\ntop_p = 0.0"), &["top_p 0"]);
     check_error(with("\"20\"", "\"a/b\""), &["budget name \"a/b\""]);
     check_error(with("\"20\"", "\"0\""), &["two budgets are named \"0\""]);
+    for key in ["asked_below", "asked_above"] {
+        for other in ["20", "short"] {
+            let keys = format!("= 20\n{key} = {other:?}");
+            check_error(|text| text.replace("= 20", &keys), &["budget \"20\"", key, other]);
+        }
+    }
     check_error(with("= 20", "= -1"), &["budget \"20\"", "max_tokens_thinking = -1"]);
     check_error(with("= 20", "= \"all\""), &["budget \"20\"", "max_tokens_thinking = \"all\""]);
     check_error(with("= 20", "= \"auto\""), &["budget \"20\"", "auto leaves no thinking"]);

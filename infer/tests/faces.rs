@@ -363,6 +363,25 @@ fn real_ladders() {
     assert_eq!(html.matches("<circle").count(), 2 * 23, "drawn for wide and for narrow screens");
 }
 
+/// A prompt for short or long thinking is measured by what is thought without it.
+#[test]
+fn class_control_is_counted() {
+    let samples = samples(3, mended_by_thinking);
+    let check = |budget: usize, below: Option<&str>, above: Option<&str>, control: f64| {
+        let mut budgets = support::evaluation::budgets();
+        budgets[budget].asked_below = below.map(String::from);
+        budgets[budget].asked_above = above.map(String::from);
+        let result = infer::report::task_result("sums", &budgets, &samples).unwrap();
+        let ours = result.curve.control.unwrap().value;
+        assert!((ours - control).abs() < 0.1, "{budget} {below:?} {above:?}: {ours}");
+    };
+    let (short, long) = (2, 3); // of three budgets with a limit, all of which are kept
+    check(short, Some("wait"), None, 100.0);
+    check(long, Some("512"), None, 66.7);
+    check(long, None, Some("512"), 100.0);
+    check(short, None, Some("wait"), 66.7);
+}
+
 /// A task for each text, in which all that a model or a table may bring is that text.
 fn hostile_samples(texts: &[String]) -> Vec<Sample> {
     let hostile = |text: &String| {

@@ -79,6 +79,11 @@ pub struct Budget {
     /// Tokens of thinking that `prompt_suffix` asks for at most; in the place of the limit when
     /// Control is counted.
     pub asked: Option<usize>,
+    /// Or the name of a budget: `prompt_suffix` asks for less thinking than under that one, as the
+    /// paper's prompt for short thinking does.
+    pub asked_below: Option<String>,
+    /// The same for more thinking, as the paper's prompt for long thinking asks.
+    pub asked_above: Option<String>,
     /// The accuracy in percent that others have published for it, by the task's name.
     #[serde(default)]
     pub published: BTreeMap<String, f64>,
