@@ -189,11 +189,10 @@ impl Progress {
         }
     }
 
-    /// Brings the metrics to the disk.
+    /// Brings the metrics to the disk; after a failure all of them.
     pub fn sync(&mut self) {
-        if let Some(file) = self.metrics.take() {
-            self.metrics = told(file.sync().map(|()| file), LOGS);
-        }
+        let synced = self.metrics.take().and_then(|file| told(file.sync().map(|()| file), LOGS));
+        self.metrics = synced.or_else(|| disk::replace(&self.path, self.lines.as_bytes()).ok());
     }
 
     /// Closes the logs; returns every step's metrics and the time they took.
