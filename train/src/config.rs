@@ -104,6 +104,9 @@ pub enum Format {
     S1,
     /// `text`, as in s1K_tokenized: a chat template's output, its control tokens spelled out.
     Text,
+    /// `text` as it is, every token but the first trained: pre-training. Control tokens are as they
+    /// are spelled.
+    Plain,
     /// `messages`, each with `role` and `content`; nothing in a content is special.
     Messages,
 }

@@ -1,5 +1,6 @@
 //! The training set as tokens: rows read, written in the model's chat format, cut to length.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -151,7 +152,7 @@ impl Table {
                     let read = read.context(context)?;
                     rows.extend(read.into_iter().map(|row| Row::S1(Box::new(row))));
                 }
-                Format::Text => {
+                Format::Text | Format::Plain => {
                     let read = table::read_texts(&path, "text").context("data.examples")?;
                     rows.extend(read.into_iter().map(Row::Text));
                 }
@@ -226,13 +227,23 @@ impl Table {
     /// When the row is no conversation that could be trained on.
     pub fn tokens(&self, row: usize, chat: &Chat) -> Result<Tokens> {
         let mut ids = self.ids(row, chat).with_context(|| self.place(row))?;
-        let (length, whole) = (ids.len(), chat.trained(&ids));
+        let (length, whole) = (ids.len(), self.trained(&ids, chat));
         // As in the original, the rule sees what is left after the cut.
         ids.truncate(self.data.block_size);
         let trained = whole.iter().map(ExactSizeIterator::len).sum();
+        let is_cut = ids.len() < length;
         let example =
-            Example { trained: if ids.len() < length { chat.trained(&ids) } else { whole }, ids };
+            Example { trained: if is_cut { self.trained(&ids, chat) } else { whole }, ids };
         Ok(Tokens { example, length, trained })
+    }
+
+    fn trained(&self, ids: &[i64], chat: &Chat) -> Vec<Range<usize>> {
+        match self.data.format {
+            // Nothing could predict the first.
+            Format::Plain if ids.len() > 1 => vec![1..ids.len()],
+            Format::Plain => Vec::new(),
+            _ => chat.trained(ids),
+        }
     }
 
     fn ids(&self, row: usize, chat: &Chat) -> Result<Vec<i64>> {
@@ -253,6 +264,9 @@ impl Table {
                 Verdict::Refused(format!("{what}; raise it, or set over_long to truncate or drop"))
             }
             (true, OverLong::Drop) => Verdict::Dropped(what),
+            _ if is_lost && self.data.format == Format::Plain => Verdict::Refused(format!(
+                "{place}: no token would be trained: the text has one at most"
+            )),
             _ if is_lost && tokens.trained == 0 => Verdict::Refused(format!(
                 "{place}: no token would be trained: it needs `{IM_START}user` and then \
                  `{IM_START}assistant`, each at the head of its turn"

@@ -78,6 +78,7 @@ fn rows_become_the_text_of_their_format() {
         r#"{"text": "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|fim_pad|>c<|im_end|>\n<|im_start|>user\nd"}"#,
         "IM_START user\na IM_END\nIM_START assistant\n[b]<|fim_pad|>[c IM_END\n]IM_START user\nd",
     );
+    check_text(Format::Plain, Control::None, r#"{"text": "a<|im_end|>\nb"}"#, "a[ IM_END\nb]");
 }
 
 #[test]
@@ -135,6 +136,7 @@ fn what_cannot_be_trained_is_named() {
         r#"{"text": "just text"}"#,
         "row 1, question e3b0c44298fc1c14: no token",
     );
+    check_error(Format::Plain, none, r#"{"text": "a"}"#, "the text has one at most");
     check_error(
         text,
         none,
