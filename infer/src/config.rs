@@ -261,11 +261,7 @@ pub fn check(
     let mut names = BTreeSet::new();
     for budget in budgets {
         let name = &budget.name;
-        let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        ensure!(
-            !name.is_empty() && !name.starts_with('.') && name.chars().all(legal),
-            "budget name {name:?}: it names a file, so use letters, digits, `-`, `_` and `.`"
-        );
+        check_name("budget", name)?;
         ensure!(names.insert(name), "two budgets are named {name:?}");
         for other in budget.asked_below.iter().chain(&budget.asked_above) {
             ensure!(
@@ -280,6 +276,16 @@ pub fn check(
             .and(sampling.check())
             .with_context(|| format!("budget {name:?}"))?;
     }
+    Ok(())
+}
+
+/// Refuses a name of a `what` that cannot be part of a file's name.
+pub fn check_name(what: &str, name: &str) -> Result<()> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    ensure!(
+        (1..=100).contains(&name.len()) && !name.starts_with('.') && name.chars().all(legal),
+        "{what} name {name:?}: it names files, so use 1 to 100 letters, digits, `-`, `_` and `.`"
+    );
     Ok(())
 }
 

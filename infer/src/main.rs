@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use page::html::visible;
 
 /// Continue prompts, and evaluate a model under thinking budgets.
 #[derive(Parser)]
@@ -130,7 +131,7 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", visible(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -112,12 +112,7 @@ pub struct Question {
 impl Task {
     /// Refuses values that TOML's types let through.
     pub fn check(&self) -> Result<()> {
-        let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        ensure!(
-            !self.name.is_empty() && !self.name.starts_with('.') && self.name.chars().all(legal),
-            "task name {:?}: it names files, so use letters, digits, `-`, `_` and `.`",
-            self.name
-        );
+        crate::config::check_name("task", &self.name)?;
         let name = &self.name;
         ensure!(
             self.answer.is_some() != self.choices.is_some(),

@@ -190,7 +190,8 @@ fn download(
         let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         !part.is_empty() && !part.starts_with('.') && part.chars().all(known)
     };
-    if parts.len() != 2 || !parts.iter().all(legal) {
+    // A revision is part of the cache's paths too; some, such as refs/pr/1, have folders.
+    if parts.len() != 2 || !parts.iter().copied().chain(revision.split('/')).all(|p| legal(&p)) {
         bail!("`{place}` is neither {else_it_is} nor a hub repository (owner/name)");
     }
     let context = || format!("downloading {name}@{revision} from the Hugging Face hub");

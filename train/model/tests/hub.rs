@@ -124,7 +124,10 @@ fn a_model_is_downloaded_once_and_then_found_without_the_hub() {
 
 #[test]
 fn what_is_neither_a_folder_nor_a_repository_is_refused() {
-    for name in ["none", "a/b/c", "../x", "a/..", "a b/c", "/etc/none", "a/"] {
+    let revisions =
+        ["a/b@../x", "a/b@x/../../y", "a/b@/x", "a/b@", "a/b@x?y", "a/b@x y", "a/b@x@y"];
+    let names = ["none", "a/b/c", "../x", "a/..", "a b/c", "/etc/none", "a/"];
+    for name in names.into_iter().chain(revisions) {
         let text = format!("{:#}", model_folder(name).unwrap_err());
         assert!(text.contains("is neither a folder here nor a hub repository"), "{name}: {text}");
     }
