@@ -137,6 +137,10 @@ faults:
 faults-train: build
     S1_FULL=1 cargo test --workspace --test faults -- --nocapture --test-threads 1
 
+# evaluations under kills, and 200 names that would lead elsewhere: full figures (two minutes)
+faults-infer: build
+    S1_FULL=1 cargo test --workspace --test journal --test names -- --nocapture --test-threads 1
+
 # the server under 10,000 requests of 64 clients that misbehave (minutes)
 faults-serve: build
     S1_FULL=1 cargo test --workspace --test serve_faults -- --nocapture --test-threads 1

@@ -236,7 +236,8 @@ fn ranks_show_one_progress() {
 }
 
 /// A run that is killed again and again, over changing numbers of processes, asks for nothing twice
-/// and publishes the bytes of an unbroken one. `S1_FULL=1`: as often as there are answers to wait for.
+/// and publishes the bytes of an unbroken one. `just faults-infer`: as often as there are answers to
+/// wait for.
 #[test]
 fn killed_at_random_moments() {
     let folder = tempfile::tempdir().unwrap();
