@@ -47,16 +47,6 @@ pub struct Metrics {
     pub performance: Option<Estimate>,
 }
 
-/// What [`Resamples::difference`] says of B against A.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Difference {
-    /// The mean of B less the mean of A.
-    pub mean: Estimate,
-    /// How often so large a difference, either way, would come from questions on which A and B do
-    /// not differ: two-sided, from the draws moved to mean 0 (Efron and Tibshirani, chapter 16).
-    pub p: f64,
-}
-
 /// The same questions, drawn [`RESAMPLES`] times.
 #[derive(Debug, Clone)]
 pub struct Resamples {
@@ -92,18 +82,6 @@ impl Resamples {
     /// The mean of `values`, one for each question.
     pub fn mean(&self, values: &[f64]) -> Estimate {
         Estimate { value: mean(values), interval: middle(self.means(values)) }
-    }
-
-    /// How much higher the mean of `b` is than that of `a`, both with a value for each question.
-    pub fn difference(&self, a: &[f64], b: &[f64]) -> Difference {
-        let differences: Vec<f64> = b.iter().zip(a).map(|(b, a)| b - a).collect();
-        let value = mean(&differences);
-        let draws = self.means(&differences);
-        // Sums of the same shares in another order may differ in the last bit.
-        let is_as_far = |draw: &&f64| (*draw - value).abs() >= value.abs() - 1e-9;
-        let far = draws.iter().filter(is_as_far).count();
-        let p = (far + 1) as f64 / (RESAMPLES + 1) as f64;
-        Difference { mean: Estimate { value, interval: middle(draws) }, p }
     }
 
     /// The metrics of a curve, with the budgets' answers to the same questions in the same order.

@@ -1,6 +1,7 @@
 //! The TOML of an evaluation run.
 
 mod generation;
+mod metrics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 
 use crate::task::Task;
 pub use generation::{Budget, Generation, specs};
+pub use metrics::{Measured, PublishedMetrics};
 
 /// A whole run; the annotated example is `configs/infer/aime24.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -49,6 +51,9 @@ pub struct Config {
     pub budgets: Vec<Budget>,
     /// Budgets behind those: every limit with every number of ignored ends.
     pub curve: Option<Grid>,
+    /// Budgets that are measured together, besides those that differ in their limit alone.
+    #[serde(default)]
+    pub metrics: Vec<Measured>,
 }
 
 /// `[curve]`: a grid of budgets.
@@ -176,6 +181,7 @@ impl Config {
         ensure!(self.limit != Some(0), "limit is 0: nothing would be asked");
         let budgets = self.budgets();
         ensure!(!budgets.is_empty(), "there is no [[budget]]: add at least one, with a name");
+        self.metrics.iter().try_for_each(|metrics| metrics.check(&budgets))?;
         let tasks = self.tasks()?;
         let greedy = |t: &Task| self.generation.of(t).sampling(None).temperature == 0.0;
         let greedy = |t: &Task| greedy(t) && budgets.iter().all(|b| b.temperature.is_none());

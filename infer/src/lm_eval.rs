@@ -2,9 +2,10 @@
 //! `results_<time>.json`, and `samples_<task>_<time>.jsonl` with a line for each question.
 //!
 //! A task under a budget is a task of lm-eval's, called `<task>-<budget>`: its generation settings
-//! belong to tasks. `exact_match` is the share of right answers to a question; beside it stand
-//! s1's `extracted_answers`, and what was counted. Source of the shape: version 0.4.13,
-//! `loggers/evaluation_tracker.py` and `evaluator.py`.
+//! belong to tasks. As in s1's files `exact_match` is that of the first answer to a question, and
+//! beside it stand `extracted_answers`, of several answers `exact_matches`, `cov@k` and `maj@k`;
+//! then what was counted. Source of the shape: version 0.4.13, `loggers/evaluation_tracker.py` and
+//! `evaluator.py`.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,8 +16,9 @@ use record::question::sha256;
 use serde_json::{Map, Value, json};
 
 use crate::config::{Budget, Config, Generation};
+use crate::report::together::at_powers_of_two;
 use crate::report::{BudgetResult, Sample};
-use crate::task::{Question, Task};
+use crate::task::{Grading, Question, Task};
 
 /// Both kinds of files, under way.
 pub struct Files<'a> {
@@ -89,7 +91,8 @@ impl<'a> Files<'a> {
         let arguments = part.arguments(self.config.model.max_model_len)?;
         let repeats = part.samples.len() / part.questions.len();
         let answers = part.questions.iter().zip(part.samples.chunks(repeats));
-        let lines = answers.map(|(question, answers)| line(question, answers, &arguments));
+        let grading = part.task.grading;
+        let lines = answers.map(|(question, answers)| line(grading, question, answers, &arguments));
         let lines = lines.collect::<Result<Vec<Value>>>()?;
         jsonl::write(&folder.join(format!("samples_{name}_{}.jsonl", self.time)), &lines)?;
 
@@ -99,11 +102,11 @@ impl<'a> Files<'a> {
             lines.iter().flat_map(|line| keys.map(|key| text(line, key))).collect();
         let per_question: Vec<f64> =
             lines.iter().filter_map(|line| line["exact_match"].as_f64()).collect();
-        let BudgetResult { accuracy, mean_thinking_tokens, mean_answer_tokens, .. } = part.row;
+        let BudgetResult { mean_thinking_tokens, mean_answer_tokens, .. } = part.row;
         let n = part.questions.len();
         let mut results = json!({
             "alias": name,
-            "exact_match,none": accuracy,
+            "exact_match,none": per_question.iter().sum::<f64>() / n as f64,
             "exact_match_stderr,none": standard_error(&per_question),
             "thinking_tokens,none": mean_thinking_tokens,
             "answer_tokens,none": mean_answer_tokens,
@@ -182,9 +185,13 @@ impl Part<'_> {
 }
 
 /// One question with all answers to it.
-fn line(question: &Question, answers: &[Sample], arguments: &Value) -> Result<Value> {
+fn line(
+    grading: Grading,
+    question: &Question,
+    answers: &[Sample],
+    arguments: &Value,
+) -> Result<Value> {
     let texts: Vec<&str> = answers.iter().map(|answer| answer.completion.as_str()).collect();
-    let right = answers.iter().filter(|answer| answer.correct).count();
     let all = |value: fn(&Sample) -> Value| answers.iter().map(value).collect::<Vec<Value>>();
     let mut line = Map::new();
     let mut set = |name: &str, value: Value| drop(line.insert(name.to_string(), value));
@@ -200,11 +207,15 @@ fn line(question: &Question, answers: &[Sample], arguments: &Value) -> Result<Va
     set("doc_hash", json!(sha256(&serde_json::to_string_pretty(&question.row)?)));
     set("prompt_hash", json!(sha256(&answers[0].prompt)));
     set("target_hash", json!(sha256(&question.target)));
-    set("exact_match", json!(right as f64 / answers.len() as f64));
+    set("exact_match", json!(f64::from(u8::from(answers[0].correct))));
     // As texts, so that the column has one type.
     let extracted = |answer: &Sample| json!(answer.extracted.as_deref().unwrap_or_default());
     set("extracted_answers", json!(all(extracted)));
     set("exact_matches", json!(all(|answer| json!(u8::from(answer.correct)))));
+    for at in at_powers_of_two(grading, answers) {
+        set(&format!("cov@{}", at.k), json!(u8::from(at.cov)));
+        set(&format!("maj@{}", at.k), json!(u8::from(at.maj)));
+    }
     set("thinking_tokens", json!(all(|answer| json!(answer.thinking_tokens))));
     set("answer_tokens", json!(all(|answer| json!(answer.answer_tokens))));
     Ok(Value::Object(line))

@@ -1,9 +1,10 @@
 //! What an evaluation leaves behind: samples, results, and the table for people.
 
-mod together;
+mod curves;
+mod summary;
+pub(crate) mod together;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -12,10 +13,13 @@ use record::question::question_hash;
 use record::row::Attempt;
 use serde::{Deserialize, Serialize};
 
-use crate::bootstrap::{Answers, Estimate, Metrics, Resamples, SEED};
+use crate::bootstrap::{Answers, Resamples, SEED};
 use crate::budget::{Ending, MaxTokens};
-use crate::config::{Budget, Config};
+use crate::config::{Budget, Measured};
 use crate::metrics::{self, Asked};
+use crate::task::Task;
+pub use curves::Curve;
+pub use summary::summary;
 pub use together::Together;
 
 /// The file of all samples in an evaluation's folder.
@@ -99,9 +103,9 @@ pub struct TaskResult {
     pub questions: usize,
     /// In the config's order.
     pub budgets: Vec<BudgetResult>,
-    /// The paper's metrics over all budgets that force thinking, null with fewer than two of them;
-    /// Scaling of a grid of limits and ignored ends over the first number of ignored ends.
-    pub curve: Metrics,
+    /// The paper's metrics of the budgets that belong together; none with fewer than two budgets
+    /// that force thinking.
+    pub curves: Vec<Curve>,
 }
 
 /// One budget's row.
@@ -132,6 +136,11 @@ pub struct BudgetResult {
     pub mean_thinking_tokens: f64,
     /// Of [`Sample::answer_tokens`].
     pub mean_answer_tokens: f64,
+    /// Of [`Sample::tries`].
+    pub mean_tries: f64,
+    /// Steps that the model counts down in its thinking; null where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_steps: Option<f64>,
     /// Thinking that the model ended, after all ignored ends.
     pub thinking_stopped: usize,
     /// Thinking that reached its budget.
@@ -139,6 +148,9 @@ pub struct BudgetResult {
     /// Answers that reached max_gen_toks.
     pub answer_cut: usize,
     /// Sequences that filled the context.
+    ///
+    /// Differs from s1: its statistics call a response too long from 32,760 tokens on, prompt
+    /// included.
     pub overlong: usize,
     /// Completions with neither `Answer:` nor `\boxed`, s1's rule; some are right all the same.
     pub no_answer: usize,
@@ -153,32 +165,22 @@ pub struct BudgetResult {
 ///
 /// # Errors
 /// When a budget's limit is neither a number nor `auto`.
-pub fn task_result(task: &str, budgets: &[Budget], samples: &[Sample]) -> Result<TaskResult> {
+pub fn task_result(
+    task: &Task,
+    budgets: &[Budget],
+    measured: &[Measured],
+    samples: &[Sample],
+) -> Result<TaskResult> {
     let of_budgets: Vec<&[Sample]> = samples.chunks(samples.len() / budgets.len()).collect();
     let answers = budgets.iter().zip(&of_budgets).map(|(budget, own)| answers(budget, own));
     let mut answers = answers.collect::<Result<Vec<Answers>>>()?;
     compare_thinking(budgets, &mut answers);
     let questions = answers[0].right.len();
     let resamples = Resamples::new(SEED, questions);
-    let row = |n: usize| budget_result(&budgets[n], of_budgets[n], &answers[n], &resamples);
+    let row = |n: usize| budget_result(task, &budgets[n], of_budgets[n], &answers[n], &resamples);
     let rows: Vec<BudgetResult> = (0..budgets.len()).map(row).collect();
-    let forced = (0..budgets.len()).filter(|&n| budgets[n].forces_thinking());
-    let forced: Vec<(&str, Answers)> =
-        forced.map(|n| (rows[n].line.as_str(), answers[n].clone())).collect();
-    let of = |line: &str| -> Vec<Answers> {
-        forced.iter().filter(|(of, _)| *of == line).map(|(_, answers)| answers.clone()).collect()
-    };
-    let all: Vec<Answers> = forced.iter().map(|(_, answers)| answers.clone()).collect();
-    let mut curve = if all.len() < 2 { Metrics::default() } else { resamples.metrics(&all) };
-    let lines: BTreeSet<&str> =
-        forced.iter().map(|(line, _)| *line).filter(|line| of(line).len() > 1).collect();
-    if lines.len() > 1 {
-        // A grid: its lines lie beside each other, and between two answers of nearly equal length
-        // a slope means nothing.
-        let first = forced.iter().find(|(line, _)| lines.contains(line));
-        curve.scaling = first.and_then(|(line, _)| resamples.metrics(&of(line)).scaling);
-    }
-    Ok(TaskResult { task: task.to_owned(), questions, budgets: rows, curve })
+    let curves = curves::curves(&task.name, budgets, measured, &answers, &resamples);
+    Ok(TaskResult { task: task.name.clone(), questions, budgets: rows, curves })
 }
 
 /// What prompts for less or more thinking than under another budget have asked for. Measured once:
@@ -230,6 +232,7 @@ fn answers(budget: &Budget, samples: &[Sample]) -> Result<Answers> {
 }
 
 fn budget_result(
+    task: &Task,
     budget: &Budget,
     samples: &[Sample],
     answers: &Answers,
@@ -249,7 +252,7 @@ fn budget_result(
     let limit = budget.max_tokens_thinking.as_ref();
     BudgetResult {
         name: budget.name.clone(),
-        line: line(budget),
+        line: curves::line(budget),
         limit: limit.map(|limit| limit.as_str().map_or(limit.to_string(), String::from)),
         asked: answers.asked,
         n,
@@ -257,9 +260,11 @@ fn budget_result(
         accuracy: correct as f64 / n as f64,
         interval: metrics::wilson(correct as f64 * questions as f64 / n as f64, questions),
         bootstrap: resamples.mean(&answers.right).interval,
-        published: budget.published.get(&samples[0].task).copied(),
+        published: budget.published.get(&task.name).copied(),
         mean_thinking_tokens: mean(&|s| s.thinking_tokens),
         mean_answer_tokens: mean(&|s| s.answer_tokens),
+        mean_tries: mean(&|s| s.tries),
+        mean_steps: Some(mean(&steps)).filter(|steps| *steps > 0.0),
         thinking_stopped: count(&|s| s.thinking_ending == Some(Ending::Stop)),
         thinking_cut: count(&|s| s.thinking_ending == Some(Ending::Length)),
         answer_cut: count(&|s| s.ending == Ending::Length),
@@ -267,171 +272,13 @@ fn budget_result(
         no_answer: count(&|s| {
             !s.completion.contains("Answer:") && !s.completion.contains("\\boxed")
         }),
-        together: together::together(samples, n / questions),
+        together: together::together(task, budget, samples, n / questions),
         rules,
     }
 }
 
-/// The name of the line through budgets that differ in their limit alone.
-fn line(budget: &Budget) -> String {
-    let mut kinds = Vec::new();
-    match (budget.thinking_n_ignore.unwrap_or(0), &budget.thinking_n_ignore_str) {
-        (0, _) if budget.forces_thinking() => kinds.push("no end ignored".to_owned()),
-        (0, _) => kinds.push("nothing forced".to_owned()),
-        (n, None) => kinds.push(format!("{n}x ignored")),
-        (n, Some(text)) => kinds.push(format!("{n}x {text}")),
-    }
-    if budget.rejection_tries.is_some() {
-        kinds.push("rejection sampling".to_owned());
-    }
-    if budget.prompt_suffix.is_some() {
-        kinds.push("asked in the prompt".to_owned());
-    }
-    kinds.join(", ")
-}
-
-const HEADER: [&str; 12] = [
-    "budget",
-    "limit",
-    "ends ignored",
-    "right",
-    "accuracy",
-    "95% interval",
-    "published",
-    "thinking",
-    "answer",
-    "finished",
-    "cut off",
-    "no answer",
-];
-
-/// What the columns mean; the one for ignored ends stands only under a table that has them.
-const LEGEND: &str = "\
-limit: tokens of thinking at most; thinking, answer: mean tokens written
-finished, cut off: answers whose thinking the model ended, or that reached the limit
-no answer: texts with neither \"Answer:\" nor \\boxed; they are graded whole
-";
-const IGNORED: &str =
-    "ends ignored: times that an end of thinking is replaced, and by which text\n";
-
-/// The content of `summary.txt`.
-pub fn summary(config: &Config, budgets: &[Budget], results: &Results) -> String {
-    let mut text = String::new();
-    let mut overlong = 0;
-    for task in &results.tasks {
-        let answers = match results.repeats {
-            1 => String::new(),
-            repeats => format!(", {repeats} answers to each"),
-        };
-        let _ = writeln!(
-            text,
-            "task {}: {} questions{answers}, model {}\n\n{}",
-            task.task,
-            task.questions,
-            results.model,
-            table(config, budgets, task)
-        );
-        overlong += task.budgets.iter().map(|row| row.overlong).sum::<usize>();
-        text += &together_table(task);
-        text += &metrics_lines(&task.curve);
-    }
-    text += LEGEND;
-    if budgets.iter().any(|budget| budget.thinking_n_ignore.is_some()) {
-        text += IGNORED;
-    }
-    if overlong > 0 {
-        let limit = config.model.max_model_len;
-        let _ = writeln!(text, "{overlong} answers ended where the context of {limit} was full");
-    }
-    text
-}
-
-/// A row for each budget.
-fn table(config: &Config, budgets: &[Budget], task: &TaskResult) -> String {
-    let mut rows = vec![HEADER.map(String::from)];
-    for (budget, row) in budgets.iter().zip(&task.budgets) {
-        let limit = match &budget.max_tokens_thinking {
-            Some(toml::Value::String(word)) => word.clone(),
-            Some(count) => count.to_string(),
-            None if budget.forces_thinking() => {
-                config.generation.max_gen_toks.map_or("task's".into(), |count| count.to_string())
-            }
-            None => "-".into(),
-        };
-        let ignore = match (budget.thinking_n_ignore, &budget.thinking_n_ignore_str) {
-            (None, _) => "-".into(),
-            (Some(n), None) => format!("{n}x"),
-            (Some(n), Some(text)) => format!("{n}x {text}"),
-        };
-        let [low, high] = row.interval.map(|end| 100.0 * end);
-        rows.push([
-            row.name.clone(),
-            limit,
-            ignore,
-            format!("{} of {}", row.correct, row.n),
-            format!("{:.1}%", 100.0 * row.accuracy),
-            format!("{low:.1} to {high:.1}"),
-            row.published.map_or("-".into(), |published| format!("{published:.1}%")),
-            format!("{:.1}", row.mean_thinking_tokens),
-            format!("{:.1}", row.mean_answer_tokens),
-            row.thinking_stopped.to_string(),
-            row.thinking_cut.to_string(),
-            row.no_answer.to_string(),
-        ]);
-    }
-    aligned(&rows)
-}
-
-/// What several answers are worth together, where there are several.
-fn together_table(task: &TaskResult) -> String {
-    let mut rows = vec![["budget", "answers", "one right", "majority", "pass@k"].map(String::from)];
-    for row in &task.budgets {
-        let share = |value: f64| format!("{:.1}%", 100.0 * value);
-        rows.extend(row.together.iter().map(|at| {
-            let Together { k, cov, maj, pass } = *at;
-            [row.name.clone(), k.to_string(), share(cov), share(maj), share(pass)]
-        }));
-    }
-    if rows.len() > 1 { aligned(&rows) + "\n" } else { String::new() }
-}
-
-/// A line for each metric that there is, and an empty one behind them.
-fn metrics_lines(curve: &Metrics) -> String {
-    let mut text = String::new();
-    let mut line = |estimate: Option<Estimate>, name: &str, meaning: &str| {
-        if let Some(Estimate { value, interval: [low, high] }) = estimate {
-            let _ = writeln!(text, "{name} {value:.1} ({low:.1} to {high:.1}) {meaning}");
-        }
-    };
-    line(curve.control, "control     ", "% of the limits were kept");
-    line(curve.scaling, "scaling     ", "points of accuracy for each doubling of thinking");
-    line(curve.performance, "performance ", "% is the best accuracy");
-    if !text.is_empty() {
-        text += "in brackets: 95% of bootstrap draws of the questions\n\n";
-    }
-    text
-}
-
-/// Columns side by side: the first to the left, the others to the right; without those that hold
-/// nothing but `-`.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let says_nothing = |column: usize| rows[1..].iter().all(|row| row[column] == "-");
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            if says_nothing(column) {
-                continue;
-            }
-            let width = width(column).unwrap_or(0);
-            let _ = match column {
-                0 => write!(line, "{cell:<width$}"),
-                _ => write!(line, "  {cell:>width$}"),
-            };
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
+/// Steps of thinking as step-conditional models count them down, by s1's own mark.
+fn steps(sample: &Sample) -> usize {
+    let thinking = sample.completion.split("<|im_start|>answer").next().unwrap_or_default();
+    thinking.matches(" steps left\n").count()
 }

@@ -3,8 +3,10 @@
 //! The whiskers are Wilson's intervals, which published points have too; the tables have the
 //! bootstrap's beside them, and the metrics have the bootstrap's alone.
 
+mod curves;
 mod lengths;
 mod samples;
+mod together;
 
 use anyhow::{Context, Result};
 use page::chart::{Scale, number};
@@ -15,7 +17,7 @@ use page::table::{Kind, Table};
 
 use crate::bootstrap::{Estimate, Metrics};
 use crate::points::{self, Line, Published, percent};
-use crate::report::{BudgetResult, Results, Sample, TaskResult};
+use crate::report::{BudgetResult, Curve, Results, Sample, TaskResult};
 
 /// The page of an evaluation that ran with `config`.
 pub fn html(
@@ -24,7 +26,7 @@ pub fn html(
     published: &[Published],
     config: &toml::Table,
 ) -> Result<String> {
-    let title = format!("{} under thinking budgets", points::short(&results.model));
+    let title = format!("{} under thinking budgets", results.model);
     let mut page = Page::new(&title, lead(results));
     for task in &results.tasks {
         page.section(&task.task, section(task, published));
@@ -62,7 +64,7 @@ pub fn drawing(title: &str, tasks: &[(String, Vec<Line>)]) -> String {
             ]);
         }
         let table = details("All points", table.html());
-        page.section(task, [chart(lines), slopes(None, lines), table, paragraph(READING)]);
+        page.section(task, [chart(lines), curves::lines(lines), table, paragraph(READING)]);
     }
     page.html()
 }
@@ -75,7 +77,7 @@ The bars at the points are 95% Wilson intervals over the questions; dashed lines
 measurements. Thinking that is 0 has no place on a logarithmic axis and stands left of it.";
 
 const METRICS: &str = "\
-Control is the share of the limits that mean thinking kept to; Scaling the mean slope between all \
+Metrics are of budgets that differ in their limit alone, and of those that the config names. Control is the share of the limits that mean thinking kept to; Scaling the mean slope between all \
 pairs of budgets, in points of accuracy for each doubling of the thinking; Performance the best \
 accuracy. Their 95% intervals come from drawing the questions anew 10,000 times, all budgets on \
 the same draws; the best of several budgets flatters, and so does its interval.";
@@ -99,32 +101,43 @@ fn section(task: &TaskResult, published: &[Published]) -> Html {
     let mut lines = points::measured(task);
     lines.extend(points::published(published, &task.task));
     let words = format!("{READING} {METRICS}");
+    let headline = headline(task);
     [
-        figures(&headline(task)),
+        figures(&headline.iter().map(|(n, what)| (n.clone(), what.as_str())).collect::<Vec<_>>()),
         chart(&lines),
-        slopes(Some(&task.curve), &lines),
+        curves::html(task, &lines),
         Html::plain("h3", "All budgets"),
         table(task),
         paragraph(words),
+        together::html(task),
     ]
     .into()
 }
 
 /// The numbers to see first.
-fn headline(task: &TaskResult) -> Vec<(String, &'static str)> {
-    let Metrics { control, scaling, performance } = task.curve;
-    let mut numbers = vec![(number(task.questions as f64), "questions")];
+fn headline(task: &TaskResult) -> Vec<(String, String)> {
+    let mut numbers = vec![(number(task.questions as f64), "questions".to_owned())];
     let best = task.budgets.iter().map(|row| 100.0 * row.accuracy).max_by(f64::total_cmp);
-    let best = performance.map(|estimate| estimate.value).or(best);
-    numbers.extend(best.map(|best| (format!("{best:.1}%"), "best accuracy")));
+    numbers.extend(best.map(|best| (format!("{best:.1}%"), "best accuracy".to_owned())));
+    let Some(Curve { name, metrics: Metrics { control, scaling, .. }, .. }) = task.curves.first()
+    else {
+        return numbers;
+    };
     let slope = |estimate: Estimate| format!("{:+.1}", estimate.value);
-    numbers.extend(scaling.map(|e| (slope(e), "points a doubling of thinking")));
-    numbers.extend(control.map(|e| (format!("{:.0}%", e.value), "of the limits kept")));
+    numbers.extend(scaling.map(|e| (slope(e), format!("points a doubling of thinking, {name}"))));
+    numbers.extend(
+        control.map(|e| (format!("{:.0}%", e.value), format!("of the limits kept, {name}"))),
+    );
     numbers
 }
 
 /// Accuracy against thinking.
 fn chart(lines: &[Line]) -> Html {
+    accuracy(lines, "Accuracy against thinking", "mean thinking tokens")
+}
+
+/// Accuracy against so many of the tokens.
+fn accuracy(lines: &[Line], title: &str, tokens: &str) -> Html {
     let line = |line: &Line| lines::Line {
         name: line.name.clone(),
         dashed: line.published,
@@ -140,53 +153,12 @@ fn chart(lines: &[Line]) -> Html {
             .collect(),
     };
     let lines = Lines {
-        title: "Accuracy against thinking".to_owned(),
-        axes: ("mean thinking tokens, log scale".to_owned(), "accuracy in %".to_owned()),
+        title: title.to_owned(),
+        axes: (format!("{tokens}, log scale"), "accuracy in %".to_owned()),
         scale: Scale::Log2,
         lines: lines.iter().map(line).collect(),
     };
     lines.html()
-}
-
-/// The metrics of the whole curve, and those that a line has by itself.
-fn slopes(curve: Option<&Metrics>, lines: &[Line]) -> Html {
-    let mut columns = vec![("", Kind::Text)];
-    columns.extend(["points", "Scaling", "Performance"].map(|head| (head, Kind::Number)));
-    // Of others' points it is not known what was asked.
-    columns.extend(curve.map(|_| ("Control", Kind::Number)));
-    let mut table = Table::new(&columns);
-    if let Some(Metrics { control, scaling, performance }) = curve {
-        let shown = |estimate: Option<Estimate>, signed: bool| match estimate {
-            None => NONE.to_owned(),
-            Some(Estimate { value, interval: [low, high] }) if signed => {
-                format!("{value:+.1} ({low:+.1} to {high:+.1})")
-            }
-            Some(Estimate { value, interval }) => format!("{value:.1}% ({})", range(interval)),
-        };
-        let ours = lines.iter().filter(|line| !line.published);
-        let points: usize = ours.clone().map(|line| line.points.len()).sum();
-        let is_grid = ours.filter(|line| line.points.len() > 1).count() > 1;
-        table.row([
-            "all budgets that force thinking".to_owned(),
-            number(points as f64),
-            // Of a grid it is the first line's, and stands there.
-            if is_grid { NONE.to_owned() } else { shown(*scaling, true) },
-            shown(*performance, false),
-            shown(*control, false),
-        ]);
-    }
-    for line in lines.iter().filter(|line| line.points.len() > 1) {
-        let (scaling, performance) = points::metrics(line);
-        let mut cells = vec![
-            line.name.clone(),
-            number(line.points.len() as f64),
-            scaling.map_or(NONE.into(), |slope| format!("{slope:+.1}")),
-            performance.map_or(NONE.into(), |best| format!("{best:.1}%")),
-        ];
-        cells.extend(curve.map(|_| NONE.to_owned()));
-        table.row(cells);
-    }
-    table.html()
 }
 
 /// `36.7 to 70.0`.
@@ -197,7 +169,7 @@ fn range([low, high]: [f64; 2]) -> String {
 /// A row for each budget; columns that say nothing are left out.
 fn table(task: &TaskResult) -> Html {
     type Cell = fn(&BudgetResult) -> String;
-    let columns: [(&str, Kind, Cell); 14] = [
+    let columns: [(&str, Kind, Cell); 17] = [
         ("budget", Kind::Text, |row| row.name.clone()),
         ("limit", Kind::Number, |row| row.limit.clone().unwrap_or(NONE.into())),
         ("kind", Kind::Text, |row| row.line.clone()),
@@ -210,6 +182,17 @@ fn table(task: &TaskResult) -> Html {
         ("right", Kind::Number, |row| format!("{} of {}", row.correct, row.n)),
         ("thinking", Kind::Number, |row| format!("{:.1}", row.mean_thinking_tokens)),
         ("answer", Kind::Number, |row| format!("{:.1}", row.mean_answer_tokens)),
+        ("tries", Kind::Number, |row| match row.mean_tries {
+            tries if tries > 1.0 => format!("{tries:.1}"),
+            _ => NONE.into(),
+        }),
+        ("steps", Kind::Number, |row| {
+            row.mean_steps.map_or(NONE.into(), |steps| format!("{steps:.1}"))
+        }),
+        ("tokens a step", Kind::Number, |row| {
+            let tokens = row.mean_steps.map(|steps| row.mean_thinking_tokens / steps);
+            tokens.map_or(NONE.into(), |tokens| format!("{tokens:.1}"))
+        }),
         ("thinking ended", Kind::Number, |row| count(row.thinking_stopped)),
         ("thinking cut", Kind::Number, |row| count(row.thinking_cut)),
         ("answer cut", Kind::Number, |row| count(row.answer_cut)),

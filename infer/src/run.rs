@@ -326,8 +326,10 @@ impl<'a> Evaluation<'a> {
 
     /// What all samples say.
     fn results(&self, samples: &[Sample]) -> Result<Results> {
-        let tasks = samples.chunk_by(|a, b| a.task == b.task);
-        let tasks = tasks.map(|own| report::task_result(&own[0].task, &self.budgets, own));
+        let (budgets, measured) = (&self.budgets, &self.config.metrics);
+        let tasks = self.tasks.iter().zip(samples.chunk_by(|a, b| a.task == b.task));
+        let tasks =
+            tasks.map(|(asked, own)| report::task_result(&asked.task, budgets, measured, own));
         let tasks = tasks.collect::<Result<Vec<_>>>()?;
         let (model, repeats) = (self.config.model.path.clone(), self.config.repeats);
         Ok(Results { model, repeats, tasks })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 /// One answer to the question.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Vote<'a> {
-    /// As it was extracted; `None` does not vote.
+    /// What it says, the same text for all that say the same; `None` does not vote.
     ///
     /// Differs from s1: where nothing is extracted, its harness lets the whole completion vote.
     pub answer: Option<&'a str>,

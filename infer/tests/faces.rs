@@ -10,9 +10,9 @@ mod support {
 use std::path::{Path, PathBuf};
 
 use browser::Browser;
-use infer::report::Sample;
+use infer::report::{Results, Sample, task_result};
 use infer::{compare, draw, forced, points, report_page, show};
-use support::evaluation::{publish, results, samples};
+use support::evaluation::{budgets, publish, results, samples, task};
 
 /// Right under more thinking only, but for every fourth question, which is always wrong.
 fn mended_by_thinking(budget: &str, question: usize) -> bool {
@@ -124,11 +124,17 @@ fn show_lists_and_opens() {
 #[track_caller]
 fn check_compare(a: &[Sample], b: &[Sample], expected: &[&str]) {
     let temp = tempfile::tempdir().unwrap();
-    let args = compare::Args { a: temp.path().join("a"), b: temp.path().join("b") };
-    publish_samples(&args.a, a);
-    publish_samples(&args.b, b);
-    let text = compare::run(&args).unwrap_or_else(|error| format!("{error:#}"));
-    let text = words(&text, temp.path());
+    publish_samples(&temp.path().join("a"), a);
+    publish_samples(&temp.path().join("b"), b);
+    check_sides(temp.path(), "a", "b", expected);
+}
+
+/// Compares what has these names in the folder.
+#[track_caller]
+fn check_sides(folder: &Path, a: &str, b: &str, expected: &[&str]) {
+    let [a, b] = [a, b].map(|name| folder.join(name).display().to_string());
+    let text = compare::run(&compare::Args { a, b }).unwrap_or_else(|error| format!("{error:#}"));
+    let text = words(&text, folder);
     for part in expected {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
@@ -161,12 +167,39 @@ fn compare_pairs_questions() {
     check_compare(&again(&a), &again(&better), &["sums 512 40 25.0% 50.0% +25.0 +17.5 to +32.5"]);
 
     let plain = |samples: &[Sample]| samples[..40].to_vec();
-    check_compare(&plain(&a), &a, &["only in B: task sums under budget 0, task sums under"]);
+    check_compare(&plain(&a), &a, &["only in B: task sums under 0, 512, wait B - A:"]);
     check_compare(
         &plain(&a),
         &a[40..],
-        &["nothing to compare: A has task sums under budget plain"],
+        &["nothing to compare", "A has task sums under plain B has task sums under 0, 512, wait"],
     );
+    // One question says nothing, and of two that went one way half of all coins do as much.
+    for (of, p) in [(1, "1.000"), (2, "0.500"), (4, "0.125")] {
+        let none = samples(of, |_, _| false);
+        let all = samples(of, |_, _| true);
+        let n = of.to_string();
+        check_compare(&none, &all, &[&format!("sums 0 {n} 0.0% 100.0% +100.0"), p]);
+    }
+}
+
+#[test]
+fn compare_two_budgets() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    publish(&folder.join("a"), &samples(40, |budget, n| n % 2 == 0 || budget == "wait"));
+    publish(&folder.join("b:c"), &samples(40, |_, question| question % 2 == 0));
+    let expected = ["A DIR/a:512 B DIR/a:wait", "sums 512, wait 40 50.0% 100.0% +50.0"];
+    check_sides(folder, "a:512", "a:wait", &expected);
+    check_sides(folder, "a:wait", "b:c:wait", &["sums wait 40 100.0% 50.0% -50.0"]);
+    check_sides(folder, "a", "b:c", &["sums wait 40 100.0% 50.0% -50.0"]);
+    check_sides(folder, "a:512", "b:c", &["only one side names a budget"]);
+    check_sides(folder, "a:513", "b:c", &["no budget \"513\"; it has task sums under plain, 0"]);
+
+    let results = folder.join("b:c/results.json");
+    let text = std::fs::read_to_string(&results).unwrap();
+    std::fs::write(&results, text.replace("2x Wait", "4x Wait")).unwrap();
+    let warning = "warning: wait is limit 512, 2x Wait in A, but limit 512, 4x Wait in B";
+    check_sides(folder, "a", "b:c", &[warning]);
 }
 
 #[test]
@@ -257,7 +290,8 @@ fn the_page_has_everything() {
         "</span>s1-32B, limit</li>",
         "<title>s1-32B, limit, auto: 75 at 900.5</title>",
         "<title>no end ignored, 512: 75 at 119.5 (53.13 to 88.81)</title>",
-        "all budgets that force thinking",
+        "<td>no end ignored</td><td class=\"number\">2</td>",
+        "of the limits kept, no end ignored",
         "75.0% (55.0 to 90.0)",
         "100.0% (100.0 to 100.0)",
         "<td class=\"number\">53.1 to 88.8</td><td class=\"number\">55.0 to 90.0</td>",
@@ -282,10 +316,8 @@ fn pages_of_little() {
     check_markup(&nothing_right);
     assert!(!nothing_right.contains("NaN") && nothing_right.contains("0 of 1"));
     let plain_only = samples(3, |_, _| true);
-    let task =
-        infer::report::task_result("sums", &support::evaluation::budgets()[..1], &plain_only[..3]);
-    let results =
-        infer::report::Results { repeats: 1, model: "m".into(), tasks: vec![task.unwrap()] };
+    let task = task_result(&task(), &budgets()[..1], &[], &plain_only[..3]).unwrap();
+    let results = Results { repeats: 1, model: "m".into(), tasks: vec![task] };
     let html = report_page::html(&results, &plain_only[..3], &[], &toml::Table::new()).unwrap();
     check_markup(&html);
     assert!(html.contains("100.0%") && !html.contains("of the limits kept"));
@@ -311,6 +343,35 @@ fn several_sources_in_one_picture() {
     assert!(!std::fs::read_to_string(&one.out).unwrap().contains("id=\"sums\""));
     let none = draw::Args { task: Some("none".into()), ..one };
     assert!(draw::run(&none).unwrap_err().to_string().contains("no source has points"));
+}
+
+/// The legend's names: every model that is trained here ends in `checkpoint`.
+#[test]
+fn sources_are_told_apart() {
+    let temp = tempfile::tempdir().unwrap();
+    let check = |models: [&str; 2], expected: [&str; 2]| {
+        let folders = ["one/eval", "two/eval"].map(|name| temp.path().join(name));
+        for (folder, model) in folders.iter().zip(models) {
+            publish(folder, &samples(4, mended_by_thinking));
+            let mut results = points::read_results(folder).unwrap();
+            results.model = model.into();
+            let text = serde_json::to_string(&results).unwrap();
+            std::fs::write(folder.join("results.json"), text).unwrap();
+        }
+        let out = temp.path().join("out.html");
+        let args =
+            draw::Args { sources: folders.to_vec(), out: out.clone(), task: None, overwrite: true };
+        draw::run(&args).unwrap();
+        let html = std::fs::read_to_string(out).unwrap();
+        for name in expected {
+            let entry = format!("</span>{name}, 2x Wait</li>");
+            assert!(html.contains(&entry), "{entry} is not in\n{html}");
+        }
+    };
+    check(["runs/a/checkpoint", "runs/b/checkpoint/"], ["a/checkpoint", "b/checkpoint"]);
+    check(["x/s1-32B", "y/s1.1"], ["s1-32B", "s1.1"]);
+    check(["checkpoint", "runs/checkpoint"], ["checkpoint", "runs/checkpoint"]);
+    check(["runs/a/checkpoint"; 2], ["one/eval", "two/eval"]);
 }
 
 #[track_caller]
@@ -363,25 +424,6 @@ fn real_ladders() {
     assert_eq!(html.matches("<circle").count(), 2 * 23, "drawn for wide and for narrow screens");
 }
 
-/// A prompt for short or long thinking is measured by what is thought without it.
-#[test]
-fn class_control_is_counted() {
-    let samples = samples(3, mended_by_thinking);
-    let check = |budget: usize, below: Option<&str>, above: Option<&str>, control: f64| {
-        let mut budgets = support::evaluation::budgets();
-        budgets[budget].asked_below = below.map(String::from);
-        budgets[budget].asked_above = above.map(String::from);
-        let result = infer::report::task_result("sums", &budgets, &samples).unwrap();
-        let ours = result.curve.control.unwrap().value;
-        assert!((ours - control).abs() < 0.1, "{budget} {below:?} {above:?}: {ours}");
-    };
-    let (short, long) = (2, 3); // of three budgets with a limit, all of which are kept
-    check(short, Some("wait"), None, 100.0);
-    check(long, Some("512"), None, 66.7);
-    check(long, None, Some("512"), 100.0);
-    check(short, None, Some("wait"), 66.7);
-}
-
 /// A task for each text, in which all that a model or a table may bring is that text.
 fn hostile_samples(texts: &[String]) -> Vec<Sample> {
     let hostile = |text: &String| {
@@ -409,7 +451,8 @@ fn no_text_acts() {
     let temp = tempfile::tempdir().unwrap();
     publish_samples(temp.path(), &samples);
     let args = show::Args { folder: temp.path().to_path_buf(), ..show::Args::default() };
-    let both = compare::Args { a: args.folder.clone(), b: args.folder.clone() };
+    let name = args.folder.display().to_string();
+    let both = compare::Args { a: name.clone(), b: name };
     let mut outputs = vec![show::run(&args, true).unwrap(), compare::run(&both).unwrap()];
     for text in &texts {
         let one = show::Args {

@@ -1,7 +1,7 @@
 //! The paper's published numbers from its published points, and the interval's textbook values.
 
 use infer::bootstrap::{Answers, Resamples};
-use infer::metrics::{Asked, Point, control, performance, scaling, wilson};
+use infer::metrics::{Asked, Point, control, performance, scaling, sign_flip, wilson};
 
 /// What was asked, mean thinking tokens, right of 30: AIME24 has 30 questions.
 type Row = (Asked, f64, u32);
@@ -157,37 +157,33 @@ fn bootstrap_intervals_of_a_share() {
 }
 
 #[track_caller]
-fn check_difference(a: &[f64], b: &[f64], value: f64, interval: [f64; 2], p: [f64; 2]) {
-    let difference = Resamples::new(1, a.len()).difference(a, b);
-    assert!((difference.mean.value - value).abs() < 1e-12, "{difference:?}");
-    check_interval(difference.mean.interval, interval, 0.011);
-    assert!(p[0] <= difference.p && difference.p <= p[1], "{difference:?}");
-    let other = Resamples::new(1, a.len()).difference(b, a);
-    assert_eq!((other.mean.value, other.p), (-difference.mean.value, difference.p));
+fn check_sign_flip(differences: &[i64], expected: f64) {
+    let other: Vec<i64> = differences.iter().map(|one| -one).collect();
+    for differences in [differences, &other] {
+        let p = sign_flip(differences);
+        assert!((p - expected).abs() < 1e-12, "{differences:?}: {p}, not {expected}");
+    }
 }
 
-/// Differences and p values at the sizes that flips of so many in a hundred questions have.
+/// Expected values: all signs by hand for the few; for the many both tails of the binomial
+/// distribution in Python's exact fractions.
 #[test]
-fn paired_differences() {
-    let of = 100;
-    let flips = |b_only: usize, a_only: usize| {
-        let pair = |nth: usize| match nth {
-            _ if nth < b_only => (0.0, 1.0),
-            _ if nth < b_only + a_only => (1.0, 0.0),
-            _ if nth.is_multiple_of(2) => (1.0, 1.0),
-            _ => (0.0, 0.0),
-        };
-        (0..of).map(pair).unzip::<f64, f64, Vec<_>, Vec<_>>()
-    };
-    let check = |b_only, a_only, value, interval, p| {
-        let (a, b) = flips(b_only, a_only);
-        check_difference(&a, &b, value, interval, p);
-    };
-    check(0, 0, 0.0, [0.0, 0.0], [1.0, 1.0]);
-    check(1, 0, 0.01, [0.0, 0.03], [0.55, 0.75]);
-    check(10, 10, 0.0, [-0.09, 0.09], [1.0, 1.0]);
-    check(20, 10, 0.10, [0.0, 0.20], [0.05, 0.09]);
-    check(30, 5, 0.25, [0.14, 0.36], [0.0, 0.001]);
+fn differences_by_chance() {
+    check_sign_flip(&[], 1.0);
+    check_sign_flip(&[0, 0], 1.0);
+    check_sign_flip(&[1], 1.0);
+    check_sign_flip(&[1, 0, 1], 0.5);
+    check_sign_flip(&[1; 4], 0.125);
+    check_sign_flip(&[3; 5], 0.0625);
+    check_sign_flip(&[1, -1], 1.0);
+    check_sign_flip(&[1, 2, 3], 0.25);
+    check_sign_flip(&[2, -1], 1.0); // of -3, -1, 1 and 3 all are as far as 1
+    check_sign_flip(&[4, 2, -1], 0.5); // 7, 5, 3, 1: of eight sums four are as far as 5
+    let flips = |b: usize, a: usize| [vec![1; b], vec![-1; a], vec![0; 30]].concat();
+    check_sign_flip(&flips(10, 10), 1.0);
+    check_sign_flip(&flips(20, 10), 0.09873714670538902);
+    check_sign_flip(&flips(30, 5), 2.2361520677804947e-05);
+    check_sign_flip(&flips(600, 500), 0.0028195449914364275);
 }
 
 /// The metrics' values are the plain ones; their draws take all budgets on the same questions.

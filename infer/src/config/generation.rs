@@ -87,6 +87,9 @@ pub struct Budget {
     /// The accuracy in percent that others have published for it, by the task's name.
     #[serde(default)]
     pub published: BTreeMap<String, f64>,
+    /// The same of the majority of so many answers: pairs of their number and the percentage.
+    #[serde(default)]
+    pub published_majority: BTreeMap<String, Vec<(usize, f64)>>,
 }
 
 fn one() -> f64 {
