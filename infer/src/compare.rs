@@ -108,8 +108,8 @@ pub fn run(args: &Args) -> Result<String> {
 
 const LEGEND: &str = "
 B - A: points of accuracy, with the 95% interval of a paired bootstrap over the questions
-p: how often so large a difference, either way, comes about when a coin tosses for each question
-   which of its two results is A's: the exact sign test, McNemar's where answers are right or wrong
+p: how often so large a difference, either way, comes about when for each question a coin says which
+   of its two results is A's; the exact sign-flip test (McNemar's, where a question has one answer)
 only A right, only B right: questions with more right answers in one of the two
 ";
 

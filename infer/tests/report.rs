@@ -5,7 +5,7 @@ mod support {
 }
 
 use infer::config::{Config, Measured};
-use infer::report::{Sample, TaskResult, task_result};
+use infer::report::{Results, Sample, TaskResult, task_result};
 use infer::report_page;
 use infer::task::{Grading, Task, grade};
 use support::evaluation::{budgets, results, samples, task};
@@ -123,6 +123,27 @@ fn the_papers_rows_give_the_papers_metrics() {
     check_curve(&preset("s1", &class), "class-conditional", 2, [50.0, 25.2, 36.7]);
 }
 
+/// The page has what is published below what is measured.
+#[test]
+fn published_metrics_stand_on_the_page() {
+    let metrics = r#"
+        name = "ours"
+        budgets = ["0", "512"]
+        published.sums = { control = 100.0, scaling = -12.5 }
+    "#;
+    let metrics: Measured = toml::from_str(metrics).unwrap();
+    let samples = samples(4, |budget, _| budget == "512");
+    let task = task_result(&task(), &budgets(), &[metrics], &samples).unwrap();
+    let results = Results { model: "m".into(), repeats: 1, tasks: vec![task] };
+    let html = report_page::html(&results, &samples, &[], &toml::Table::new()).unwrap();
+    let cells = ["", "-12.5", "–", "100%"].map(|cell| format!("<td class=\"number\">{cell}</td>"));
+    let row = format!("<td>ours, published</td>{}", cells.concat());
+    assert!(html.contains(&row), "{row} is not in\n{html}");
+    assert!(
+        html.contains("of the limits kept, ours") && !html.contains("no end ignored, published")
+    );
+}
+
 /// Budgets with an enforced limit lie on another line than those whose prompt only asks, and each
 /// line has its own metrics.
 #[test]
@@ -211,7 +232,7 @@ fn several_answers_stand_on_the_page() {
     let mut budgets = budgets();
     budgets[2].published_majority.insert("sums".into(), vec![(4, 61.5)]);
     let task = task_result(&task(), &budgets, &[], &samples).unwrap();
-    let results = infer::report::Results { model: "m".into(), repeats: 4, tasks: vec![task] };
+    let results = Results { model: "m".into(), repeats: 4, tasks: vec![task] };
     let html = report_page::html(&results, &samples, &[], &toml::Table::new()).unwrap();
     for part in [
         "Several answers together",

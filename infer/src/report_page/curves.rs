@@ -4,51 +4,49 @@ use page::chart::number;
 use page::html::Html;
 use page::table::{Kind, Table};
 
-use super::{NONE, range};
+use super::NONE;
 use crate::bootstrap::Estimate;
+use crate::config::PublishedMetrics;
 use crate::points::{self, Line};
 use crate::report::{Curve, TaskResult};
 
-/// The metrics of a task's curves, and those of others' lines.
+/// The metrics of a task's curves, each above what others have published of it, and those of
+/// others' lines.
 pub fn html(task: &TaskResult, lines: &[Line]) -> Html {
-    let mut columns = vec![("", Kind::Text), ("budgets", Kind::Number)];
-    for metric in ["Scaling", "Performance", "Control"] {
-        columns.extend([metric, "published"].map(|head| (head, Kind::Number)));
+    let columns = ["budgets", "Scaling", "Performance", "Control"].map(|head| (head, Kind::Number));
+    let mut table = Table::new(&[&[("", Kind::Text)], &columns[..]].concat());
+    for Curve { name, budgets, metrics, published } in &task.curves {
+        table.row([
+            name.clone(),
+            number(budgets.len() as f64),
+            shown(metrics.scaling, |slope| format!("{slope:+.1}")),
+            shown(metrics.performance, |best| format!("{best:.1}%")),
+            shown(metrics.control, |kept| format!("{kept:.1}%")),
+        ]);
+        let PublishedMetrics { control, scaling, performance } = published;
+        if *published != PublishedMetrics::default() {
+            table.row([
+                format!("{name}, published"),
+                String::new(),
+                scaling.map_or(NONE.into(), |slope| format!("{slope:+}")),
+                performance.map_or(NONE.into(), |best| format!("{best}%")),
+                control.map_or(NONE.into(), |kept| format!("{kept}%")),
+            ]);
+        }
     }
-    let mut rows: Vec<Vec<String>> = task.curves.iter().map(row).collect();
     for line in lines.iter().filter(|line| line.published && line.points.len() > 1) {
-        let [name, budgets, scaling, performance] = of_line(line);
-        let none = || NONE.to_owned();
         // Of others' points it is not known what was asked.
-        rows.push(vec![name, budgets, none(), scaling, none(), performance, none(), none()]);
+        table.row(of_line(line).into_iter().chain([NONE.to_owned()]));
     }
-    let says = |column: &usize| rows.iter().any(|row| row[*column] != NONE);
-    let kept: Vec<usize> = (0..columns.len()).filter(says).collect();
-    let mut table = Table::new(&kept.iter().map(|&at| columns[at]).collect::<Vec<_>>());
-    rows.iter().for_each(|row| table.row(kept.iter().map(|&at| row[at].clone())));
     table.html()
 }
 
-fn row(curve: &Curve) -> Vec<String> {
-    let Curve { name, budgets, metrics, published } = curve;
-    let shown = |estimate: Option<Estimate>, signed: bool| match estimate {
-        None => NONE.to_owned(),
-        Some(Estimate { value, interval: [low, high] }) if signed => {
-            format!("{value:+.1} ({low:+.1} to {high:+.1})")
-        }
-        Some(Estimate { value, interval }) => format!("{value:.1}% ({})", range(interval)),
-    };
-    let other = |value: Option<f64>| value.map_or(NONE.into(), |value| format!("{value}%"));
-    vec![
-        name.clone(),
-        number(budgets.len() as f64),
-        shown(metrics.scaling, true),
-        published.scaling.map_or(NONE.into(), |slope| format!("{slope:+}")),
-        shown(metrics.performance, false),
-        other(published.performance),
-        shown(metrics.control, false),
-        other(published.control),
-    ]
+/// With its interval.
+fn shown(estimate: Option<Estimate>, text: fn(f64) -> String) -> String {
+    estimate.map_or(NONE.into(), |Estimate { value, interval: [low, high] }| {
+        let plain = |value: f64| text(value).trim_end_matches('%').to_owned();
+        format!("{} ({} to {})", text(value), plain(low), plain(high))
+    })
 }
 
 /// The metrics of lines from several places.
