@@ -149,39 +149,6 @@ fn mistakes_are_explained() {
     );
 }
 
-/// As in s1's files a question's `exact_match` is that of its first answer, and what several are
-/// worth stands beside it.
-fn check_rows_for_lm_eval(out: &Path, samples: &[Sample]) {
-    let mut rows = 0;
-    for answers in samples.chunks(4) {
-        let (task, budget) = (&answers[0].task, &answers[0].budget);
-        let file = file(out, &format!("samples_{task}-{budget}_"));
-        let text = fs::read_to_string(file).unwrap();
-        let row: Value =
-            serde_json::from_str(text.lines().nth(answers[0].doc_id).unwrap()).unwrap();
-        let right = |answers: &[Sample]| answers.iter().any(|answer| answer.correct);
-        assert_eq!(row["exact_match"], f64::from(u8::from(right(&answers[..1]))));
-        assert_eq!(row["exact_matches"].as_array().unwrap().len(), 4);
-        assert_eq!(row["cov@2"], u8::from(right(&answers[..2])));
-        assert_eq!(row["cov@4"], u8::from(right(answers)));
-        assert!(row["maj@4"].as_u64() <= row["cov@4"].as_u64(), "{row}");
-        rows += 1;
-    }
-    assert_eq!(rows, 2 * 4 * 3);
-    let text = fs::read_to_string(file(out, "results_")).unwrap();
-    let results: Value = serde_json::from_str(&text).unwrap();
-    let first = samples.chunks(4).filter(|answers| answers[0].task == "two");
-    let first = first.filter(|answers| answers[0].budget == "0" && answers[0].correct).count();
-    assert_eq!(results["results"]["two-0"]["exact_match,none"], first as f64 / 3.0);
-}
-
-/// The file whose name begins so.
-fn file(folder: &Path, name: &str) -> PathBuf {
-    let all = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut own = all.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(name));
-    own.next().unwrap()
-}
-
 /// Several tasks and several answers to each question, by hand from the samples.
 #[test]
 fn tasks_and_repeats() {
@@ -232,6 +199,39 @@ fn tasks_and_repeats() {
     check_rows_for_lm_eval(&out, &samples);
     let texts: BTreeSet<&str> = samples[..12].iter().map(|s| s.completion.as_str()).collect();
     assert!(texts.len() > 6, "answers are drawn apart");
+}
+
+/// As in s1's files a question's `exact_match` is that of its first answer, and what several are
+/// worth stands beside it.
+fn check_rows_for_lm_eval(out: &Path, samples: &[Sample]) {
+    let mut rows = 0;
+    for answers in samples.chunks(4) {
+        let (task, budget) = (&answers[0].task, &answers[0].budget);
+        let file = file(out, &format!("samples_{task}-{budget}_"));
+        let text = fs::read_to_string(file).unwrap();
+        let row: Value =
+            serde_json::from_str(text.lines().nth(answers[0].doc_id).unwrap()).unwrap();
+        let right = |answers: &[Sample]| answers.iter().any(|answer| answer.correct);
+        assert_eq!(row["exact_match"], f64::from(u8::from(right(&answers[..1]))));
+        assert_eq!(row["exact_matches"].as_array().unwrap().len(), 4);
+        assert_eq!(row["cov@2"], u8::from(right(&answers[..2])));
+        assert_eq!(row["cov@4"], u8::from(right(answers)));
+        assert!(row["maj@4"].as_u64() <= row["cov@4"].as_u64(), "{row}");
+        rows += 1;
+    }
+    assert_eq!(rows, 2 * 4 * 3);
+    let text = fs::read_to_string(file(out, "results_")).unwrap();
+    let results: Value = serde_json::from_str(&text).unwrap();
+    let first = samples.chunks(4).filter(|answers| answers[0].task == "two");
+    let first = first.filter(|answers| answers[0].budget == "0" && answers[0].correct).count();
+    assert_eq!(results["results"]["two-0"]["exact_match,none"], first as f64 / 3.0);
+}
+
+/// The file whose name begins so.
+fn file(folder: &Path, name: &str) -> PathBuf {
+    let all = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut own = all.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(name));
+    own.next().unwrap()
 }
 
 #[test]
