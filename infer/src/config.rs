@@ -254,7 +254,12 @@ pub fn check(
     generation: &Generation,
     budgets: &[Budget],
 ) -> Result<()> {
-    ensure!(model.threads != Some(0), "model.threads is 0; leave it out for all cores");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    ensure!(
+        model.threads.is_none_or(|threads| (1..=cores).contains(&threads)),
+        "model.threads is {}, and this process may use {cores} cores; leave it out for all of them",
+        model.threads.unwrap_or_default()
+    );
     ensure!(model.tensor_parallel > 0, "model.tensor_parallel is 0; 1 is a model on one rank");
     ensure!(engine.slots > 0, "engine.slots is 0: nothing would be written");
     ensure!(engine.prefill_chunk > 0, "engine.prefill_chunk is 0: no prompt would be read");

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 use crate::budget::{Ending, Spec};
 use crate::config::{self, Budget, Endpoint, Engine, Generation, Model};
 use crate::engine::Request;
-use crate::progress::Progress;
-use crate::run::{self, answerer};
+use crate::journal::{self, Journal};
+use crate::run;
 
 /// A whole run; the annotated example is `configs/infer/generate.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,6 +23,9 @@ pub struct Config {
     pub output: PathBuf,
     /// For sampling at a temperature above 0.
     pub seed: u64,
+    /// A folder that keeps every finished completion for later runs. Without it they are kept
+    /// beside the output until it is published.
+    pub cache: Option<PathBuf>,
     /// The weights, or only the tokenizer if there is an endpoint.
     pub model: Model,
     /// How much is written at once.
@@ -141,6 +144,9 @@ pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
     let output = OutputFolder::create(&config.output, overwrite)?;
     let chat = run::chat(&config.model, &folder)?;
     let prompts = prompts(&config.prompts, &chat)?;
+    let forces = config.prompts.chat && config.budgets.iter().any(Budget::forces_thinking);
+    let opens = !config.generation.thinking_start.is_empty();
+    ensure!(!(forces && opens && chat.opens_thinking()), run::OPENED);
     let plain = [Budget::default()];
     let budgets = if config.budgets.is_empty() { &plain[..] } else { &config.budgets };
     let (keys, longest) = (&config.generation, config.model.max_model_len);
@@ -150,11 +156,14 @@ pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
     let mut weights = publish::input(&folder, None)?;
     weights.path = config.model.path.clone(); // not the place of a hub model in this cache
     let file = publish::input(&config.prompts.path, Some(prompts.len() as u64))?;
-    let mut answerer =
-        answerer(&config.model, &config.engine, config.endpoint.as_ref(), &folder, &chat)?;
-    let mut progress = Progress::new(requests.len(), "completions");
-    answerer.generate(&requests, &mut |number, completion| {
-        let line = &mut lines[number];
+    let endpoint = config.endpoint.as_ref();
+    let who = run::who_answers(&config.model, &config.engine, endpoint, &weights);
+    let kept = journal::folder(&config.output, config.cache.as_ref())?;
+    let mut journal = Journal::open(&kept, 0, who, true)?;
+    let completions = journal.answer(&requests, || {
+        run::answerer(&config.model, &config.engine, endpoint, &folder, &chat)
+    })?;
+    for (line, completion) in lines.iter_mut().zip(completions) {
         let outcome = completion.outcome;
         (line.text, line.token_ids) = (completion.text, outcome.ids);
         (line.thinking_ending, line.ending) = (outcome.thinking_ending, outcome.ending);
@@ -162,10 +171,7 @@ pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
         let logprobs = completion.logprobs.into_iter().filter(|scored| scored.at < written);
         let logprobs = logprobs.map(|s| Logprob { at: s.at, logprob: s.logprob, top: s.top });
         line.logprobs = config.logprobs.map(|_| logprobs.collect());
-        progress.finished(line.token_ids.len());
-        Ok(())
-    })?;
-    drop(progress);
+    }
     record::jsonl::write(&output.path().join("completions.jsonl"), &lines)?;
     output.finish(Manifest {
         tool: "infer".into(),
@@ -176,7 +182,9 @@ pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
         seeds: [("sampling".to_string(), config.seed)].into(),
         files: Default::default(),
     })?;
-    println!("{}", answerer.summary());
+    if config.cache.is_none() {
+        journal.remove()?;
+    }
     println!("everything is in {}", config.output.display());
     Ok(())
 }
@@ -229,6 +237,16 @@ fn requests(
                 prompt.ids.len(),
                 spec.max_model_len
             );
+            if let Some((most, room)) = spec.unanswerable(prompt.ids.len()) {
+                bail!(
+                    "budget {:?}: behind {most} tokens of thinking no answer to row {row} of {} \
+                     fits: model.max_model_len is {}, which leaves {room} for thinking; raise it, \
+                     or lower the budget",
+                    budget.name,
+                    config.prompts.path.display(),
+                    spec.max_model_len
+                );
+            }
             for sample in 0..config.samples {
                 // The draws know neither the row nor the budget: a prompt's completions do not
                 // depend on the rest of the file, and budgets share what they have in common.

@@ -24,7 +24,15 @@ use crate::progress::Progress;
 
 /// The version of what programs of this kind answer. Whoever changes completions, so that the same
 /// request is answered otherwise than before, counts it up: older entries then count for nothing.
-const ANSWERS: u32 = 1;
+pub const ANSWERS: u32 = 1;
+
+/// Where a run keeps its completions: for good in `cache`, else beside the output until that is
+/// published.
+pub fn folder(output: &Path, cache: Option<&PathBuf>) -> Result<PathBuf> {
+    let name = output.file_name().context("output has no name")?;
+    let beside = || output.with_file_name(format!(".{}.journal", name.display()));
+    Ok(cache.cloned().unwrap_or_else(beside))
+}
 
 /// A journal that is open for one writer.
 pub struct Journal {
@@ -79,14 +87,19 @@ impl Journal {
             let all = requests.len();
             progress.say(&format!("{known} of {all} answers are there already or equal others"));
         }
+        if self.lock.is_some() {
+            progress.told_when_stopped();
+        }
         if !missing.is_empty() {
             let mut who = open()?;
             let asked: Vec<Request> = missing.iter().map(|&n| requests[n].clone()).collect();
             who.generate(&asked, &mut |number, completion| {
                 let key = &keys[missing[number]];
-                self.add(key, &completion)?;
+                let json = serde_json::to_string(&completion)?;
+                self.add(key, &json)?;
                 progress.finished(completion.outcome.ids.len());
-                found.insert(key.clone(), completion);
+                // As it is read later: JSON may change the last digit of a logarithm.
+                found.insert(key.clone(), serde_json::from_str(&json)?);
                 Ok(())
             })?;
             progress.say(&who.summary());
@@ -156,9 +169,8 @@ impl Journal {
     }
 
     /// Writes one more entry; it outlives this process from here on.
-    fn add(&mut self, key: &str, completion: &Completion) -> Result<()> {
-        let json = serde_json::to_string(completion)?;
-        let line = format!("{key} {} {json}\n", digest(key, &json));
+    fn add(&mut self, key: &str, json: &str) -> Result<()> {
+        let line = format!("{key} {} {json}\n", digest(key, json));
         let place = || format!("cannot write into the journal {}", self.folder.display());
         self.file.write_all(line.as_bytes()).with_context(place)
     }

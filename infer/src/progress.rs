@@ -2,9 +2,15 @@
 //! that share the work, the one that started the others shows it for all.
 
 use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// The progress that is spoken of when this process is to stop.
+static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// The progress of a known number of things.
 pub struct Progress {
@@ -35,6 +41,20 @@ impl Progress {
         let mut progress = Progress::new(0, "");
         (progress.bar, progress.is_told) = (ProgressBar::hidden(), true);
         progress
+    }
+
+    /// When SIGINT or SIGTERM comes, says before the process ends that what is done is kept.
+    pub fn told_when_stopped(&self) {
+        static WATCH: Once = Once::new();
+        *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.bar.clone());
+        WATCH.call_once(|| {
+            // Who cannot be told so is stopped as any program.
+            if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) {
+                std::thread::spawn(move || {
+                    signals.forever().for_each(|signal| stop(signal));
+                });
+            }
+        });
     }
 
     /// One more is done, with so many tokens.
@@ -73,6 +93,20 @@ impl Progress {
             Err(_) => self.say(&format!("rank {rank}: {line}")),
         }
     }
+}
+
+/// Ends the process as the signal would, with a word.
+fn stop(signal: i32) {
+    let shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(bar) = shown {
+        let (done, count) = (bar.position(), bar.length().unwrap_or(0));
+        bar.finish_and_clear();
+        eprintln!(
+            "stopped: {done} of {count} answers that were missing are there now, and all are kept; \
+             the same command goes on"
+        );
+    }
+    c10d::aten::exit_at_once(128 + signal);
 }
 
 impl Drop for Progress {

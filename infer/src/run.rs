@@ -1,9 +1,9 @@
 //! `infer eval`: from config to published folder.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use model::Config as ModelConfig;
 use model::chat::Chat;
 use record::publish::{self, Input, Manifest, OutputFolder};
@@ -13,7 +13,7 @@ use crate::budget::Spec;
 use crate::config::{self, Budget, Config, Device, Generation};
 use crate::engine::{Completion, Generate, Request, local};
 use crate::forced;
-use crate::journal::Journal;
+use crate::journal::{self, Journal};
 use crate::lm_eval::{self, Part};
 use crate::points::{self, Published};
 use crate::remote::Remote;
@@ -41,8 +41,9 @@ pub fn eval(path: &Path, sets: &[String], overwrite: bool, ranks: usize) -> Resu
     let published: Vec<Published> = published.collect::<Result<Vec<_>>>()?.concat();
     let mut weights = publish::input(&folder, None)?;
     weights.path = config.model.path.clone(); // not the place of a hub model in this cache
-    let who = who_answers(&config, &weights);
-    let mut journal = Journal::open(&journal_of(&config)?, ranks, who.clone(), true)?;
+    let who = who_answers(&config.model, &config.engine, config.endpoint.as_ref(), &weights);
+    let kept = journal::folder(&config.output, config.cache.as_ref())?;
+    let mut journal = Journal::open(&kept, ranks, who.clone(), true)?;
     let requests = evaluation.requests();
     let missing = if ranks > 1 { journal.missing(&requests)? } else { 0 };
     if missing > 0 {
@@ -104,29 +105,28 @@ fn check_ranks(config: &Config, ranks: usize) -> Result<()> {
 fn answer_share(config: &Config, folder: &Path, share: &Share) -> Result<()> {
     let chat = chat(&config.model, folder)?;
     let evaluation = Evaluation::new(config, &chat)?;
-    let mut journal = Journal::open(&journal_of(config)?, share.rank, share.who.clone(), false)?;
+    let kept = journal::folder(&config.output, config.cache.as_ref())?;
+    let mut journal = Journal::open(&kept, share.rank, share.who.clone(), false)?;
     let answers = journal.answer(&share.of(evaluation.requests()), || {
         answerer(&config.model, &config.engine, config.endpoint.as_ref(), folder, &chat)
     });
     answers.map(drop).with_context(|| format!("rank {}", share.rank))
 }
 
-/// Where finished completions are kept: beside the output until it is published, or for good.
-fn journal_of(config: &Config) -> Result<PathBuf> {
-    let name = config.output.file_name().context("output has no name")?;
-    let beside = || config.output.with_file_name(format!(".{}.journal", name.display()));
-    Ok(config.cache.clone().unwrap_or_else(beside))
-}
-
 /// All that a completion depends on besides its request.
-fn who_answers(config: &Config, weights: &Input) -> String {
+pub fn who_answers(
+    model: &config::Model,
+    engine: &config::Engine,
+    endpoint: Option<&config::Endpoint>,
+    weights: &Input,
+) -> String {
     let config::Model { path: _, device, dtype, max_model_len: _, threads: _, tensor_parallel } =
-        &config.model;
+        model;
     let weights = &weights.sha256;
     // Where the kernels of this program compute, what else is asked changes nothing.
     let own_kernels = *device == Device::Cpu && c10d::kernels::Isa::best().is_some();
-    let batch = (!own_kernels).then_some((config.engine.slots, config.engine.prefill_chunk));
-    match &config.endpoint {
+    let batch = (!own_kernels).then_some((engine.slots, engine.prefill_chunk));
+    match endpoint {
         None => format!("{weights} {device:?} {dtype:?} on {tensor_parallel} ranks, {batch:?}"),
         Some(endpoint) => {
             let (server, ids) = (&endpoint.server, endpoint.token_ids);
@@ -147,7 +147,7 @@ pub fn curve(path: &Path, sets: &[String], overwrite: bool, ranks: usize) -> Res
     eval(path, sets, overwrite, ranks)
 }
 
-/// The tokenizer and template of a model that has room for what the config asks.
+/// The tokenizer of a model that has room for what the config asks, and its template if it has one.
 pub fn chat(model: &config::Model, folder: &Path) -> Result<Chat> {
     let place = || format!("model.path {:?}", model.path);
     let chat = Chat::read(folder).with_context(place)?;
@@ -183,6 +183,10 @@ pub fn answerer(
         None => Box::new(local::load(folder, tokenizer, model, engine)?),
     })
 }
+
+/// A config that would open thinking where the template has done it.
+pub const OPENED: &str = "the model's chat template opens thinking itself: set \
+    generation.thinking_start = \"\", and thinking_end and until_thinking to what ends it there";
 
 /// Every question of every task under every budget.
 struct Evaluation<'a> {
@@ -356,6 +360,8 @@ impl Asked {
         let files = task.files()?;
         let questions = task.load(&files, config.limit)?;
         let generation = config.generation.of(&task);
+        let forces = budgets.iter().any(Budget::forces_thinking);
+        ensure!(!forces || !chat.opens_thinking() || generation.thinking_start.is_empty(), OPENED);
         let longest = config.model.max_model_len;
         let specs = config::specs(&generation, budgets, longest, &chat.tokenizer)?;
         let prompt = |budget: &Budget, question: &Question| -> Result<Arc<[i64]>> {
@@ -379,8 +385,8 @@ impl Asked {
         Ok(asked)
     }
 
-    /// A context that holds no answer, and an `auto` that leaves no thinking at all, are mistakes
-    /// in the config: wrong answers and a budget of 0 would hide them.
+    /// A context that holds no answer, or none behind so much thinking, and an `auto` that leaves no
+    /// thinking at all, are mistakes in the config: wrong answers and a budget of 0 would hide them.
     fn check_room(&self, budgets: &[Budget]) -> Result<()> {
         for ((budget, spec), prompts) in budgets.iter().zip(&self.specs).zip(&self.prompts) {
             let auto = matches!(&budget.max_tokens_thinking, Some(toml::Value::String(_)));
@@ -397,6 +403,17 @@ impl Asked {
                     spec.max_model_len,
                     self.task.dataset
                 );
+                if let Some((most, room)) = spec.unanswerable(prompt.len()) {
+                    bail!(
+                        "budget {:?}: behind {most} tokens of thinking no answer to question {} of \
+                         task {} fits: model.max_model_len is {}, which leaves {room} for thinking; \
+                         raise it, or lower the budget",
+                        budget.name,
+                        question.doc_id,
+                        self.task.name,
+                        spec.max_model_len
+                    );
+                }
                 ensure!(
                     !auto || spec.max_tokens_thinking(prompt.len()) > Some(0),
                     "budget {:?}: auto leaves no thinking for question {} of task {}: max_gen_toks \

@@ -97,6 +97,7 @@ pub fn launch(ranks: usize, who: &str, model: &Model, answers: usize) -> Result<
         });
     }
     let mut progress = Progress::new(answers, "answers");
+    progress.told_when_stopped();
     loop {
         let ended = children.ended()?;
         lines.try_iter().for_each(|(rank, line)| progress.relay(rank, &line));

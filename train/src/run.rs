@@ -197,6 +197,7 @@ fn get_ready(
     let base = model::hub::model_folder(&config.model.path)?;
     let model = setup::read_model(&config, &base)?;
     let chat = Chat::read(&base)?;
+    chat.check_template()?;
     let examples = Arc::new(Examples::read(&config.data, &chat, rank.rank == 0)?);
     let digest = state::digest(&examples.examples);
     let order = Order::new(&config, examples.examples.len());

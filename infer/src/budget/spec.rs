@@ -96,6 +96,23 @@ impl Spec {
         })
     }
 
+    /// Ids that may be thought so that there is room for `answer` ids behind the closing.
+    pub fn room_to_think(&self, prompt_len: usize, answer: usize) -> usize {
+        // The README's budget does not count what stands in the places of ignored ends.
+        let ignored = self.thinking.as_ref().filter(|t| t.procedure == Procedure::Readme);
+        let ignored = ignored.map_or(0, |thinking| thinking.n_ignore * thinking.ignore.len());
+        self.max_model_len.saturating_sub(self.least_len(prompt_len) + ignored + answer)
+    }
+
+    /// A limit on thinking that is a number and, if it is used up, leaves no room for any answer:
+    /// that number, and the most that would.
+    pub fn unanswerable(&self, prompt_len: usize) -> Option<(usize, usize)> {
+        let thinking = self.thinking.as_ref().filter(|thinking| thinking.tries.is_none())?;
+        let MaxTokens::Count(most) = thinking.max_tokens else { return None };
+        let room = self.room_to_think(prompt_len, 1);
+        (most > room).then_some((most, room))
+    }
+
     /// The ids of prompt and delimiters when nothing is thought: any answer makes it more
     /// (thinking that ends by itself is closed with fewer).
     pub fn least_len(&self, prompt_len: usize) -> usize {

@@ -10,7 +10,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use crate::tokenizer::{Piece, Tokenizer};
@@ -30,13 +30,25 @@ const MOST_TEMPLATE: usize = 1 << 20;
 pub struct Chat {
     /// The model's tokenizer.
     pub tokenizer: Tokenizer,
-    /// The system text that the model's template inserts when a conversation has none.
-    system: Option<String>,
+    /// What was found in the model's template, or why conversations cannot be put together.
+    template: std::result::Result<Template, String>,
     /// `<|im_start|>user`, which opens what is not trained.
     instruction: Vec<i64>,
     /// `<|im_start|>assistant\n`, which opens what is.
     response: Vec<i64>,
     pad: Option<i64>,
+}
+
+/// What a template writes of its own.
+#[derive(Debug, Clone)]
+struct Template {
+    /// The system text of a conversation that has none.
+    system: Option<String>,
+    /// What opens the answer to come, in ids: `<|im_start|>assistant\n`, and behind it nothing in
+    /// Qwen2.5, `<think>\n` in QwQ.
+    opening: Vec<i64>,
+    /// Whether there is something behind it.
+    opens_thinking: bool,
 }
 
 /// The ids of one training example.
@@ -65,21 +77,16 @@ impl Example {
 
 impl Chat {
     /// Reads `tokenizer.json` and the chat template (`chat_template.jinja`, or the entry of
-    /// `tokenizer_config.json`) in `folder`.
+    /// `tokenizer_config.json`) in `folder`. Without a template that is ChatML there is a tokenizer
+    /// alone, and whatever puts a conversation together says why.
     ///
     /// # Errors
-    /// When a file is missing or the template is not ChatML.
+    /// When the tokenizer is missing or damaged.
     pub fn read(folder: &Path) -> Result<Self> {
         let tokenizer = Tokenizer::read(folder)?;
-        let (path, template) = read_template(folder)?;
-        if template.len() > MOST_TEMPLATE {
-            bail!("{}: a chat template of more than {MOST_TEMPLATE} bytes", path.display());
-        }
-        if !template.contains(IM_START) || !template.contains(IM_END) {
-            bail!("{}: the chat template is not ChatML ({IM_START} … {IM_END})", path.display());
-        }
+        let template = Template::read(folder, &tokenizer).map_err(|error| format!("{error:#}"));
         Ok(Self {
-            system: default_system(&template),
+            template,
             instruction: tokenizer.encode_fixed(&format!("{IM_START}user"))?,
             response: tokenizer.encode_fixed(&format!("{IM_START}assistant\n"))?,
             pad: tokenizer.control(FIM_PAD).ok(),
@@ -87,10 +94,26 @@ impl Chat {
         })
     }
 
-    /// The prompt for a question: system turn if the template has a default, user turn, and
-    /// `<|im_start|>assistant\n`.
+    /// Refuses a folder whose template is missing or not ChatML.
+    pub fn check_template(&self) -> Result<()> {
+        self.template().map(drop)
+    }
+
+    fn template(&self) -> Result<&Template> {
+        self.template.as_ref().map_err(|why| anyhow!("{why}"))
+    }
+
+    /// Whether the template itself opens an answer's thinking, as QwQ's does.
+    pub fn opens_thinking(&self) -> bool {
+        self.template.as_ref().is_ok_and(|template| template.opens_thinking)
+    }
+
+    /// The prompt for a question: system turn if the template has a default, user turn, and what
+    /// opens the answer.
     pub fn prompt(&self, question: &str) -> Result<Vec<i64>> {
-        self.tokenizer.encode(&self.prompt_pieces(question))
+        let mut ids = self.tokenizer.encode(&self.question(question)?)?;
+        ids.extend(&self.template()?.opening);
+        Ok(ids)
     }
 
     /// A question with its thinking and answer, as s1 trains it. `thinking` and `answer` are
@@ -103,7 +126,8 @@ impl Chat {
     /// The ids of a question and of an assistant's turn made of `parts`: each is
     /// `<|im_start|>heading\ntext`, and a new line stands between two.
     pub fn answered(&self, question: &str, parts: &[(&str, &str)]) -> Result<Vec<i64>> {
-        let mut pieces = self.prompt_pieces(question);
+        let mut pieces = self.question(question)?;
+        pieces.extend([Piece::Control(IM_START), Piece::Text("assistant\n")]);
         for (n, (heading, text)) in parts.iter().enumerate() {
             if n > 0 {
                 pieces.push(Piece::Text("\n"));
@@ -124,7 +148,7 @@ impl Chat {
     /// would join the header's into one token, and the collator would train nothing of it.
     pub fn conversation(&self, turns: &[(&str, &str)]) -> Result<Vec<i64>> {
         let brings_system = turns.first().is_some_and(|(role, _)| *role == "system");
-        let default = self.system.as_deref().filter(|_| !brings_system);
+        let default = self.template()?.system.as_deref().filter(|_| !brings_system);
         let default = default.map(|system| ("system", system));
         let mut ids = Vec::new();
         for (role, content) in default.iter().chain(turns) {
@@ -140,10 +164,10 @@ impl Chat {
         Ok(ids)
     }
 
-    /// The prompt for a conversation: its turns, and `<|im_start|>assistant\n`.
+    /// The prompt for a conversation: its turns, and what opens the answer.
     pub fn prompt_of(&self, turns: &[(&str, &str)]) -> Result<Vec<i64>> {
         let mut ids = self.conversation(turns)?;
-        ids.extend(&self.response);
+        ids.extend(&self.template()?.opening);
         Ok(ids)
     }
 
@@ -187,7 +211,8 @@ impl Chat {
         runs.filter(|(is_trained, _)| *is_trained).map(|(_, run)| run).collect()
     }
 
-    fn prompt_pieces<'a>(&'a self, question: &'a str) -> Vec<Piece<'a>> {
+    /// The turns before the answer.
+    fn question<'a>(&'a self, question: &'a str) -> Result<Vec<Piece<'a>>> {
         let turn = |role: &'a str, content: &'a str| {
             [
                 Piece::Control(IM_START),
@@ -198,12 +223,32 @@ impl Chat {
             ]
         };
         let mut pieces = Vec::new();
-        if let Some(system) = &self.system {
+        if let Some(system) = &self.template()?.system {
             pieces.extend(turn("system\n", system));
         }
         pieces.extend(turn("user\n", question));
-        pieces.extend([Piece::Control(IM_START), Piece::Text("assistant\n")]);
-        pieces
+        Ok(pieces)
+    }
+}
+
+impl Template {
+    fn read(folder: &Path, tokenizer: &Tokenizer) -> Result<Self> {
+        let (path, template) = read_template(folder)?;
+        let place = path.display();
+        ensure!(
+            template.len() <= MOST_TEMPLATE,
+            "{place}: a chat template of more than {MOST_TEMPLATE} bytes"
+        );
+        ensure!(
+            template.contains(IM_START) && template.contains(IM_END),
+            "{place}: the chat template is not ChatML ({IM_START} … {IM_END})"
+        );
+        let opening = opening(&template);
+        Ok(Template {
+            system: default_system(&template),
+            opens_thinking: !opening.is_empty(),
+            opening: tokenizer.encode_fixed(&format!("{IM_START}assistant\n{opening}"))?,
+        })
     }
 }
 
@@ -228,10 +273,26 @@ fn read_template(folder: &Path) -> Result<(std::path::PathBuf, String)> {
 /// with its new line (as itself or as Jinja's escape) and `<|im_end|>` inside one string literal.
 /// What is put together from several literals (a caller's own system text) is none.
 fn default_system(template: &str) -> Option<String> {
-    let unescaped = template.replace("\\n", "\n").replace("\\\\", "\\").replace("\\'", "\u{2}");
+    let unescaped = unescaped(template);
     let opening = format!("{IM_START}system\n");
     let literals = unescaped.split(&opening).skip(1);
     let mut texts = literals.filter_map(|rest| rest.split_once(IM_END)).map(|(text, _)| text);
     let text = texts.find(|text| !text.is_empty() && !text.contains(['\'', '{']))?;
     Some(text.replace('\u{2}', "'"))
+}
+
+/// What a ChatML template writes where `add_generation_prompt` is so, behind
+/// `<|im_start|>assistant` with its new line and in the same string literal.
+fn opening(template: &str) -> String {
+    let unescaped = unescaped(template);
+    let asked = unescaped.rsplit_once("add_generation_prompt").map_or("", |(_, rest)| rest);
+    let head = format!("{IM_START}assistant\n");
+    let rest = asked.split_once(&head).map_or("", |(_, rest)| rest);
+    let literal = rest.split(['\'', '"', '{']).next().unwrap_or_default();
+    literal.replace('\u{2}', "'")
+}
+
+/// With Jinja's escapes resolved, but for a quotation mark's, which becomes U+0002.
+fn unescaped(template: &str) -> String {
+    template.replace("\\n", "\n").replace("\\\\", "\\").replace("\\'", "\u{2}")
 }

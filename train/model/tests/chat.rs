@@ -26,11 +26,15 @@ fn tokenizer(extra: &[(&str, Value)]) -> Value {
     json
 }
 
+fn folder(tokenizer: &Value, template: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+    folder
+}
+
 fn prompt(tokenizer: &Value, template: &str) -> anyhow::Result<Vec<i64>> {
-    let folder = tempfile::tempdir()?;
-    fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string())?;
-    fs::write(folder.path().join("chat_template.jinja"), template)?;
-    Chat::read(folder.path())?.prompt("q")
+    Chat::read(folder(tokenizer, template).path())?.prompt("q")
 }
 
 #[test]
@@ -57,6 +61,78 @@ fn the_default_system_text_is_read_out_of_the_template() {
     }
     let error = prompt(&tokenizer(&[]), "[INST] {{ m.content }} [/INST]").unwrap_err();
     assert!(format!("{error:#}").contains("the chat template is not ChatML"), "{error:#}");
+}
+
+/// QwQ-32B's template (its tools left out) opens the thinking itself; Qwen3's only where thinking is
+/// switched off, which nobody asks for here.
+const QWQ: &str = r#"{%- if messages[0]['role'] == 'system' %}
+    {{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first) %}
+        {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}
+    {%- elif message.role == "assistant" and not message.tool_calls %}
+        {%- set content = message.content.split('</think>')[-1].lstrip('\n') %}
+        {{- '<|im_start|>' + message.role + '\n' + content + '<|im_end|>' + '\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n<think>\n' }}
+{%- endif %}
+"#;
+
+#[test]
+fn what_the_template_opens_the_answer_with_is_in_the_prompt() {
+    let think = |n: usize, text: &str| {
+        json!({"id": n, "content": text, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": false})
+    };
+    let mut added = tokenizer(&[])["added_tokens"].as_array().unwrap().clone();
+    added.extend([think(52, "<think>"), think(53, "</think>")]);
+    let tokenizer = tokenizer(&[("added_tokens", added.into())]);
+    let qwen3 = QWQ.replace(
+        "assistant\\n<think>\\n' }}",
+        "assistant\\n' }}{%- if enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}",
+    );
+    let qwen2 = QWQ.replace("<think>\\n", "");
+    let raw = QWQ.replace("{{- '<|im_start|>assistant\\n<think>\\n' }}", "<|im_start|>assistant\n<think>\n");
+    for (template, ids) in [
+        (QWQ, &[50, 0, 7, 51, 50, 1, 52][..]),
+        (&raw, &[50, 0, 7, 51, 50, 1, 52]),
+        (&qwen2, &[50, 0, 7, 51, 50, 1]),
+        (&qwen3, &[50, 0, 7, 51, 50, 1]),
+    ] {
+        let folder = folder(&tokenizer, template);
+        let chat = Chat::read(folder.path()).unwrap();
+        assert_eq!(chat.prompt("q").unwrap(), ids, "{template}");
+        assert_eq!(chat.prompt_of(&[("user", "q")]).unwrap(), ids, "{template}");
+        assert_eq!(chat.opens_thinking(), ids.ends_with(&[52]));
+        // What is trained is s1's format, whatever the template opens.
+        let trained = chat.example("q", "kind.", "You").unwrap();
+        assert!(trained.ids.starts_with(&[50, 0, 7, 51, 50, 1, 50]), "{trained:?}");
+    }
+}
+
+/// Texts can be continued with a tokenizer alone.
+#[test]
+fn a_folder_without_a_template_has_a_tokenizer() {
+    for (template, part) in [("[INST]", "not ChatML"), ("", "whole Hugging Face model folder")] {
+        let folder = folder(&tokenizer(&[]), template);
+        if template.is_empty() {
+            fs::remove_file(folder.path().join("chat_template.jinja")).unwrap();
+        }
+        let chat = Chat::read(folder.path()).unwrap();
+        assert_eq!(chat.tokenizer.encode_text("q").unwrap(), [7]);
+        let errors = [
+            chat.check_template().unwrap_err(),
+            chat.prompt("q").unwrap_err(),
+            chat.prompt_of(&[("user", "q")]).unwrap_err(),
+            chat.example("q", "", "").unwrap_err(),
+        ];
+        for error in errors {
+            assert!(format!("{error:#}").contains(part), "{error:#}");
+        }
+    }
 }
 
 #[test]
