@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use spec::{MaxTokens, Procedure, Spec, Thinking};
+pub use spec::{LEFT_FOR_ANSWER, MaxTokens, Procedure, Spec, Thinking};
 
 /// What to do with a sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -56,6 +56,7 @@ pub fn run(path: &Path, sets: &[String]) -> Result<()> {
     let folder = model::hub::model_folder(&config.model.path)
         .context("no model to talk to (train first, or name its folder in model.path)")?;
     let chat = run::chat(&config.model, &folder)?;
+    chat.check_template()?;
     let tokenizer = Arc::new(chat.tokenizer.clone());
     let longest = config.model.max_model_len;
     let name = config.model.path.clone();
@@ -207,6 +208,14 @@ impl<M: Model> Conversation<M> {
                 return Ok(());
             }
         };
+        let limit = request.spec.max_tokens_thinking(request.prompt.len());
+        if let Some(limit) = limit.filter(|limit| self.thinking.max_thinking_tokens > Some(*limit))
+        {
+            writeln!(
+                paper.beside,
+                "({limit} tokens of thinking: the context has no room for more)"
+            )?;
+        }
         let (plain, begun) = (&self.house.plain, Instant::now());
         let delimiters =
             Delimiters { start: plain.thinking_start.clone(), end: plain.thinking_end.clone() };
@@ -238,6 +247,8 @@ impl<M: Model> Conversation<M> {
         self.asked += 1;
         if said.is_empty() {
             self.turns.pop();
+            let why = "(there is no answer, so the question is not kept in the conversation)";
+            writeln!(paper.beside, "{why}")?;
         } else {
             self.turns.push(("assistant", said));
         }
@@ -251,15 +262,14 @@ impl<M: Model> Conversation<M> {
         let turns: Vec<_> = system.into_iter().chain(turns).collect();
         let ids = self.house.chat.prompt_of(&turns).map_err(|error| format!("{error:#}"))?;
         let spec = self.house.thinking_spec(&self.thinking, self.house.plain.max_gen_toks);
-        let spec = spec.map_err(|refusal| refusal.message)?;
-        self.house
-            .check_room(&ids, &spec)
-            .map_err(|refusal| format!("{}; /reset begins anew", refusal.message))?;
+        let spec = Arc::new(spec.map_err(|refusal| refusal.message)?);
+        let spec = self.house.fit(&ids, &spec, false);
+        let spec = spec.map_err(|refusal| format!("{}; /reset begins anew", refusal.message))?;
         let purpose = ["chat", &self.asked.to_string()];
         Ok(Request {
             name: "the conversation".into(),
             prompt: ids.into(),
-            spec: Arc::new(spec),
+            spec,
             sampling: self.house.sampling,
             seed: record::seed::rng(self.house.seed, &purpose).next_u64(),
             stop: self.house.stop.clone(),

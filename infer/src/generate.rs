@@ -237,7 +237,7 @@ fn requests(
                 prompt.ids.len(),
                 spec.max_model_len
             );
-            if let Some((most, room)) = spec.unanswerable(prompt.ids.len()) {
+            if let Some((most, room)) = spec.too_much_thinking(prompt.ids.len(), 1) {
                 bail!(
                     "budget {:?}: behind {most} tokens of thinking no answer to row {row} of {} \
                      fits: model.max_model_len is {}, which leaves {room} for thinking; raise it, \

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use endpoint::verdict::{self, Choice};
 use endpoint::{Client, Message, Request, Settings, Totals, judge};
 use record::publish::{self, Manifest, OutputFolder};
 use serde::{Deserialize, Serialize};
 
+use crate::progress::Progress;
 use crate::report::{self, SAMPLES, Sample};
 
 /// A whole run; the annotated example is `configs/infer/judge.toml`.
@@ -33,6 +34,19 @@ pub struct Config {
     pub temperature: f64,
     /// The server and the model.
     pub judge: Settings,
+}
+
+impl Config {
+    /// Refuses values that TOML's types let through.
+    pub fn check(&self) -> Result<()> {
+        let temperature = self.temperature;
+        ensure!(
+            temperature.is_finite() && temperature >= 0.0,
+            "temperature is {temperature}: it must be 0 or more"
+        );
+        ensure!(self.max_tokens > 0, "max_tokens is 0: the judge could say nothing");
+        self.judge.check().context("judge")
+    }
 }
 
 /// `ask`: the two questions of s1's judge.
@@ -91,10 +105,12 @@ pub struct Scores {
 /// table.
 pub fn run(path: &Path, sets: &[String], overwrite: bool) -> Result<()> {
     let (config, table) = record::config::load::<Config>(path, sets)?;
+    config.check().with_context(|| path.display().to_string())?;
     let output = OutputFolder::create(&config.output, overwrite)?;
     let samples = report::read_samples(&config.results)?;
     let mut judged: Vec<Judged> = samples.iter().map(by_rules).collect();
     let client = Client::open(config.judge.clone(), &config.cache)?;
+    client.check_key()?;
     let totals = ask(&config, &client, &samples, &mut judged)?;
     record::jsonl::write(&output.path().join("judged.jsonl"), &judged)?;
     let of_budget = |a: &Judged, b: &Judged| (&a.task, &a.budget) == (&b.task, &b.budget);
@@ -150,7 +166,8 @@ fn ask(
             requests.push(request);
         }
     }
-    eprintln!("judge: {} answers that the rules call wrong", requests.len());
+    let mut progress = Progress::new(requests.len(), "verdicts");
+    progress.say(&format!("judge: {} answers that the rules call wrong", requests.len()));
     client.run(requests, |request, reply| {
         let row: usize = request.id.parse().expect("it is a row's number");
         let judged = &mut judged[row];
@@ -164,11 +181,14 @@ fn ask(
                         grading::choice(&judged.target, grading::Mode::Strict) == Some(letter)
                     }),
                 };
+                progress.finished(reply.usage.completion_tokens as usize);
                 judged.judge_reply = Some(reply.text);
             }
             Err(failure) => {
                 let Judged { task, budget, doc_id, .. } = judged;
-                eprintln!("judge: task {task}, budget {budget}, question {doc_id}: {failure}");
+                let which = format!("task {task}, budget {budget}, question {doc_id}");
+                progress.say(&format!("judge: {which}: {failure}"));
+                progress.finished(0);
             }
         }
         Ok(())

@@ -50,9 +50,7 @@ impl Progress {
         WATCH.call_once(|| {
             // Who cannot be told so is stopped as any program.
             if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) {
-                std::thread::spawn(move || {
-                    signals.forever().for_each(|signal| stop(signal));
-                });
+                std::thread::spawn(move || signals.forever().for_each(stop));
             }
         });
     }

@@ -403,7 +403,7 @@ impl Asked {
                     spec.max_model_len,
                     self.task.dataset
                 );
-                if let Some((most, room)) = spec.unanswerable(prompt.len()) {
+                if let Some((most, room)) = spec.too_much_thinking(prompt.len(), 1) {
                     bail!(
                         "budget {:?}: behind {most} tokens of thinking no answer to question {} of \
                          task {} fits: model.max_model_len is {}, which leaves {room} for thinking; \

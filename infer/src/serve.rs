@@ -21,7 +21,8 @@ pub mod reply;
 pub mod routes;
 mod socket;
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -33,7 +34,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use model::chat::Chat;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
@@ -51,6 +53,9 @@ use socket::Socket;
 
 /// Bytes of a request's head at most; hyper takes no less.
 const MOST_HEAD: usize = 8 << 10;
+
+/// How long clients have to take the last word of a server that stops.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// A whole server; the annotated example is `configs/infer/serve.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -77,7 +82,8 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
-    /// Address and port; port 0 takes a free one.
+    /// Address or name, and port; port 0 takes a free one.
+    #[serde(deserialize_with = "resolved")]
     pub address: SocketAddr,
     /// What requests call the model. Default: `model.path`.
     pub name: Option<String>,
@@ -95,6 +101,16 @@ pub struct Server {
     pub write_timeout_s: f64,
     /// Seconds for requests under way when the server is to stop; then they are cut.
     pub stop_timeout_s: f64,
+}
+
+/// `localhost:8000` is as good as `127.0.0.1:8000`.
+fn resolved<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(from)?;
+    let wrong = |why: &dyn Display| {
+        D::Error::custom(format!("{text:?} is no address and port such as 127.0.0.1:8000: {why}"))
+    };
+    let mut found = text.to_socket_addrs().map_err(|error| wrong(&error))?;
+    found.next().ok_or_else(|| wrong(&"the name is unknown"))
 }
 
 impl Default for Server {
@@ -161,6 +177,7 @@ pub struct Serving {
     pub counters: Arc<Counters>,
     runtime: Runtime,
     stop: watch::Sender<bool>,
+    cut: watch::Sender<bool>,
     accepting: tokio::task::JoinHandle<()>,
     engine: JoinHandle<Result<String>>,
 }
@@ -206,6 +223,7 @@ impl Serving {
         let house = House::new(chat, keys, longest, &config.thinking, name, config.seed)?;
         let counters = Arc::new(Counters::default());
         let (desk, engine) = Desk::open(make, server.queue, Arc::clone(&counters))?;
+        let (cut, is_cut) = watch::channel(false);
         let routes = Arc::new(Routes {
             tokenizer: Arc::new(house.chat.tokenizer.clone()),
             delimiters: Delimiters {
@@ -219,6 +237,7 @@ impl Serving {
             read_timeout: Duration::from_secs_f64(server.read_timeout_s),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
             requests: AtomicU64::new(0),
+            cut: is_cut,
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -232,7 +251,7 @@ impl Serving {
             tokio::net::TcpListener::from_std(listener)?
         };
         let accepting = runtime.spawn(accept(listener, routes, server.clone(), stopped));
-        Ok(Serving { address, counters, runtime, stop, accepting, engine })
+        Ok(Serving { address, counters, runtime, stop, cut, accepting, engine })
     }
 
     /// Waits for a signal to stop, or for the engine's failure.
@@ -250,15 +269,18 @@ impl Serving {
         }
     }
 
-    /// Takes no more requests, waits `within` for those under way, cuts the rest and says what was
-    /// done.
+    /// Takes no more requests, waits `within` for those under way, tells the rest that they end
+    /// here, and says what was done.
     ///
     /// # Errors
     /// What made the engine fail, if it has.
     pub fn stop(mut self, within: Duration) -> Result<String> {
         let _ = self.stop.send(true);
         let finished = async {
-            let _ = tokio::time::timeout(within, &mut self.accepting).await;
+            if tokio::time::timeout(within, &mut self.accepting).await.is_err() {
+                let _ = self.cut.send(true);
+                let _ = tokio::time::timeout(LAST_WORD, &mut self.accepting).await;
+            }
         };
         self.runtime.block_on(finished);
         // All tasks are dropped, and with them their requests and the desk.

@@ -1,5 +1,6 @@
 //! A task: questions and expected answers from a table, and how an answer is judged.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -27,7 +28,7 @@ pub struct Task {
     pub file: Option<String>,
     /// The template of the user message. `{choices}` are the choices, a line each: `A) …`.
     pub prompt: String,
-    /// The column of the expected answer, a text or an integer; not with `choices`.
+    /// The column of the expected answer, a text or a number; not with `choices`.
     pub answer: Option<String>,
     /// Where the column holds more than the answer: this stands before it (the last one counts).
     pub answer_after: Option<String>,
@@ -128,6 +129,10 @@ impl Task {
             "task {name}: {{choices}} in `prompt` and the section `choices` belong together"
         );
         ensure!(
+            self.prompt.contains('{'),
+            "task {name}: `prompt` names no {{column}}: every question would be the same"
+        );
+        ensure!(
             self.choices.as_ref().is_none_or(|choices| (1..26).contains(&choices.wrong.len())),
             "task {name}: choices.wrong names 1 to 25 columns"
         );
@@ -165,13 +170,20 @@ impl Task {
     /// Name the file, the row and the column.
     pub fn load(&self, files: &[PathBuf], limit: Option<usize>) -> Result<Vec<Question>> {
         let mut questions = Vec::new();
+        let mut ids = BTreeMap::new();
         for file in files {
             for (number, row) in raw::read(file)?.enumerate() {
                 if Some(questions.len()) == limit {
                     break;
                 }
                 let place = || format!("{}: row {}", file.display(), number + 1);
-                questions.push(self.question(questions.len(), row?).with_context(place)?);
+                let question = self.question(questions.len(), row?).with_context(place)?;
+                if let Some(id) = &question.id
+                    && let Some(earlier) = ids.insert(id.clone(), question.doc_id)
+                {
+                    bail!("{}: question {earlier} (from 0) has the id {id:?} too", place());
+                }
+                questions.push(question);
             }
         }
         ensure!(!questions.is_empty(), "task {}: its table has no questions", self.name);
@@ -235,13 +247,13 @@ fn fill(template: &str, row: &Object, choices: &str) -> Result<String> {
     Ok(filled)
 }
 
-/// A column's text; integers are written out.
+/// A column's text; numbers are written out.
 fn text(row: &Object, column: &str) -> Result<String> {
     match row.get(column) {
         Some(Value::String(text)) if !text.trim().is_empty() => Ok(text.clone()),
-        Some(Value::Number(number)) if number.is_i64() || number.is_u64() => Ok(number.to_string()),
+        Some(Value::Number(number)) => Ok(number.to_string()),
         Some(Value::String(_)) => bail!("column `{column}` is empty"),
-        Some(other) => bail!("column `{column}` holds {other}; a text or an integer is wanted"),
+        Some(other) => bail!("column `{column}` holds {other}; a text or a number is wanted"),
         None => {
             let columns: Vec<&str> = row.keys().map(String::as_str).collect();
             Err(anyhow!("there is no column `{column}`; the columns are {}", columns.join(", ")))

@@ -76,6 +76,32 @@ fn mistakes_are_explained() {
     assert!(out.is_empty() && beside.contains("/reset begins anew"), "{beside}");
 }
 
+/// A model that ends its answers at once.
+#[test]
+fn an_empty_answer_is_told() {
+    let (talk, folder) = conversation();
+    drop(talk);
+    let config = config(folder.path(), "");
+    let chat = Chat::read(folder.path()).unwrap();
+    // All of its tokens end an answer.
+    let tokens = (' '..='~').map(String::from).chain(["\n".into(), "<|im_end|>".into()]);
+    let mut keys = config.generation.clone();
+    keys.until = tokens.collect();
+    let house = House::new(chat, &keys, 250, &config.thinking, "tiny".into(), 1).unwrap();
+    let mut talk = Conversation::new(house, local_engine(&config), None);
+    let [out, beside] = say(&mut talk, "Hello\n", false);
+    assert!(out.trim().is_empty() && beside.contains("there is no answer"), "{out:?} {beside}");
+}
+
+/// A limit above the context is taken back, with a word.
+#[test]
+fn there_is_room_for_an_answer() {
+    let (mut talk, _folder) = conversation();
+    let [out, beside] = say(&mut talk, "/budget 240\nHello\n", false);
+    assert!(beside.contains("tokens of thinking: the context has no room for more"), "{beside}");
+    assert!(!out.trim().is_empty(), "{beside}");
+}
+
 /// Input whose second line comes with a Ctrl-C.
 struct Interrupted(Cursor<Vec<u8>>, Arc<AtomicBool>);
 

@@ -41,7 +41,9 @@ fn a_whole_run() {
 
     let refused = eval(&config, &[], false).unwrap_err();
     assert!(format!("{refused:#}").contains("overwrite"), "{refused:#}");
-    for set in ["model.threads=3", "engine.slots=1", "engine.prefill_chunk=7"] {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = format!("model.threads={cores}");
+    for set in [threads.as_str(), "engine.slots=1", "engine.prefill_chunk=7"] {
         eval(&config, &[set.into()], true).unwrap();
         for (name, first) in names.iter().zip(&first) {
             assert_eq!(*first, read(name), "{name} depends on {set}");
@@ -138,6 +140,11 @@ fn mistakes_are_explained() {
             check_error(|text| text.replace("= 20", &keys), &["budget \"20\"", key, other]);
         }
     }
+    check_error(
+        with("max_tokens_thinking = 20", "max_tokens_thinking = 100"),
+        &["budget \"20\"", "behind 100 tokens of thinking", "question 0", "max_model_len is 160"],
+    );
+    check_error(with("threads = 1", "threads = 999"), &["task tiny", "model.threads is 999"]);
     check_error(with("= 20", "= -1"), &["budget \"20\"", "max_tokens_thinking = -1"]);
     check_error(with("= 20", "= \"all\""), &["budget \"20\"", "max_tokens_thinking = \"all\""]);
     check_error(with("= 20", "= \"auto\""), &["budget \"20\"", "auto leaves no thinking"]);
@@ -147,6 +154,29 @@ fn mistakes_are_explained() {
         with("temperature = 0.0", "temperature = 0.0\nuntil = [\"stop\"]"),
         &["generation.until", "\"stop\" is 4 tokens"],
     );
+}
+
+/// Where the template opens thinking, as QwQ's does, `thinking_start` is empty, and the prompt ends
+/// with what the template wrote.
+#[test]
+fn a_template_that_opens_thinking() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = set_up(folder.path(), |text| {
+        text.replace("[generation]", "[generation]\nthinking_end = \"</think>\"")
+    });
+    let template = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}\
+        {% endif %}<|im_end|>";
+    fs::write(folder.path().join("checkpoint/chat_template.jinja"), template).unwrap();
+    let error = format!("{:#}", eval(&config, &[], false).unwrap_err());
+    assert!(
+        error.contains("opens thinking itself: set generation.thinking_start = \"\""),
+        "{error}"
+    );
+    eval(&config, &["generation.thinking_start=\"\"".into()], false).unwrap();
+    for sample in read_samples(&folder.path().join("out")).unwrap() {
+        assert!(sample.prompt.ends_with("<|im_start|>assistant\n<think>\n"), "{}", sample.prompt);
+        assert!(sample.budget != "0" || sample.completion.starts_with("</think>\n"), "{sample:?}");
+    }
 }
 
 /// Several tasks and several answers to each question, by hand from the samples.

@@ -4,6 +4,8 @@ mod support;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::write_checkpoint;
@@ -102,6 +104,42 @@ fn samples_budgets_and_log_probabilities() {
     assert_ne!(all, lines(&rows(), &[&sets[..], &["seed=4"]].concat()));
 }
 
+/// Killed after its first answer and begun again, it asks for nothing twice and publishes what an
+/// unbroken run does; so does one with a cache.
+#[test]
+fn what_is_finished_is_kept() {
+    let sets =
+        ["samples=80", "generation.temperature=1.5", "generation.max_gen_toks=100", "logprobs=2"];
+    let expected = lines(&rows(), &sets);
+    let (folder, config) = set_up(&rows());
+    let infer = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_infer"));
+        command.arg("generate").arg(&config).args(sets.iter().flat_map(|set| ["--set", set]));
+        command.stderr(Stdio::piped()).stdout(Stdio::null());
+        command
+    };
+    let kept = folder.path().join(".out.journal");
+    let entries = || {
+        let file = fs::read_to_string(kept.join("0.log")).unwrap_or_default();
+        file.lines().filter(|line| line.len() > 100).count()
+    };
+    let mut child = infer().spawn().unwrap();
+    while entries() == 0 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = entries();
+    assert!((1..140).contains(&before), "{before} of 160 different ones before the kill");
+    let out = infer().output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && said.contains("answers are there already"), "{said}");
+    let text = fs::read_to_string(folder.path().join("out/completions.jsonl")).unwrap();
+    let found: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(found, expected);
+    assert!(!kept.exists(), "the journal of a run that is published");
+}
+
 #[track_caller]
 fn check_error(row: Value, set: &str, parts: &[&str]) {
     let (folder, config) = set_up(&[row]);
@@ -124,5 +162,8 @@ fn mistakes_are_explained() {
     check_error(good(), "samples=2", &["samples is 2", "generation.temperature"]);
     check_error(good(), "model.max_model_len=1", &["row 0", "leave no room"]);
     check_error(good(), "generation.top_p=2", &["top_p 2"]);
+    let long = "budget=[{name=\"x\", max_tokens_thinking=150}]";
+    check_error(good(), long, &["budget \"x\"", "behind 150 tokens of thinking", "row 0"]);
+    check_error(good(), "model.threads=999", &["model.threads is 999"]);
     check_error(good(), "generation.stop=[\"\"]", &["empty text"]);
 }

@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use infer::budget::{Ending, Outcome, Spec};
+use infer::config::{self, Budget};
 use infer::engine::{Completion, Generate, Request, Sampling};
-use infer::journal::Journal;
-use support::request;
+use infer::journal::{ANSWERS, Journal};
+use model::Tokenizer;
 use support::run::write_run;
+use support::{answers, request, write_checkpoint};
 
 /// Answers with the prompt's ids, and counts.
 struct Echo<'a>(&'a mut usize);
@@ -185,10 +187,10 @@ fn set_up(folder: &Path) -> PathBuf {
     })
 }
 
-fn start(config: &Path, ranks: usize) -> Child {
+fn start(config: &Path, ranks: usize, errors: Stdio) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_infer"));
     command.arg("eval").arg(config).args(["--ranks", &ranks.to_string()]);
-    command.env("SOURCE_DATE_EPOCH", "1740787200").stdout(Stdio::null()).stderr(Stdio::null());
+    command.env("SOURCE_DATE_EPOCH", "1740787200").stdout(Stdio::null()).stderr(errors);
     command.spawn().unwrap()
 }
 
@@ -211,6 +213,82 @@ fn published(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files.retain(|(name, _)| name != "manifest.json");
     files.sort();
     files
+}
+
+/// Ctrl-C is answered with what there is, and with how it goes on.
+#[test]
+fn a_run_that_is_stopped_says_what_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = set_up(folder.path());
+    for ranks in [1, 2] {
+        let (mut child, mut said) = (start(&config, ranks, Stdio::piped()), String::new());
+        let before = entries(&folder.path().join("kept")).len();
+        while entries(&folder.path().join("kept")).len() == before {
+            assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        }
+        let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        child.stderr.unwrap().read_to_string(&mut said).unwrap();
+        let told = said.lines().find_map(|line| line.strip_prefix("stopped: ")).expect(&said);
+        let numbers: Vec<usize> = told.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let most = REQUESTS - before;
+        assert!(numbers[0] <= most && (most - 2..=most).contains(&numbers[1]), "{told}");
+        assert!(told.contains("the same command goes on"), "{told}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert!(start(&config, 1, Stdio::null()).wait().unwrap().success());
+}
+
+/// The version of what is answered, and a digest of what is: completions of a fixed model under
+/// every kind of budget, greedy and drawn.
+const GOLDEN: (u32, &str) = (1, "");
+
+/// A journal may be kept for good, so what it holds must be what would be answered today.
+#[test]
+fn completions_change_only_with_their_version() {
+    if c10d::kernels::Isa::best().is_none() {
+        return eprintln!("skipped: libtorch computes here, and promises no bits");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write_checkpoint(folder.path());
+    let config = support::client::config(folder.path(), "");
+    let tokenizer = Tokenizer::read(folder.path()).unwrap();
+    let budget = |most: Option<i64>| Budget {
+        max_tokens_thinking: most.map(toml::Value::Integer),
+        ..Budget::default()
+    };
+    let wait = Some("Wait".to_string());
+    let budgets = [
+        budget(None),
+        budget(Some(0)),
+        budget(Some(12)),
+        Budget { thinking_n_ignore: Some(2), thinking_n_ignore_str: wait, ..budget(Some(30)) },
+        Budget { min_tokens_thinking: Some(9), ..budget(Some(20)) },
+        Budget { rejection_tries: Some(3), ..budget(Some(30)) },
+    ];
+    let specs = config::specs(&config.generation, &budgets, 250, &tokenizer).unwrap();
+    let drawn = Sampling { temperature: 1.1, top_k: 40, ..Sampling::GREEDY };
+    let narrow = Sampling { top_p: 0.9, min_p: 0.01, repetition_penalty: 1.2, ..drawn };
+    let mut requests = Vec::new();
+    for (n, spec) in specs.iter().enumerate() {
+        for sampling in [Sampling::GREEDY, drawn, narrow] {
+            let prompt = tokenizer.encode_text("What is 2+2?").unwrap();
+            let stop = vec!["zz".to_string()];
+            let seed = n as u64;
+            requests.push(Request { sampling, seed, stop, ..request(spec, &prompt) });
+        }
+    }
+    let answers = answers(&mut support::client::local_engine(&config), &requests);
+    let text: String =
+        answers.iter().map(|done| format!("{:?} {}\n", done.outcome, done.text)).collect();
+    let digest = blake3::hash(text.as_bytes()).to_hex();
+    assert_eq!(
+        (ANSWERS, &digest[..16]),
+        GOLDEN,
+        "the engine answers otherwise than before: count ANSWERS up in src/journal.rs, so that what \
+         journals hold counts for nothing, and note both here"
+    );
 }
 
 /// On a terminal, two processes show one bar: that of all answers, whoever writes them.
@@ -242,7 +320,7 @@ fn ranks_show_one_progress() {
 fn killed_at_random_moments() {
     let folder = tempfile::tempdir().unwrap();
     let config = set_up(folder.path());
-    assert!(start(&config, 1).wait().unwrap().success());
+    assert!(start(&config, 1, Stdio::null()).wait().unwrap().success());
     let expected = published(folder.path());
     assert!(
         expected.len() >= 6,
@@ -258,7 +336,7 @@ fn killed_at_random_moments() {
     let mut kills = 0;
     loop {
         let before = entries(&kept).len();
-        let mut child = start(&config, 1 + kills % 2);
+        let mut child = start(&config, 1 + kills % 2, Stdio::null());
         // After so many more answers, and then some milliseconds.
         let more = match (full, kills) {
             (true, _) => 1 + random.below(6) as usize,

@@ -113,6 +113,53 @@ fn both_scores_stand_side_by_side() {
     assert_eq!(asked.lock().unwrap().len(), 3, "the cache answers the second time");
 }
 
+/// A config in `dir` with these lines changed, and what the program says of it.
+fn judge(dir: &Path, from: &str, to: &str) -> String {
+    let at = |name: &str| dir.join(name).display().to_string();
+    write_results(&dir.join("results"));
+    let config = format!(
+        "output = {:?}\nresults = {:?}\ncache = {:?}\nask = \"answer\"\nmax_tokens = 64\n\
+         temperature = 0.0\n[judge]\nbase_url = \"http://127.0.0.1:9/v1\"\nmodel = \"judge\"\n\
+         attempts = 2\nbackoff_s = 0.01\ngive_up_after = 1\n",
+        at("judged"),
+        at("results"),
+        at("cache.sqlite"),
+    );
+    let path = dir.join("judge.toml");
+    fs::write(&path, config.replace(from, to)).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_infer"));
+    let out = command.arg("judge").arg(&path).output().unwrap();
+    assert!(!out.status.success());
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+#[test]
+fn mistakes_are_told_before_anything_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = "model = \"judge\"\napi_key = { env = \"S1_NO_SUCH_KEY\" }";
+    for (from, to, part) in [
+        ("temperature = 0.0", "temperature = -3.0", "temperature is -3"),
+        ("max_tokens = 64", "max_tokens = 0", "max_tokens is 0"),
+        ("model = \"judge\"", key, "S1_NO_SUCH_KEY is not set"),
+        ("attempts = 2", "attempts = 0", "attempts is 0"),
+    ] {
+        let said = judge(dir.path(), from, to);
+        assert!(said.contains(part) && !said.contains("that the rules call wrong"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+/// Whoever waits for a server that is not there hears of it at once, and once.
+#[test]
+fn a_server_that_is_not_there_is_told_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = judge(dir.path(), "", "");
+    let told = "127.0.0.1:9/v1: ";
+    let first = said.lines().position(|line| line.contains(told)).expect(&said);
+    assert!(said.lines().nth(first).unwrap().contains("asked again, 2 times at most"), "{said}");
+    assert_eq!(said.matches("asked again").count(), 1, "{said}");
+}
+
 #[test]
 fn a_folder_without_samples_is_refused() {
     let dir = tempfile::tempdir().unwrap();

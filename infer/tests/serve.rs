@@ -84,6 +84,7 @@ fn bodies() -> Vec<(&'static str, Value)> {
         (texts, with(&text, drawn.clone())),
         (texts, with(&text, json!({"ignore_eos": true, "min_tokens": 5, "stop_token_ids": [3]}))),
         (texts, with(&text, json!({"repetition_penalty": 1.2, "logprobs": 0}))),
+        (texts, with(&text, json!({"max_thinking_tokens": 9, "num_ignore": 1, "n": 2}))),
         (chats, talk.clone()),
         (chats, with(&talk, json!({"n": 3, "temperature": 1.5, "seed": 4}))),
         (chats, with(&talk, drawn)),
@@ -146,14 +147,17 @@ fn check_stream(tiny: &Tiny, path: &str, body: &Value, whole: &Value) {
             let delta = &piece["delta"];
             let content = piece["text"].as_str().or(delta["content"].as_str());
             texts[0] += content.unwrap_or_default();
-            texts[1] += delta["reasoning_content"].as_str().unwrap_or_default();
+            let thought = [piece, delta].map(|part| &part["reasoning_content"]);
+            texts[1] += thought.iter().find_map(|text| text.as_str()).unwrap_or_default();
             ids.extend(piece["token_ids"].as_array().into_iter().flatten().cloned());
             finish.push(piece["finish_reason"].clone());
         }
         let message = &choice["message"];
         let text = choice["text"].as_str().or(message["content"].as_str()).unwrap();
         assert_eq!(texts[0], text, "{body}");
-        assert_eq!(texts[1], message["reasoning_content"].as_str().unwrap_or_default());
+        let thought = [choice, message].map(|part| &part["reasoning_content"]);
+        let thought = thought.iter().find_map(|text| text.as_str());
+        assert_eq!(texts[1], thought.unwrap_or_default());
         assert_eq!(Value::from(ids), choice["token_ids"], "{body}");
         assert_eq!(finish.pop().unwrap(), choice["finish_reason"]);
         assert!(finish.iter().all(Value::is_null));
@@ -176,6 +180,113 @@ fn thinking_is_told_apart_and_its_limits_hold() {
     let none = tiny.post("/v1/chat/completions", &chat("Why?"));
     assert_eq!(none["choices"][0]["message"]["reasoning_content"], Value::Null);
     assert_eq!(none["usage"]["completion_tokens_details"]["forced_tokens"], 0);
+}
+
+/// A text's thinking comes apart from it too, not glued to the answer.
+#[test]
+fn the_thinking_of_texts_is_told_apart() {
+    let tiny = Tiny::new("");
+    let body = json!({"prompt": "Why?", "max_tokens": 9, "max_thinking_tokens": 12,
+        "min_thinking_tokens": 12, "temperature": 0});
+    let choice = &tiny.post("/v1/completions", &body)["choices"][0];
+    assert!(choice["text"].as_str().unwrap().starts_with("Final Answer:"), "{choice}");
+    let thought = choice["reasoning_content"].as_str().expect("thinking of 12 tokens");
+    assert!(!thought.is_empty() && !thought.contains("Final Answer"), "{choice}");
+    let plain = json!({"prompt": "Why?", "max_tokens": 9, "temperature": 0});
+    let choice = &tiny.post("/v1/completions", &plain)["choices"][0];
+    assert!(choice.get("reasoning_content").is_none(), "{choice}");
+}
+
+/// Thinking that fills the context would leave a reply without content.
+#[test]
+fn there_is_room_for_an_answer_behind_the_thinking() {
+    let tiny = Tiny::new("");
+    for path in ["/v1/chat/completions", "/v1/completions"] {
+        let body = match path.contains("chat") {
+            true => chat("Why?"),
+            false => json!({"prompt": "Why?", "max_tokens": 12}),
+        };
+        let with = |more: Value| with(&body, more);
+        // What was asked for is refused, with the number that would do.
+        let asked = json!({"max_thinking_tokens": 240, "min_thinking_tokens": 240});
+        let refused = post(tiny.serving.address, path, &with(asked));
+        assert_eq!(refused.status, 400, "{}", refused.body);
+        let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("`max_thinking_tokens` is 240"), "{message}");
+        let room: usize =
+            message.split(' ').filter_map(|word| word.parse().ok()).next_back().unwrap();
+        let all = json!({"max_thinking_tokens": room, "min_thinking_tokens": room});
+        let reply = tiny.post(path, &with(all));
+        assert_eq!(reply["usage"]["completion_tokens_details"]["reasoning_tokens"], room);
+        let choice = &reply["choices"][0];
+        let content = choice["text"].as_str().or(choice["message"]["content"].as_str());
+        assert!(content.unwrap().starts_with("Final Answer:"), "{reply}");
+        // What nobody asked for is taken back.
+        let reply = tiny.post(path, &with(json!({"num_ignore": 9, "max_tokens": 250})));
+        let thought = &reply["usage"]["completion_tokens_details"]["reasoning_tokens"];
+        assert!(thought.as_u64().unwrap() as usize <= room.saturating_sub(99), "{reply}");
+        let least = json!({"min_thinking_tokens": 200, "max_tokens": 250});
+        let refused = post(tiny.serving.address, path, &with(least));
+        assert!(refused.body.contains("`min_thinking_tokens` is 200"), "{}", refused.body);
+    }
+}
+
+/// R1-Distill-Qwen has Qwen2's weights and a template of its own: its texts can be continued.
+#[test]
+fn a_model_without_chatml_completes_texts() {
+    let folder = tempfile::tempdir().unwrap();
+    write_checkpoint(folder.path());
+    std::fs::write(folder.path().join("chat_template.jinja"), "[INST] {{ m }} [/INST]").unwrap();
+    let serving = start(&config(folder.path(), ""));
+    let text = json!({"prompt": "Once", "max_tokens": 5});
+    assert_eq!(post(serving.address, "/v1/completions", &text).status, 200);
+    let talk = post(serving.address, "/v1/chat/completions", &chat("x"));
+    assert!(talk.status == 400 && talk.body.contains("not ChatML"), "{}", talk.body);
+}
+
+#[test]
+fn mistakes_in_the_config_are_told_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    write_checkpoint(folder.path());
+    let fails = |change: &dyn Fn(&mut Config)| {
+        let mut config = config(folder.path(), "");
+        change(&mut config);
+        let own = config.clone();
+        let chat = Chat::read(folder.path()).unwrap();
+        let made = config
+            .check()
+            .and_then(|()| Serving::start(&config, chat, move || Ok(local_engine(&own))).map(drop));
+        format!("{:#}", made.unwrap_err())
+    };
+    let long = fails(&|config| config.thinking.max_thinking_tokens = Some(99_999));
+    assert!(long.contains("`max_thinking_tokens` is more than the context"), "{long}");
+    let many = fails(&|config| config.model.threads = Some(999));
+    assert!(many.contains("model.threads is 999, and this process may use"), "{many}");
+    let template =
+        "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}<|im_end|>";
+    std::fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+    let opened = fails(&|_| {});
+    assert!(opened.contains("opens thinking itself"), "{opened}");
+}
+
+#[test]
+fn a_server_may_be_named() {
+    let read = |text: &str| toml::from_str::<infer::serve::Server>(text);
+    let named = read("address = \"localhost:8000\"").unwrap().address;
+    assert!(named.ip().is_loopback() && named.port() == 8000, "{named}");
+    let error = read("address = \"localhost\"").unwrap_err().to_string();
+    assert!(error.contains("no address and port such as 127.0.0.1:8000"), "{error}");
+}
+
+#[test]
+fn heads_are_given() {
+    let tiny = Tiny::new("");
+    let request = b"HEAD /health HTTP/1.1\r\nhost: tiny\r\nconnection: close\r\n\r\n";
+    let response = raw(tiny.serving.address, request).unwrap();
+    assert_eq!((response.status, response.body.as_str()), (200, ""));
+    let body = json!({"prompt": "x", "max_tokens": -1});
+    let said = post(tiny.serving.address, "/v1/completions", &body).body;
+    assert!(said.contains("an integer of at least 0"), "{said}");
 }
 
 #[test]

@@ -123,9 +123,26 @@ fn a_stop_lets_the_short_finish_and_cuts_the_long() {
     let summary = serving.stop(Duration::from_millis(1500)).unwrap();
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert_eq!(short.join().unwrap().unwrap().status, 200);
-    assert!(long.join().unwrap().is_err(), "it was cut");
+    let cut = long.join().unwrap().unwrap();
+    assert_eq!((cut.status, &cut.json()["error"]["code"]), (503, &json!("server_stopped")));
     assert!(summary.contains("2"), "{summary}");
     assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+/// Whoever reads a stream learns why it ends.
+#[test]
+fn a_stop_ends_streams_with_a_word() {
+    let (serving, _folder) = slow(Duration::from_millis(20), "");
+    let mut client = connect(serving.address);
+    client.write_all(&long(true)).unwrap();
+    until("it runs", || serving.counters.running.get() == 1);
+    let reader = thread::spawn(move || response(client).expect("no broken chunk"));
+    thread::sleep(Duration::from_millis(100));
+    serving.stop(Duration::from_millis(200)).unwrap();
+    let (events, is_whole) = reader.join().unwrap().events();
+    let last = events.last().unwrap();
+    assert!(events.len() > 1 && !is_whole, "{events:?}");
+    assert_eq!(last["error"]["code"], "server_stopped", "{last}");
 }
 
 /// A model that fails.

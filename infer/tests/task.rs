@@ -55,6 +55,20 @@ fn rows_in_order() {
     assert_eq!(read(PLAIN, "task.jsonl", lines, Some(1)).unwrap(), rows[..1]);
 }
 
+/// As spreadsheets and Python's `utf-8-sig` write it.
+#[test]
+fn a_byte_order_mark_and_fractions_are_read() {
+    for (file, table) in [
+        ("task.jsonl", "\u{feff}{\"id\": 1, \"question\": \"q\", \"gold\": 4.5}\n"),
+        ("task.csv", "\u{feff}id,question,gold\n1,q,4.5\n"),
+    ] {
+        let toml = PLAIN.replace("task.jsonl", file);
+        let found = read(&toml, file, table, None).unwrap_or_else(|error| panic!("{error:#}"));
+        let Question { id, question, target, .. } = &found[0];
+        assert_eq!((id.as_deref(), question.as_str(), target.as_str()), (Some("1"), "q", "4.5"));
+    }
+}
+
 #[test]
 fn templates_and_the_answer_behind_a_mark() {
     let toml = PLAIN
@@ -116,7 +130,8 @@ fn errors_name_the_place() {
         &format!("{good}{{\"id\": 1, \"question\": \"q\"}}\n"),
         &["task.jsonl: row 2", "no column `gold`", "id, question"],
     );
-    check_error(&good.replace("2}", "2.5}"), &["row 1", "`gold` holds 2.5"]);
+    check_error(&good.replace("2}", "true}"), &["row 1", "`gold` holds true", "a number"]);
+    check_error(&good.repeat(2), &["row 2", "question 0 (from 0) has the id \"1\" too"]);
     check_error(&good.replace("\"q\"", "\" \""), &["row 1", "`question` is empty"]);
     check_error(&good.replace("\"q\"", "[]"), &["row 1", "`question` holds []"]);
     check_error(&good.replace("2}", "2"), &["task.jsonl"]);
@@ -134,6 +149,7 @@ fn check_mistake(from: &str, to: &str, parts: &[&str]) {
 #[test]
 fn mistakes_are_explained() {
     check_mistake("answer = \"gold\"", "", &["task t", "`answer`", "`choices`"]);
+    check_mistake("{question}", "hello", &["task t", "names no {column}"]);
     check_mistake("{question}", "{question} {choices}", &["{choices}", "belong together"]);
     check_mistake("\"t\"", "\"a/b\"", &["task name \"a/b\""]);
     check_mistake("DIR/task.jsonl", "nowhere.jsonl", &["task t", "no file nowhere.jsonl"]);

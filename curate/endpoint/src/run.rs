@@ -364,6 +364,11 @@ where
             let message = trouble.text;
             return Some((job, Failure { cause: Cause::Exhausted, attempts, message }));
         }
+        // Otherwise a run whose server is not there says nothing for a minute.
+        if self.totals.troubles.get(&trouble.kind) == Some(&1) {
+            let (server, most) = (settings.server(), settings.attempts);
+            eprintln!("{server}: {}; it is asked again, {most} times at most", trouble.text);
+        }
         let pause = after.unwrap_or_else(|| backoff(settings.backoff_s, attempts, job.key));
         let until = Instant::now() + pause;
         if everybody {

@@ -69,6 +69,9 @@ pub fn read_numbered<T: DeserializeOwned>(
     }))
 }
 
+/// A byte order mark, which some programs put before UTF-8.
+const MARK: &[u8] = b"\xEF\xBB\xBF";
+
 struct Lines {
     path: PathBuf,
     file: BufReader<File>,
@@ -90,7 +93,8 @@ impl Lines {
             }
         }
         let place = format!("{}: line {}", self.path.display(), self.line);
-        let text = std::str::from_utf8(&bytes)
+        let mark = if self.line == 1 { MARK } else { b"" };
+        let text = std::str::from_utf8(bytes.strip_prefix(mark).unwrap_or(&bytes))
             .map_err(|error| anyhow!("{place}, byte {}: not UTF-8", error.valid_up_to() + 1))?;
         let value = serde_json::from_str(text).map_err(|error| {
             // serde counts lines inside this one line; say only what it adds.

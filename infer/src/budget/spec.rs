@@ -82,11 +82,13 @@ pub enum MaxTokens {
     Auto,
 }
 
+/// Ids of answer that a budget leaves room for where nobody gave a number; s1's.
+pub const LEFT_FOR_ANSWER: usize = 100;
+
 impl Spec {
     /// The thinking budget of a request with a prompt of `prompt_len` ids; `None` if nothing is
     /// forced.
     pub fn max_tokens_thinking(&self, prompt_len: usize) -> Option<usize> {
-        const LEFT_FOR_ANSWER: usize = 100; // s1's number
         self.thinking.as_ref().map(|thinking| match thinking.max_tokens {
             MaxTokens::Count(count) => count,
             MaxTokens::Auto => {
@@ -97,19 +99,19 @@ impl Spec {
     }
 
     /// Ids that may be thought so that there is room for `answer` ids behind the closing.
-    pub fn room_to_think(&self, prompt_len: usize, answer: usize) -> usize {
+    fn room_to_think(&self, prompt_len: usize, answer: usize) -> usize {
         // The README's budget does not count what stands in the places of ignored ends.
         let ignored = self.thinking.as_ref().filter(|t| t.procedure == Procedure::Readme);
         let ignored = ignored.map_or(0, |thinking| thinking.n_ignore * thinking.ignore.len());
         self.max_model_len.saturating_sub(self.least_len(prompt_len) + ignored + answer)
     }
 
-    /// A limit on thinking that is a number and, if it is used up, leaves no room for any answer:
+    /// A limit on thinking that is a number and, if it is used up, leaves no room for `answer` ids:
     /// that number, and the most that would.
-    pub fn unanswerable(&self, prompt_len: usize) -> Option<(usize, usize)> {
+    pub fn too_much_thinking(&self, prompt_len: usize, answer: usize) -> Option<(usize, usize)> {
         let thinking = self.thinking.as_ref().filter(|thinking| thinking.tries.is_none())?;
         let MaxTokens::Count(most) = thinking.max_tokens else { return None };
-        let room = self.room_to_think(prompt_len, 1);
+        let room = self.room_to_think(prompt_len, answer);
         (most > room).then_some((most, room))
     }
 

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use model::chat::Chat;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::fields::{self, Fields};
 use super::refusal::Refusal;
-use crate::budget::{MaxTokens, Spec};
+use crate::budget::{LEFT_FOR_ANSWER, MaxTokens, Spec};
 use crate::config::{self, Budget, Generation};
 use crate::engine::{Request, Sampling};
+use crate::run;
 
 /// A prompt of more bytes for each position of the model than this is refused unread.
 const BYTES_PER_TOKEN: usize = 64;
@@ -99,6 +100,8 @@ impl House {
         name: String,
         seed: u64,
     ) -> Result<House> {
+        let opens = !keys.thinking_start.is_empty();
+        ensure!(!(opens && chat.opens_thinking()), run::OPENED);
         let forced = Budget {
             name: "forced".into(),
             max_tokens_thinking: Some(toml::Value::Integer(0)),
@@ -139,6 +142,7 @@ impl House {
             return Err(Refusal::field("max_tokens", "is 0: nothing would be written"));
         }
         let logprobs = logprobs(&mut body, is_chat)?;
+        let limits_thinking = body.has("max_thinking_tokens");
         let spec = self.spec(&mut body, is_chat, max_tokens.max(1))?;
         let stop = [body.texts("stop", 16)?, self.stop.clone()].concat();
         let sampling = self.sampling(&mut body)?;
@@ -161,13 +165,15 @@ impl House {
             return Err(Refusal::field("echo", "goes without `stream` only"));
         }
         body.finish()?;
-        for prompt in &prompts {
-            self.check_room(prompt, &spec)?;
-        }
-        let of_prompt = |prompt| Request {
+        let fit = |prompt: Arc<[i64]>| {
+            let spec = self.fit(&prompt, &spec, limits_thinking)?;
+            Ok((prompt, spec))
+        };
+        let prompts = prompts.into_iter().map(fit).collect::<Result<Vec<_>, Refusal>>()?;
+        let of_prompt = |(prompt, spec)| Request {
             name: "the request".into(),
             prompt,
-            spec: Arc::clone(&spec),
+            spec,
             sampling,
             seed,
             logit_bias: logit_bias.clone(),
@@ -296,11 +302,10 @@ impl House {
         is_chat: bool,
         max_tokens: usize,
     ) -> Result<Arc<Spec>, Refusal> {
-        let most = self.plain.max_model_len;
         let asked = ThinkingKeys {
-            max_thinking_tokens: body.integer("max_thinking_tokens", 0, most)?,
-            min_thinking_tokens: body.integer("min_thinking_tokens", 0, most)?,
-            num_ignore: body.integer("num_ignore", 0, most)?,
+            max_thinking_tokens: body.integer("max_thinking_tokens", 0, usize::MAX)?,
+            min_thinking_tokens: body.integer("min_thinking_tokens", 0, usize::MAX)?,
+            num_ignore: body.integer("num_ignore", 0, usize::MAX)?,
             ignore_str: body.text("ignore_str")?,
         };
         let keys = match is_chat && asked == ThinkingKeys::default() {
@@ -323,6 +328,17 @@ impl House {
     pub fn thinking_spec(&self, keys: &ThinkingKeys, max_tokens: usize) -> Result<Spec, Refusal> {
         let ThinkingKeys { max_thinking_tokens, min_thinking_tokens, num_ignore, ignore_str } =
             keys;
+        let longest = self.plain.max_model_len;
+        for (name, count) in [
+            ("max_thinking_tokens", max_thinking_tokens),
+            ("min_thinking_tokens", min_thinking_tokens),
+            ("num_ignore", num_ignore),
+        ] {
+            if count.is_some_and(|count| count > longest) {
+                let message = format!("is more than the context, which has {longest} tokens");
+                return Err(Refusal::field(name, message));
+            }
+        }
         if ignore_str.is_some() && num_ignore.is_none() {
             return Err(Refusal::field("ignore_str", "goes with `num_ignore` only"));
         }
@@ -380,18 +396,41 @@ impl House {
         Ok(sampling)
     }
 
-    /// Refuses a prompt that leaves no room for an answer.
-    pub fn check_room(&self, prompt: &[i64], spec: &Spec) -> Result<(), Refusal> {
+    /// The spec behind this prompt: so much thinking that there is room for an answer. A prompt
+    /// that leaves none is refused, and so is a limit `is_asked` for that does.
+    pub fn fit(
+        &self,
+        prompt: &[i64],
+        spec: &Arc<Spec>,
+        is_asked: bool,
+    ) -> Result<Arc<Spec>, Refusal> {
+        let refuse = |refusal: Refusal| Err(refusal.coded("context_length_exceeded"));
         let (least, most) = (spec.least_len(prompt.len()), spec.max_model_len);
-        if least < most {
-            return Ok(());
+        if least >= most {
+            let message = format!(
+                "this model's maximum context length is {most} tokens, but the prompt has {} and \
+                 an answer begins behind {least}",
+                prompt.len()
+            );
+            return refuse(Refusal::new(400, message));
         }
-        let message = format!(
-            "this model's maximum context length is {most} tokens, but the prompt has {} and an \
-             answer begins behind {least}",
-            prompt.len()
-        );
-        Err(Refusal::new(400, message).coded("context_length_exceeded"))
+        // What `auto` leaves for an answer is left by every limit that nobody asked for.
+        let answer = if is_asked { 1 } else { spec.max_gen_toks.min(LEFT_FOR_ANSWER) };
+        let Some((count, room)) = spec.too_much_thinking(prompt.len(), answer) else {
+            return Ok(Arc::clone(spec));
+        };
+        let mut spec = (**spec).clone();
+        let thinking = spec.thinking.as_mut().expect("there is too much of it");
+        if is_asked || thinking.min_tokens > room {
+            let (name, count) = match is_asked {
+                true => ("max_thinking_tokens", count),
+                false => ("min_thinking_tokens", thinking.min_tokens),
+            };
+            let message = format!("is {count}; with an answer behind it, {room} tokens fit here");
+            return refuse(Refusal::field(name, message));
+        }
+        thinking.max_tokens = MaxTokens::Count(room);
+        Ok(Arc::new(spec))
     }
 }
 

@@ -44,6 +44,11 @@ impl Fields {
         Ok(Fields(map))
     }
 
+    /// Whether there is such a field.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// A field's value as it is.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name)
@@ -76,7 +81,11 @@ impl Fields {
     ) -> Result<Option<usize>, Refusal> {
         let fits = |n: &usize| (least..=most).contains(n);
         let read = |value: &Value| value.as_u64().and_then(|n| n.try_into().ok()).filter(fits);
-        self.typed(name, &format!("an integer from {least} to {most}"), read)
+        let range = match most {
+            usize::MAX => format!("an integer of at least {least}"),
+            _ => format!("an integer from {least} to {most}"),
+        };
+        self.typed(name, &range, read)
     }
 
     /// Any integer.

@@ -83,7 +83,7 @@ impl Reply {
         let choice = |request: &crate::engine::Request| Choice {
             reader: Reader::new(
                 Arc::clone(&tokenizer),
-                asked.is_chat.then(|| delimiters.clone()),
+                (asked.is_chat || request.spec.thinking.is_some()).then(|| delimiters.clone()),
                 asked.skip_special,
                 (&request.stop, !asked.include_stop),
             ),
@@ -212,8 +212,8 @@ impl Written<'_> {
         let all = Scores { ids: &outcome.ids, from: 0, scored: &completion.logprobs };
         let written = if self.asked.nothing { none } else { all };
         let mut choice = json!({"index": index, "finish_reason": reason(outcome)});
+        let reasoning = (!news.reasoning.is_empty()).then_some(&news.reasoning);
         if self.asked.is_chat {
-            let reasoning = (!news.reasoning.is_empty()).then_some(&news.reasoning);
             choice["message"] = json!({
                 "role": "assistant", "content": news.content, "reasoning_content": reasoning,
             });
@@ -226,6 +226,9 @@ impl Written<'_> {
                 text.insert_str(0, &self.tokenizer.decode(prompt)?);
             }
             choice["text"] = text.into();
+            if let Some(reasoning) = reasoning {
+                choice["reasoning_content"] = reasoning.as_str().into();
+            }
             let echoed = Scores { ids: echoed, from: 0, scored: &completion.prompt_logprobs };
             choice["logprobs"] = self.logprobs(&echoed, &[&written])?;
         }
@@ -248,6 +251,9 @@ impl Written<'_> {
             let mut choice = json!({
                 "index": index, "text": news.content, "logprobs": logprobs, "finish_reason": finish,
             });
+            if !news.reasoning.is_empty() {
+                choice["reasoning_content"] = news.reasoning.into();
+            }
             if self.asked.return_token_ids {
                 choice["token_ids"] = scores.ids.into();
             }

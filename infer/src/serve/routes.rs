@@ -14,6 +14,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use model::Tokenizer;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::watch;
 
 use super::asked::{Asked, House};
 use super::counters::Counters;
@@ -47,6 +48,8 @@ pub struct Routes {
     pub created: u64,
     /// Requests so far.
     pub requests: AtomicU64,
+    /// Becomes true when those under way are to end.
+    pub cut: watch::Receiver<bool>,
 }
 
 /// The body of a response: in one piece, or in events as they come.
@@ -111,7 +114,8 @@ impl Routes {
         if path != "/health" {
             self.check_key(request.headers())?;
         }
-        if request.method() != expected {
+        let is_head = expected == Method::GET && request.method() == Method::HEAD;
+        if request.method() != expected && !is_head {
             return Err(Refusal::new(405, format!("{path} takes {expected} alone")));
         }
         match path.as_str() {
@@ -182,7 +186,7 @@ impl Routes {
         let mut reply = Reply::new(asked, Arc::clone(&self.tokenizer), &self.delimiters, head);
         if stream {
             let (sender, events) = mpsc::channel(4);
-            tokio::spawn(send(reply, ticket, sender));
+            tokio::spawn(send(reply, ticket, sender, self.cut.clone()));
             let mut response = Response::new(Content::Events(events));
             let kind = HeaderValue::from_static("text/event-stream");
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -190,8 +194,13 @@ impl Routes {
             response.headers_mut().insert(header::CACHE_CONTROL, none);
             return Ok(response);
         }
+        let mut cut = self.cut.clone();
         while !reply.is_whole() {
-            for (place, mail) in ticket.fetch().await {
+            let news = tokio::select! {
+                news = ticket.fetch() => news,
+                () = until_cut(&mut cut) => return Err(stopped()),
+            };
+            for (place, mail) in news {
                 if let Some(done) = mail.done {
                     reply.take(place, done?).map_err(ours)?;
                 }
@@ -206,12 +215,30 @@ fn ours(error: anyhow::Error) -> Refusal {
     Refusal::new(500, format!("{error:#}"))
 }
 
-/// Sends a reply in events until it is whole, or the client is gone.
-async fn send(mut reply: Reply, ticket: Ticket, events: Sender<Bytes>) {
+/// What who is not answered to the end when the server stops is told.
+fn stopped() -> Refusal {
+    Refusal::new(503, "the server was stopped before this was finished").coded("server_stopped")
+}
+
+async fn until_cut(cut: &mut watch::Receiver<bool>) {
+    let _ = cut.wait_for(|cut| *cut).await;
+}
+
+/// Sends a reply in events until it is whole, the client is gone, or the server stops.
+async fn send(
+    mut reply: Reply,
+    ticket: Ticket,
+    events: Sender<Bytes>,
+    mut cut: watch::Receiver<bool>,
+) {
     loop {
         let news = tokio::select! {
             news = ticket.fetch() => news,
             () = events.closed() => return,
+            () = until_cut(&mut cut) => {
+                let _ = events.send(event(&stopped().body()).into()).await;
+                return;
+            }
         };
         let mut text = String::new();
         for (place, mut mail) in news {

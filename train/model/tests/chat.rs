@@ -95,7 +95,8 @@ fn what_the_template_opens_the_answer_with_is_in_the_prompt() {
         "assistant\\n' }}{%- if enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}",
     );
     let qwen2 = QWQ.replace("<think>\\n", "");
-    let raw = QWQ.replace("{{- '<|im_start|>assistant\\n<think>\\n' }}", "<|im_start|>assistant\n<think>\n");
+    let raw = QWQ
+        .replace("{{- '<|im_start|>assistant\\n<think>\\n' }}", "<|im_start|>assistant\n<think>\n");
     for (template, ids) in [
         (QWQ, &[50, 0, 7, 51, 50, 1, 52][..]),
         (&raw, &[50, 0, 7, 51, 50, 1, 52]),
