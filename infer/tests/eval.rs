@@ -141,8 +141,8 @@ fn mistakes_are_explained() {
         }
     }
     check_error(
-        with("max_tokens_thinking = 20", "max_tokens_thinking = 100"),
-        &["budget \"20\"", "behind 100 tokens of thinking", "question 0", "max_model_len is 160"],
+        with("max_tokens_thinking = 20", "max_tokens_thinking = 120"),
+        &["budget \"20\"", "behind 120 tokens of thinking", "question 0", "max_model_len is 160"],
     );
     check_error(with("threads = 1", "threads = 999"), &["task tiny", "model.threads is 999"]);
     check_error(with("= 20", "= -1"), &["budget \"20\"", "max_tokens_thinking = -1"]);
@@ -175,7 +175,10 @@ fn a_template_that_opens_thinking() {
     eval(&config, &["generation.thinking_start=\"\"".into()], false).unwrap();
     for sample in read_samples(&folder.path().join("out")).unwrap() {
         assert!(sample.prompt.ends_with("<|im_start|>assistant\n<think>\n"), "{}", sample.prompt);
-        assert!(sample.budget != "0" || sample.completion.starts_with("</think>\n"), "{sample:?}");
+        assert!(
+            sample.budget != "0" || sample.completion.starts_with("\n</think>\n"),
+            "{sample:?}"
+        );
     }
 }
 

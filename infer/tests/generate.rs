@@ -140,6 +140,16 @@ fn what_is_finished_is_kept() {
     assert!(!kept.exists(), "the journal of a run that is published");
 }
 
+/// A chat template is needed where a chat's prompt is put together, and nowhere else.
+#[test]
+fn a_model_without_chatml_continues_texts() {
+    let (folder, config) = set_up(&rows());
+    fs::write(folder.path().join("checkpoint/chat_template.jinja"), "[INST]").unwrap();
+    infer::generate::run(&config, &[], false).unwrap();
+    let chat = infer::generate::run(&config, &["prompts.chat=true".into()], true).unwrap_err();
+    assert!(format!("{chat:#}").contains("not ChatML"), "{chat:#}");
+}
+
 #[track_caller]
 fn check_error(row: Value, set: &str, parts: &[&str]) {
     let (folder, config) = set_up(&[row]);
