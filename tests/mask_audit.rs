@@ -389,7 +389,7 @@ fn check_model(folder: &Path, default_system: bool) {
         let case = |_| match format {
             Format::S1 => s1_case(&mut writer, &chat, default_system),
             Format::Messages => messages_case(&mut writer, &chat, default_system),
-            Format::Text => text_case(&mut writer, &chat),
+            _ => text_case(&mut writer, &chat),
         };
         let cases: Vec<Case> = (0..ROWS).map(case).collect();
         // One token more or less than some row, or somewhere inside it.

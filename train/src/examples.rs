@@ -1,5 +1,6 @@
 //! The training set as tokens: rows read, written in the model's chat format, cut to length.
 
+use std::iter;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -240,8 +241,7 @@ impl Table {
     fn trained(&self, ids: &[i64], chat: &Chat) -> Vec<Range<usize>> {
         match self.data.format {
             // Nothing could predict the first.
-            Format::Plain if ids.len() > 1 => vec![1..ids.len()],
-            Format::Plain => Vec::new(),
+            Format::Plain => iter::once(1..ids.len()).filter(|range| !range.is_empty()).collect(),
             _ => chat.trained(ids),
         }
     }
