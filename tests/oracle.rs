@@ -127,7 +127,9 @@ pub fn check_lm_eval(folder: &Path) {
         }
     }
     assert_eq!(report["samples"].as_object().unwrap().len(), names.len());
-    assert_eq!(report["card"].as_array().unwrap().len(), 1 + names.len(), "{}", report["card"]);
+    // Only the samples: lm-eval 0.4.13 looks for the date of a results file with its `.json`, and so
+    // lists none of its own files either.
+    assert_eq!(report["card"].as_array().unwrap().len(), names.len(), "{}", report["card"]);
 }
 
 #[test]
