@@ -1,7 +1,6 @@
 //! Exported checkpoints: every tensor reads back bit by bit, however many ranks and files.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -25,7 +24,7 @@ pub fn export_from(
     file_limit: Option<usize>,
     to: &Path,
 ) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = Rank::free_port().unwrap();
     let saved = tempfile::tempdir().unwrap();
     let one = |rank: usize| {
         let place = Rank::local(rank, ranks, port);

@@ -1,7 +1,6 @@
 //! The training step against torch: loss, every gradient, ten AdamW steps, on one rank and more.
 
 use std::fs;
-use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
@@ -115,7 +114,7 @@ fn train(folder: &str, group: Group, expected: &Tensors, mine: &[&[usize]]) -> T
 #[track_caller]
 fn check(folder: &str, ranks: &[&[&[usize]]]) {
     let expected = read_tensors(&golden(folder).join("expected.safetensors"));
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = Rank::free_port().unwrap();
     let join = |rank: usize| {
         let rank = Rank::local(rank, ranks.len(), port);
         Group::connect(&rank, Backend::Gloo, Duration::from_secs(60)).unwrap()

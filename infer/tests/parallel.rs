@@ -211,7 +211,7 @@ fn no_rank_outlives_rank_0() {
 
 /// Both ranks of a launcher, each to its end.
 fn launched(folder: &Path, arguments: &[&str]) -> [Output; 2] {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = c10d::Rank::free_port().unwrap();
     let start = |rank| {
         let mut infer = infer(folder, arguments);
         infer.envs(Rank::local(rank, 2, port).to_env());

@@ -1,7 +1,6 @@
 //! Local ranks as processes of this program.
 
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -55,7 +54,7 @@ pub fn launch(ranks: usize, notes: &Path) -> Result<Ending> {
     let program = std::env::current_exe().context("finding this program's file")?;
     // The port is free now; the moment until rank 0 binds it is the price of not handing a
     // socket from parent to child.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = Rank::free_port()?;
     let threads = thread::available_parallelism().map_or(1, usize::from) / ranks;
     let mut children = Children::default();
     for rank in 0..ranks {

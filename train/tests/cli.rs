@@ -284,7 +284,7 @@ fn a_run_plans_what_was_planned() {
 #[test]
 fn what_is_wrong_on_every_rank_is_said_once_under_any_launcher() {
     let folder = prepare();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = c10d::Rank::free_port().unwrap();
     let start = |rank: &str| {
         Command::new(env!("CARGO_BIN_EXE_train"))
             .current_dir(folder.path())

@@ -257,7 +257,7 @@ impl Row {
 
     /// A process for each rank, as if on a machine of its own; the highest of their peaks.
     fn measured(&self, number: usize) -> f64 {
-        let port = support::free_port();
+        let port = c10d::Rank::free_port().unwrap();
         let start = |rank: usize| -> Child {
             Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "a_rank_of_a_row", "--nocapture"])

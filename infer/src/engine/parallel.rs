@@ -298,7 +298,7 @@ pub fn join(model: &Model) -> Result<Ranks> {
 fn start(model: &Model) -> Result<Ranks> {
     let world_size = model.tensor_parallel;
     // Free now; the moment until rank 0 binds it is the price of telling the others first.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = Rank::free_port()?;
     let started = Started::default();
     for other in 1..world_size {
         let mut command = again().context("model.tensor_parallel")?;

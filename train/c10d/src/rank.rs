@@ -1,6 +1,8 @@
 //! Who this process is among the others, from torchrun's or Slurm's environment variables.
 
 use std::env;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -32,6 +34,27 @@ impl Rank {
         let master_addr = "127.0.0.1".to_string();
         let local_world_size = world_size;
         Self { rank, local_rank: rank, local_world_size, world_size, master_addr, master_port }
+    }
+
+    /// A port of this machine for rank 0's store that nobody listens on; never the same twice in a
+    /// process. It lies below those that systems give to outgoing connections, any of which could
+    /// take it before the store does.
+    ///
+    /// # Errors
+    /// None is left.
+    pub fn free_port() -> Result<u16> {
+        const FIRST: u32 = 10_000;
+        const COUNT: u32 = 22_768;
+        static ASKED: AtomicU32 = AtomicU32::new(0);
+        // Processes that start together look in different places.
+        let start = std::process::id().wrapping_mul(7919);
+        let ports = (0..COUNT).map(|_| {
+            let nth = ASKED.fetch_add(1, Ordering::Relaxed);
+            (FIRST + start.wrapping_add(nth) % COUNT) as u16
+        });
+        let mut free =
+            ports.filter(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok());
+        free.next().context("no port from 10,000 to 32,767 is free")
     }
 
     /// The variables that torchrun sets, which is also how a parent hands a rank to its child.

@@ -1,7 +1,6 @@
 //! Every collective over Gloo with 1, 2 and 4 ranks, as threads and as real processes, against
 //! sums worked out on one rank; and what a lost or silent peer looks like.
 
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,10 +9,6 @@ use c10d::{Backend, Group, Rank, Reduce};
 use tch::{Kind, Tensor};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// What rank `rank` brings: small integers, exact in bf16 and in any order of summation.
 fn contribution(rank: usize, numel: i64) -> Tensor {
@@ -78,7 +73,7 @@ fn a_communicator_of_one_rank() {
 #[test]
 fn threads() {
     for world_size in [1, 2, 4] {
-        let port = free_port();
+        let port = Rank::free_port().unwrap();
         std::thread::scope(|scope| {
             for rank in 0..world_size {
                 scope.spawn(move || {
@@ -95,7 +90,7 @@ fn threads() {
 #[test]
 fn many_groups_may_start_at_once_in_one_process() {
     for _ in 0..12 {
-        let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        let ports: Vec<u16> = (0..3).map(|_| Rank::free_port().unwrap()).collect();
         std::thread::scope(|scope| {
             for (rank, port) in (0..2).flat_map(|rank| ports.iter().map(move |port| (rank, *port)))
             {
@@ -135,7 +130,7 @@ fn child() {
 #[test]
 fn processes() {
     for world_size in [1, 2, 4] {
-        let port = free_port();
+        let port = Rank::free_port().unwrap();
         let children: Vec<_> = (0..world_size)
             .map(|rank| spawn("collectives", &Rank::local(rank, world_size, port)))
             .collect();
@@ -153,7 +148,7 @@ fn processes() {
 /// Rank 1 joins and then leaves or stays silent; rank 0's all_reduce must say what failed.
 #[track_caller]
 fn check_lost_peer(silent: bool, timeout: Duration) {
-    let port = free_port();
+    let port = Rank::free_port().unwrap();
     let (done, stay) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -200,7 +195,7 @@ fn misuse_is_an_error_that_names_the_sizes() {
         let text = format!("{:#}", result.map(drop).unwrap_err());
         assert!(text.contains(expected), "{text:?} lacks {expected:?}");
     }
-    let nobody = Rank::local(1, 2, free_port());
+    let nobody = Rank::local(1, 2, Rank::free_port().unwrap());
     let error = Group::connect(&nobody, Backend::Gloo, Duration::from_secs(1)).map(drop);
     let text = format!("{:#}", error.unwrap_err());
     assert!(text.contains("rank 1 of 2 could not join the gloo group at 127.0.0.1"), "{text}");

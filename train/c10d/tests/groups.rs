@@ -1,7 +1,6 @@
 //! Sub-groups, and the exchange as an operation of autograd, over Gloo with several ranks as
 //! threads.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use c10d::aten::vjp;
@@ -11,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 /// Runs `body` on every rank of a group of `world_size`.
 #[track_caller]
 fn over(world_size: usize, body: impl Fn(Group) + Sync) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = Rank::free_port().unwrap();
     std::thread::scope(|scope| {
         for rank in 0..world_size {
             let (place, body) = (Rank::local(rank, world_size, port), &body);

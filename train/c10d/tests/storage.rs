@@ -1,6 +1,5 @@
 //! Memory that is released under a live autograd graph and comes back for its backward.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use c10d::aten::{
@@ -66,7 +65,7 @@ fn a_graph_survives_the_release_of_what_it_refers_to() {
 
 #[test]
 fn a_gather_refills_what_was_released() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = Rank::free_port().unwrap();
     std::thread::scope(|scope| {
         for rank in 0..2 {
             scope.spawn(move || {

@@ -1,6 +1,5 @@
 //! The pieces of a step by themselves: collectives, head and loss, AdamW.
 
-use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ pub fn collectives(machine: &Machine) -> Result<Vec<Row>> {
     let gpus = if machine.is_gpu() { tch::Cuda::device_count() as usize } else { 0 };
     let (backend, ranks) = if gpus >= 2 { (Backend::Nccl, gpus) } else { (Backend::Gloo, 2) };
     let device = |rank| if gpus >= 2 { Device::Cuda(rank) } else { Device::Cpu };
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = Rank::free_port()?;
     let one = |rank: usize| -> Result<String> {
         let place = Rank::local(rank, ranks, port);
         let group = Group::connect(&place, backend, Duration::from_secs(5))?;

@@ -124,7 +124,7 @@ impl Miniature {
         n: usize,
         variables: &[(&str, String)],
     ) -> Vec<Child> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = c10d::Rank::free_port().unwrap();
         let rank = |rank| {
             let mut place = c10d::Rank::local(rank, n, port).to_env().to_vec();
             let of_rank = |text: &String| text.replace('%', &rank.to_string());
@@ -136,7 +136,7 @@ impl Miniature {
 
     /// Starts one rank in each of `folders`, as on machines whose folders differ.
     pub fn start_ranks_in(folders: &[&Self], arguments: &str) -> Vec<Child> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = c10d::Rank::free_port().unwrap();
         let place = |rank| c10d::Rank::local(rank, folders.len(), port).to_env();
         let start = |(rank, folder): (usize, &&Self)| folder.start(arguments, &place(rank));
         folders.iter().enumerate().map(start).collect()

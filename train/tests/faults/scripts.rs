@@ -97,7 +97,7 @@ fn under_slurm_a_run_that_is_asked_to_leave_is_queued_again() {
     mini.train("run train.toml --ranks 2 --set output=whole", &[]).check(0);
     let reference = mini.result("whole");
     let job = |arguments: &[&str], restarts: &str, fault: &str| {
-        let port = free_port();
+        let port = c10d::Rank::free_port().unwrap().to_string();
         let variables = [
             ("SLURM_SUBMIT_DIR", "."),
             ("SLURM_JOB_NODELIST", "node[0-1]"),
@@ -141,7 +141,7 @@ fn by_torchrun_the_same_lines_go_on_with_a_run() {
     mini.train("run train.toml --ranks 2 --set output=whole", &[]).check(0);
     let reference = mini.result("whole");
     let both = |fault: &str| {
-        let port = free_port();
+        let port = c10d::Rank::free_port().unwrap().to_string();
         let node = |number| {
             let variables = [
                 ("MASTER_ADDR", "127.0.0.1"),
@@ -166,9 +166,4 @@ fn by_torchrun_the_same_lines_go_on_with_a_run() {
     mini.check_same("mine", &reference, "after leaving");
     let [first, _] = both(never);
     assert!(first.check(1).text.contains("mine exists; pass --overwrite"), "{}", first.text);
-}
-
-fn free_port() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port().to_string()
 }

@@ -3,7 +3,6 @@
 #![allow(dead_code)] // each test binary uses its part
 
 use std::fmt;
-use std::net::TcpListener;
 use std::time::Duration;
 
 use c10d::{Backend, Group, Rank};
@@ -287,11 +286,6 @@ pub fn difference(found: &Tensor, expected: &Tensor) -> f64 {
     (found - expected).abs().max().double_value(&[]) / scale.max(f64::MIN_POSITIVE)
 }
 
-/// A port that is free now.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 pub fn connect(rank: &Rank) -> Group {
     Group::connect(rank, Backend::Gloo, Duration::from_secs(60)).unwrap()
 }
@@ -299,7 +293,7 @@ pub fn connect(rank: &Rank) -> Group {
 /// Runs `work` as every rank of a world of threads; what each returns.
 pub fn on_ranks<T: Send>(ranks: usize, work: impl Fn(Group) -> T + Sync) -> Vec<T> {
     tch::set_num_threads(1);
-    let port = free_port();
+    let port = Rank::free_port().unwrap();
     let one = |rank: usize| work(connect(&Rank::local(rank, ranks, port)));
     std::thread::scope(|scope| {
         let one = &one;
