@@ -7,6 +7,7 @@ mod domain;
 mod faces;
 mod featurise;
 mod funnel;
+mod miniature;
 mod near_duplicates;
 mod pipelines;
 mod quality;
